@@ -1,0 +1,1 @@
+"""Judgements over windows of samples, one per file, pure."""

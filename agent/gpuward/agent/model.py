@@ -1,0 +1,279 @@
+"""The agent's vocabulary: immutable values that samplers make, detectors judge and servers show.
+
+Times are monotonic seconds (``Clock.mono_s``) unless a name says ``wall``; the border modules
+(``wire``, ``exporter``) turn them into wall time with ``Snapshot.wall_offset_s``.  Absent by nature
+is ``None`` or missing, never 0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum, StrEnum
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class Result(StrEnum):
+    """Outcome of a check; unknown is not healthy."""
+
+    OK = "ok"
+    WARN = "warn"
+    FAIL = "fail"
+    UNKNOWN = "unknown"
+
+
+class FindingClass(StrEnum):
+    """How loud a kind is by default."""
+
+    STORE = "store"
+    TICKET = "ticket"
+    PAGE = "page"
+
+
+class CauseDomain(StrEnum):
+    """What a cause belongs to; the coordinator picks the rotation by it."""
+
+    GPU = "gpu"
+    DRIVER = "driver"
+    CAPACITY = "capacity"
+    NETWORK = "network"
+    MODEL = "model"
+    DRIFT = "drift"
+    RETRIEVAL = "retrieval"
+    FRESHNESS = "freshness"
+    PIPELINE = "pipeline"
+    SOURCE = "source"
+
+
+class Action(StrEnum):
+    """The least harmful thing that would help."""
+
+    NONE = "none"
+    CHECK_APPLICATION = "check_application"
+    RESTART_APPLICATION = "restart_application"
+    SCALE_UP = "scale_up"
+    RESET_GPU = "reset_gpu"
+    REBOOT_NODE = "reboot_node"
+    DRAIN_NODE = "drain_node"
+    REPLACE_HARDWARE = "replace_hardware"
+    INSTALL_DRIVER = "install_driver"
+
+
+class Outcome(Enum):
+    """What a detector saw of a condition this tick."""
+
+    BAD = "bad"
+    # Between the raise limit and the clear limit: keeps an open finding open, raises none.
+    DOUBTFUL = "doubtful"
+    # Could not look (stale, hung, gone): keeps whatever is.
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesKey:
+    """Names a series; ``gpu`` is the UUID, ``process`` the process key, empty where not of one."""
+
+    signal: str
+    gpu: str = ""
+    process: str = ""
+    service: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One value of a series, Prometheus base unit."""
+
+    key: SeriesKey
+    at_s: float
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """Identity of a GPU; ``serial`` is empty on cards that have none."""
+
+    uuid: str
+    index: int
+    name: str
+    pci_bus_id: str
+    serial: str = ""
+    # Signals that this GPU does not support: polled no more, shown nowhere.
+    unsupported: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """A process that holds GPU memory or publishes a tap file; pid in the host's namespace."""
+
+    key: str
+    pid: int
+    start_ticks: int
+    gpus: tuple[str, ...] = ()
+    unit: str = ""
+    pod: str = ""
+    container: str = ""
+    engine: str = ""
+    model: str = ""
+    service: str = ""
+    tapped: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened once, as a sampler saw it: an XID, an out-of-memory error.
+
+    ``kind`` is the finding kind it belongs to; ``identity`` makes the same event, read twice
+    (after a restart, from two sources), one event.
+    """
+
+    kind: str
+    at_s: float
+    identity: str
+    code: int = 0
+    gpu: str = ""
+    process: str = ""
+    pid: int = 0
+    text: str = ""
+    values: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What a finding is about; node is added on the wire."""
+
+    gpu: str = ""
+    gpu_serial: str = ""
+    process: str = ""
+    pid: int = 0
+    unit: str = ""
+    pod: str = ""
+    container: str = ""
+    engine: str = ""
+    model: str = ""
+    service: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """One fact: value in the base unit ``unit``, or words in ``text``."""
+
+    name: str
+    value: float = 0.0
+    unit: str = ""
+    threshold: float | None = None
+    text: str = ""
+    source: str = ""
+    at_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a detector says of one condition at one tick; the judge gives it a life."""
+
+    kind: str
+    subject: Subject
+    summary: str
+    outcome: Outcome = Outcome.BAD
+    result: Result = Result.FAIL
+    code: int = 0
+    # Estimated onset; the judge uses the first tick that saw it when None.
+    since_s: float | None = None
+    confidence: float = 1.0
+    evidence: tuple[Evidence, ...] = ()
+    action: Action | None = None
+    causes: tuple[str, ...] = ()
+
+    @property
+    def dedup_key(self) -> str:
+        """Same trouble on the same subject, always the same key (the node is added on the wire)."""
+        about = self.subject
+        parts = (self.kind, str(self.code or ""), about.gpu, about.process, about.service)
+        return "|".join(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class OpenFinding:
+    """A raised finding: its life, and what the detector said last."""
+
+    finding_id: str
+    finding: Finding
+    since_s: float
+    raised_s: float
+    last_seen_s: float
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceTotals:
+    """Cumulative traffic of one instance of a service; fields as in report.proto."""
+
+    service: str
+    instance: str
+    started_wall_s: float
+    observed_wall_s: float
+    requests: int
+    failed: int
+    timed_out: int
+    over_objective: int
+    tokens: int
+    ready: bool
+    waiting: int
+    running: int
+
+
+@dataclass(frozen=True, slots=True)
+class ComponentHealth:
+    """Health of a sampler, detector or probe of the agent itself."""
+
+    component: str
+    result: Result
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one sampler saw in one turn; ``gpus``/``processes`` replace its earlier inventory."""
+
+    samples: tuple[Sample, ...] = ()
+    events: tuple[Event, ...] = ()
+    gpus: tuple[Gpu, ...] | None = None
+    processes: tuple[Process, ...] | None = None
+    services: tuple[ServiceTotals, ...] | None = None
+    driver: Driver | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Driver:
+    """How the driver is: ``waiting_s`` is the age of the oldest unanswered call, 0 when none."""
+
+    up: bool
+    version: str = ""
+    waiting_s: float = 0.0
+    # GPU whose call is unanswered; empty when it is not of one GPU.
+    waiting_gpu: str = ""
+    waiting_call: str = ""
+    # State letter and wait channel of the child's blocked thread, where /proc shows them.
+    blocked_state: str = ""
+    wait_channel: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One consistent picture of the node, swapped by reference, read without locks."""
+
+    node: str
+    boot_id: str
+    at_s: float
+    # wall = monotonic + offset, taken when the snapshot was made.
+    wall_offset_s: float
+    driver: Driver
+    gpus: tuple[Gpu, ...] = ()
+    processes: tuple[Process, ...] = ()
+    samples: Mapping[SeriesKey, Sample] = field(default_factory=lambda: MappingProxyType({}))
+    open_findings: tuple[OpenFinding, ...] = ()
+    services: tuple[ServiceTotals, ...] = ()
+    components: tuple[ComponentHealth, ...] = ()

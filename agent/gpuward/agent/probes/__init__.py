@@ -1,0 +1,1 @@
+"""Active measurements, one per file."""

@@ -1,0 +1,96 @@
+"""Every signal, once: name, help, type, and which labels its series carry.
+
+A signal's Prometheus name is ``gpuward_`` plus its name.  docs/metrics.md is made from this table
+and the names are a contract: never rename one, never change a unit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Scope(StrEnum):
+    """What a signal is about; it decides the labels."""
+
+    NODE = "node"
+    GPU = "gpu"
+    PROCESS = "process"
+    SERVICE = "service"
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """One signal; the unit is the suffix of ``name``, ``_total`` marks a counter."""
+
+    name: str
+    scope: Scope
+    help: str
+    # Newest sample older than this is not shown: stale is absent.
+    stale_after_s: float = 10.0
+
+
+_GPU = (
+    ("gpu_memory_total_bytes", "Memory of the GPU.", 30.0),
+    ("gpu_memory_used_bytes", "Memory that contexts hold, without what the driver reserves.", 10.0),
+    ("gpu_memory_free_bytes", "Memory that nobody holds.", 10.0),
+    ("gpu_memory_reserved_bytes", "Memory that driver and firmware keep.", 30.0),
+    ("gpu_utilization_ratio", "Share of time in which a kernel ran; not a measure of load.", 10.0),
+    ("gpu_memory_bandwidth_utilization_ratio", "Share of time in which memory was accessed.", 10.0),
+    ("gpu_sm_clock_hertz", "Clock of the streaming multiprocessors.", 10.0),
+    ("gpu_memory_clock_hertz", "Clock of the memory.", 10.0),
+    ("gpu_clock_event_reasons", "Bits of NVML's current clocks event reasons.", 10.0),
+    ("gpu_power_draw_watts", "Power drawn by the board.", 10.0),
+    ("gpu_power_limit_watts", "Power limit in force.", 90.0),
+    ("gpu_energy_joules_total", "Energy used since the driver was loaded.", 10.0),
+    ("gpu_temperature_celsius", "Temperature of the GPU core.", 10.0),
+    ("gpu_memory_temperature_celsius", "Temperature of the memory.", 10.0),
+    ("gpu_ecc_corrected_total", "Corrected memory errors since the driver was loaded.", 90.0),
+    ("gpu_ecc_uncorrected_total", "Uncorrected memory errors since the driver was loaded.", 90.0),
+    ("gpu_pcie_link_generation", "Current generation of the PCIe link.", 90.0),
+    ("gpu_pcie_link_width", "Current width of the PCIe link, lanes.", 90.0),
+    ("gpu_pcie_replays_total", "PCIe replays since the driver was loaded.", 90.0),
+    ("gpu_processes", "Processes that hold memory on the GPU.", 30.0),
+)
+_PROCESS = (
+    ("process_gpu_memory_bytes", "GPU memory that the process holds, as NVML says.", 30.0),
+    ("process_memory_reserved_bytes", "Memory that the caching allocator holds.", 10.0),
+    ("process_memory_active_bytes", "Reserved memory in use or waiting for a stream.", 10.0),
+    ("process_memory_allocated_bytes", "Reserved memory in use by tensors.", 10.0),
+    ("process_memory_requested_bytes", "What the program asked for, before rounding.", 10.0),
+    ("process_memory_stranded_bytes", "Free reserved memory that cannot be given back.", 10.0),
+    ("process_memory_releasable_bytes", "Free reserved memory that can be given back.", 10.0),
+    ("process_memory_headroom_bytes", "Largest request that would succeed, give or take.", 10.0),
+    (
+        "process_memory_headroom_ratio",
+        "Headroom by the mean large request of the last minute.",
+        10.0,
+    ),
+    ("process_allocation_retries_total", "Times the allocator had to flush its cache.", 10.0),
+    ("process_out_of_memory_total", "Out-of-memory errors.", 10.0),
+)
+_SERVICE = (
+    ("service_requests_total", "Requests finished, failed and timed-out ones included.", 30.0),
+    ("service_requests_failed_total", "Requests that ended in an error.", 30.0),
+    ("service_requests_timed_out_total", "Requests that timed out.", 30.0),
+    ("service_requests_over_objective_total", "Successful requests slower than objective.", 30.0),
+    ("service_tokens_total", "Output tokens.", 30.0),
+    ("service_requests_waiting", "Requests that wait now.", 30.0),
+    ("service_requests_running", "Requests that run now.", 30.0),
+)
+_NODE = (
+    ("driver_up", "1 when the driver answers, 0 when it is missing or hung.", 10.0),
+    ("driver_call_wait_seconds", "Age of the oldest unanswered driver call.", 10.0),
+    ("probe_launch_seconds", "Median round trip of an empty piece of work.", 90.0),
+)
+
+SIGNALS: dict[str, Signal] = {
+    name: Signal(name, scope, help_text, stale_after_s)
+    for scope, rows in (
+        (Scope.NODE, _NODE),
+        (Scope.GPU, _GPU),
+        (Scope.PROCESS, _PROCESS),
+        (Scope.SERVICE, _SERVICE),
+    )
+    for name, help_text, stale_after_s in rows
+}

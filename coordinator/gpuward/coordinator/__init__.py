@@ -1,0 +1,1 @@
+"""The centre: incidents, on-call, pages, reviews."""

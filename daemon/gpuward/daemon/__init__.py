@@ -1,0 +1,1 @@
+"""What agent and coordinator need to be good Unix services."""

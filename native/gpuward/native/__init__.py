@@ -1,0 +1,1 @@
+"""Compiled helpers of gpuward, reached through ctypes, and the CUDA sources of its probes."""
