@@ -1,0 +1,61 @@
+# Everything that is installed lands under .venv/; nothing else on the machine changes.
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench proto golden docs gpu clean soak chaos load fuzz coverage
+
+PYTHON ?= python3
+BIN := .venv/bin
+ARGS ?=
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+# --- set-up: each stamp is one environment -------------------------------------------------------
+
+# The base: agent, coordinator, tap, tools and, where a C++ compiler is, the simulator.
+.venv/base.stamp: pyproject.toml constraints.txt agent/tap/pyproject.toml native/simulator/pyproject.toml native/CMakeLists.txt $(wildcard native/src/* native/simulator/CMakeLists.txt native/simulator/src/*)
+	@.ci/install-base "$(PYTHON)"
+	@touch $@
+
+# Other tools that read the simulated driver, unmodified.
+.venv/peers.stamp: tests/simulator/peers.txt .venv/base.stamp
+	@.ci/install-venv peers tests/simulator/peers.txt
+	@touch $@
+
+# A CUDA build of torch without its CUDA libraries: the simulator takes their place.
+.venv/torch.stamp: tests/torch/requirements.txt .venv/base.stamp
+	@.ci/install-venv torch tests/torch/requirements.txt --no-deps
+	@touch $@
+
+# --- for users -----------------------------------------------------------------------------------
+
+demo: .venv/base.stamp ## play one incident from first fault to review (ARGS=--once plays it through)
+	@$(BIN)/gpuward demo $(ARGS)
+
+# --- for developers ------------------------------------------------------------------------------
+
+test: .venv/base.stamp .venv/peers.stamp .venv/torch.stamp ## run every test that this machine can run
+	@$(BIN)/python -m pytest -m "not gpu" $(ARGS)
+
+check: .venv/base.stamp ## format, lint, types, architecture, contracts, documents, spelling
+	@.ci/check
+
+coverage: .venv/base.stamp ## branch coverage; the pure packages must be at 95 %
+	@.ci/coverage
+
+bench: .venv/base.stamp ## measure the budgets of docs/budgets.md; exits 1 when one is missed
+	@$(BIN)/python tests/bench/run.py $(ARGS)
+
+proto: .venv/base.stamp ## regenerate protos/gpuward/v1 from its .proto files
+	@.ci/generate-protos protos
+
+golden: .venv/base.stamp ## rewrite golden files and generated documents from the code
+	@$(BIN)/python -m pytest -q -m "not gpu" -k golden --golden-update
+	@$(BIN)/python .ci/generate-docs docs
+
+gpu: ## run the tests that need a real GPU, from source, without installing anything
+	@PYTHONPATH=agent:agent/tap:coordinator:daemon:native:native/simulator:protos $(PYTHON) -m pytest -m gpu tests $(ARGS)
+
+clean: ## remove everything that make has made
+	rm -rf .venv build agent/tap/build native/simulator/build .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage

@@ -1,0 +1,44 @@
+"""What every test shares: golden files, and no silent skip where a skip is a failure."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+settings.register_profile("ci", max_examples=100, derandomize=True, deadline=None)
+settings.register_profile("dev", max_examples=40, deadline=None)
+settings.load_profile("ci" if os.environ.get("CI") else "dev")
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--golden-update", action="store_true", help="write golden files instead of comparing"
+    )
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Turn a skip into a failure under CI: there, everything a test needs is installed."""
+    outcome = yield
+    report = outcome.get_result()
+    if os.environ.get("CI") and report.skipped and not hasattr(report, "wasxfail"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+        report.outcome = "failed"
+        report.longrepr = f"skipped where nothing may be: {reason}"
+
+
+@pytest.fixture
+def golden(request):
+    """Compare text with a file in tests/fixtures/golden, or write it under --golden-update."""
+    folder = Path(__file__).parent / "fixtures" / "golden"
+
+    def check(name: str, actual: str) -> None:
+        path = folder / name
+        if request.config.getoption("--golden-update"):
+            path.write_text(actual)
+        assert path.read_text() == actual, f"{path} differs; if the change is meant: make golden"
+
+    return check
