@@ -7,7 +7,6 @@ before somebody asks for it; one whose distribution is missing says how to get i
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import version
 
 import click
 
@@ -65,6 +64,6 @@ class LazyGroup(click.Group):
 
 
 @click.command(cls=LazyGroup)
-@click.version_option(version("gpuward"), prog_name="gpuward")
+@click.version_option(package_name="gpuward", prog_name="gpuward")
 def main() -> None:
     """Watch GPU inference, say why it fails, page who can act."""
