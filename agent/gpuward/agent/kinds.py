@@ -26,7 +26,7 @@ class Kind:
     meaning: str
     raise_after_s: float = 0.0
     clear_after_s: float = 60.0
-    # A WARN result has the default class, a FAIL result pages.
+    # A WARN result has the default class, a FAIL result pages.  OK (evidence only) is stored.
     page_when_failed: bool = False
 
 
@@ -55,7 +55,10 @@ _ALL = (
         domain=CauseDomain.GPU,
         action=Action.CHECK_APPLICATION,
         meaning="The driver reported an XID; the code says whose fault it is.",
-        clear_after_s=600.0,
+        # The detector itself holds it open after the last event.
+        clear_after_s=0.0,
+        # A GPU off the bus is a hard fault; a program's own error is neither page nor ticket.
+        page_when_failed=True,
     ),
     Kind(
         name="process.memory.fragmentation",

@@ -1,0 +1,42 @@
+"""What a finding is about, filled in with all that the window knows of the GPU and the process."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gpuward.agent.model import Process, Subject
+
+if TYPE_CHECKING:
+    from gpuward.agent.window import Window
+
+NOBODY = Process(key="", pid=0, start_ticks=0)
+
+
+def subject_of(window: Window, *, gpu: str = "", process: str = "", pid: int = 0) -> Subject:
+    """Return the subject for ``gpu`` and, by its key or else its host pid, one process.
+
+    Unknown names are kept as given: a process may be gone before its error is judged.
+    """
+    serial = next((known.serial for known in window.gpus if known.uuid == gpu), "")
+    known = _process(window, process, pid)
+    return Subject(
+        gpu=gpu,
+        gpu_serial=serial,
+        process=process or known.key,
+        pid=pid or known.pid,
+        unit=known.unit,
+        pod=known.pod,
+        container=known.container,
+        engine=known.engine,
+        model=known.model,
+        service=known.service,
+    )
+
+
+def _process(window: Window, key: str, pid: int) -> Process:
+    if not key and not pid:
+        return NOBODY
+    for process in window.processes:
+        if (not key or process.key == key) and (not pid or process.pid == pid):
+            return process
+    return NOBODY
