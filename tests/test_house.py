@@ -29,11 +29,8 @@ def sources(pattern="*.py"):
 
 def test_gpuward_is_a_namespace_that_nobody_owns():
     """One stray __init__.py would hide every other distribution's portion."""
-    strays = [
-        str(portion)
-        for portion in PORTIONS
-        if (ROOT / portion).parent.joinpath("__init__.py").exists()
-    ]
+    namespaces = [(ROOT / portion).parent for portion in PORTIONS]
+    strays = [str(path) for path in namespaces if (path / "__init__.py").exists()]
 
     assert [] == strays
 
