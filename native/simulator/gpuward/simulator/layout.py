@@ -5,6 +5,7 @@ share.  ``tests/simulator/test_layout.py`` compares every offset with the compil
 Units are NVML's own; ``src/state.h`` says who may write what.
 """
 
+# ruff: noqa: SIM905 - a hundred names read best as words
 from __future__ import annotations
 
 from ctypes import Structure, c_char, c_uint32, c_uint64
@@ -109,7 +110,7 @@ GPU_U64 = (
     "ecc_aggregate_corrected_dram ecc_aggregate_corrected_sram "
     "ecc_aggregate_uncorrected_dram ecc_aggregate_uncorrected_sram "
     "nvlink_active_mask nvlink_crc_errors nvlink_replay_errors nvlink_recovery_errors"
-).split()  # noqa: SIM905 - read as prose, one line per subject
+).split()
 GPU_U32 = (
     "lost gpu_recovery_action pci_domain pci_bus pci_device pci_device_id pci_subsystem_id "
     "pci_class minor_number numa_node brand architecture "
@@ -129,7 +130,7 @@ GPU_U32 = (
     "remap_banks_low remap_banks_none pcie_link_generation pcie_link_generation_max "
     "pcie_link_width pcie_link_width_max pcie_replay_count pcie_transmit_kilobytes_per_second "
     "pcie_receive_kilobytes_per_second nvlink_count nvlink_version mig_mode fabric_state"
-).split()  # noqa: SIM905 - read as prose, one line per subject
+).split()
 GPU_TEXT = (
     ("name", 96),
     ("uuid", 80),
