@@ -1,0 +1,329 @@
+"""Byte layout of a tap file, version 1: the one contract between the tap and the agent.
+
+A file is a header, then one area per device: two record slots and a ring of short history.  Little
+endian, 8-byte aligned, fixed fields; strings are ASCII padded with NUL.  A reader accepts the same
+major version with any larger sizes (it steps by the sizes the header names) and ignores flags it
+does not know.  A record is valid when its sequence number is even, not 0, equal to its copy, and
+the CRC fits: pwrite is not atomic against pread, so the other slot always holds the record before.
+
+Runs in the inference process too: standard library only, CPython 3.9 and newer.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from typing import NamedTuple
+
+MAGIC = b"GTAP\x00\x01\r\n"
+MAJOR = 1
+MINOR = 0
+
+HEADER_SIZE = 4096
+SLOT_SIZE = 1024
+SLOTS = 2
+RECORD_SIZE = 920
+RING_ENTRIES = 128
+RING_ENTRY_SIZE = 64
+SIZE_CLASSES = 28
+
+# Header flags.
+ACCEPTS_REQUESTS = 1
+
+# Record flags.
+EXPANDABLE = 1
+SUMMARY_VALID = 2
+# Nothing can be read safely in this process (or not at all): the driver's view is all there is.
+DEGRADED = 4
+VIRTUAL_RESERVED = 8
+OOM_SEEN = 16
+CAPTURE_POOLS = 32
+
+_HEADER = struct.Struct("<8sHHIIHHHHHH32xIIQQQ16sII8x16s24s16s32s256sII")
+_HEADER_CRC_AT = 1020
+_RECORD = struct.Struct("<QQQ16sII36Q12Q10Q28Q28IIIQ5Q")
+_RECORD_END = struct.Struct("<IIQ")
+_RING = struct.Struct("<Q4QIIQI")
+_CRC = struct.Struct("<I")
+_U32 = (1 << 32) - 1
+
+
+class LayoutError(ValueError):
+    """The bytes are not a tap file header of this major version."""
+
+
+class Header(NamedTuple):
+    """Who writes the file and how it is cut; pid and uid as the writer's own namespaces say."""
+
+    device_count: int
+    ns_pid: int = 0
+    uid: int = 0
+    pidns_inode: int = 0
+    start_ticks: int = 0
+    created_realtime_ns: int = 0
+    boot_id: bytes = bytes(16)
+    period_ms: int = 1000
+    # 0: the tap takes no snapshot on its own.
+    snapshot_min_period_ms: int = 0
+    tap_version: str = ""
+    torch_version: str = ""
+    allocator_backend: str = ""
+    framework: str = ""
+    alloc_conf: str = ""
+    rank: int = 0
+    # 0: the rank is not known.
+    world: int = 0
+    flags: int = 0
+    major: int = MAJOR
+    minor: int = MINOR
+    header_size: int = HEADER_SIZE
+    slot_size: int = SLOT_SIZE
+    ring_entries: int = RING_ENTRIES
+    ring_entry_size: int = RING_ENTRY_SIZE
+
+    @property
+    def device_size(self) -> int:
+        return SLOTS * self.slot_size + self.ring_entries * self.ring_entry_size
+
+    @property
+    def file_size(self) -> int:
+        return self.header_size + self.device_count * self.device_size
+
+    def device_offset(self, device_index: int) -> int:
+        return self.header_size + device_index * self.device_size
+
+    def slot_offset(self, device_index: int, seq: int) -> int:
+        return self.device_offset(device_index) + (seq >> 1) % SLOTS * self.slot_size
+
+    def ring_offset(self, device_index: int, seq: int) -> int:
+        entry = (seq >> 1) % self.ring_entries
+        ring = self.device_offset(device_index) + SLOTS * self.slot_size
+        return ring + entry * self.ring_entry_size
+
+
+class Counters(NamedTuple):
+    """The nine families of torch's allocator statistics, for one pool or as peaks."""
+
+    allocation: int = 0
+    segment: int = 0
+    active: int = 0
+    inactive_split: int = 0
+    allocated_bytes: int = 0
+    reserved_bytes: int = 0
+    active_bytes: int = 0
+    inactive_split_bytes: int = 0
+    requested_bytes: int = 0
+
+
+class Totals(NamedTuple):
+    """Cumulative counters; torch can reset some, so a falling one is a reset."""
+
+    large_allocations: int = 0
+    large_allocated_bytes: int = 0
+    allocations: int = 0
+    alloc_retries: int = 0
+    ooms: int = 0
+    sync_all_streams: int = 0
+    device_allocs: int = 0
+    device_frees: int = 0
+    oversize_segments: int = 0
+    oom_rejections: int = 0
+    private_pool_reserved_bytes: int = 0
+    last_oom_request_bytes: int = 0
+
+
+class Summary(NamedTuple):
+    """What one walk over all blocks said; of value only with the flag SUMMARY_VALID."""
+
+    mono_ns: int = 0
+    cost_ns: int = 0
+    blocks: int = 0
+    segments: int = 0
+    free_bytes: int = 0
+    largest_free_bytes: int = 0
+    releasable_bytes: int = 0
+    stranded_bytes: int = 0
+    private_free_bytes: int = 0
+    pending_free_bytes: int = 0
+
+
+class OutOfMemory(NamedTuple):
+    """The last out-of-memory error; ``mono_ns`` 0 when there was none."""
+
+    mono_ns: int = 0
+    request_bytes: int = 0
+    device_free_bytes: int = 0
+    reserved_bytes: int = 0
+    active_bytes: int = 0
+
+
+class Record(NamedTuple):
+    """What is known of one device at ``mono_ns`` (CLOCK_MONOTONIC)."""
+
+    seq: int
+    mono_ns: int
+    real_ns: int
+    gpu_uuid: bytes
+    ordinal: int
+    flags: int = 0
+    all_pools: Counters = Counters()
+    small_pool: Counters = Counters()
+    large_pool: Counters = Counters()
+    peak: Counters = Counters()
+    totals: Totals = Totals()
+    summary: Summary = Summary()
+    # Free blocks by size class, see size_class().
+    free_bytes: tuple[int, ...] = (0,) * SIZE_CLASSES
+    free_counts: tuple[int, ...] = (0,) * SIZE_CLASSES
+    tick_cost_ns: int = 0
+    missed_ticks: int = 0
+    oom: OutOfMemory = OutOfMemory()
+
+
+class RingEntry(NamedTuple):
+    """One tick of the flight recorder."""
+
+    mono_ns: int
+    reserved_bytes: int = 0
+    allocated_bytes: int = 0
+    active_bytes: int = 0
+    inactive_split_bytes: int = 0
+    alloc_retries: int = 0
+    ooms: int = 0
+    allocations: int = 0
+    flags: int = 0
+
+
+def size_class(size: int) -> int:
+    """Return the class of a block: 0 below 1 KiB, one per power of two, 27 from 64 GiB."""
+    return min(SIZE_CLASSES - 1, max(0, size.bit_length() - 10))
+
+
+def pack_header(header: Header) -> bytes:
+    """Return ``header_size`` bytes; strings are cut to their field, others than ASCII are ``?``."""
+    raw = bytearray(header.header_size)
+    _HEADER.pack_into(
+        raw,
+        0,
+        MAGIC,
+        header.major,
+        header.minor,
+        header.header_size,
+        header.file_size,
+        header.device_count,
+        header.slot_size,
+        SLOTS,
+        header.ring_entries,
+        header.ring_entry_size,
+        header.flags,
+        *header[1:9],
+        *(text.encode("ascii", "replace") for text in header[9:14]),
+        header.rank,
+        header.world,
+    )
+    _CRC.pack_into(raw, _HEADER_CRC_AT, zlib.crc32(raw[:_HEADER_CRC_AT]))
+    return bytes(raw)
+
+
+def unpack_header(raw: bytes) -> Header:
+    """Read a header from at least the first 1024 bytes of a file.
+
+    Raises ``LayoutError`` naming what is wrong.  Sizes are checked against this version's, which
+    are the smallest allowed; whether the file is long enough for them is the caller's to check.
+    """
+    if len(raw) < _HEADER_CRC_AT + _CRC.size:
+        raise LayoutError(f"{len(raw)} bytes are no header")
+    fields = _HEADER.unpack_from(raw)
+    if fields[0] != MAGIC:
+        raise LayoutError("wrong magic")
+    if fields[1] != MAJOR:
+        raise LayoutError(f"major version {fields[1]}, expected {MAJOR}")
+    if _CRC.unpack_from(raw, _HEADER_CRC_AT)[0] != zlib.crc32(raw[:_HEADER_CRC_AT]):
+        raise LayoutError("header checksum does not fit")
+    major, minor, header_size, file_size, devices = fields[1:6]
+    slot_size, slots, ring_entries, ring_entry_size, flags = fields[6:11]
+    strings = tuple(_text(field) for field in fields[19:24])
+    sizes = (major, minor, header_size, slot_size, ring_entries, ring_entry_size)
+    header = Header._make((devices, *fields[11:19], *strings, *fields[24:26], flags, *sizes))
+    if header_size < HEADER_SIZE or slot_size < SLOT_SIZE or ring_entry_size < RING_ENTRY_SIZE:
+        raise LayoutError("sizes smaller than version 1 has")
+    if slots != SLOTS or ring_entries == 0 or file_size != header.file_size:
+        raise LayoutError("sizes do not add up")
+    return header
+
+
+def pack_record(buffer: bytearray, record: Record) -> None:
+    """Fill the first ``RECORD_SIZE`` bytes of ``buffer``; raises ``struct.error`` out of range.
+
+    Current values lie family by family, each as all pools, small pool, large pool; then the peaks.
+    """
+    counters = [0] * 36
+    counters[0:27:3] = record.all_pools
+    counters[1:27:3] = record.small_pool
+    counters[2:27:3] = record.large_pool
+    counters[27:36] = record.peak
+    _RECORD.pack_into(
+        buffer,
+        0,
+        *record[:6],
+        *counters,
+        *record.totals,
+        *record.summary,
+        *record.free_bytes,
+        *record.free_counts,
+        record.tick_cost_ns,
+        record.missed_ticks,
+        0,
+        *record.oom,
+    )
+    crc = zlib.crc32(memoryview(buffer)[8 : _RECORD.size])
+    _RECORD_END.pack_into(buffer, _RECORD.size, crc, 0, record.seq)
+
+
+def unpack_record(raw: bytes, offset: int = 0) -> Record | None:
+    """Read the record at ``offset``; None when it is torn, empty, cut short or was never whole."""
+    if len(raw) < offset + RECORD_SIZE:
+        return None
+    crc, _, seq_copy = _RECORD_END.unpack_from(raw, offset + _RECORD.size)
+    fields = _RECORD.unpack_from(raw, offset)
+    seq = fields[0]
+    if seq == 0 or seq & 1 or seq != seq_copy:
+        return None
+    if zlib.crc32(raw[offset + 8 : offset + _RECORD.size]) != crc:
+        return None
+    return Record._make(
+        (
+            *fields[:6],
+            Counters._make(fields[6:33:3]),
+            Counters._make(fields[7:33:3]),
+            Counters._make(fields[8:33:3]),
+            Counters._make(fields[33:42]),
+            Totals._make(fields[42:54]),
+            Summary._make(fields[54:64]),
+            fields[64:92],
+            fields[92:120],
+            *fields[120:122],
+            OutOfMemory._make(fields[123:128]),
+        )
+    )
+
+
+def pack_ring_entry(entry: RingEntry) -> bytes:
+    """Return 64 bytes; the two 32-bit counters wrap."""
+    body = _RING.pack(*entry[:5], entry[5] & _U32, entry[6] & _U32, *entry[7:])
+    return body + _CRC.pack(zlib.crc32(body))
+
+
+def unpack_ring_entry(raw: bytes, offset: int = 0) -> RingEntry | None:
+    """Read the entry at ``offset``; None when it is empty, torn or cut short."""
+    if len(raw) < offset + RING_ENTRY_SIZE:
+        return None
+    body = raw[offset : offset + _RING.size]
+    entry = RingEntry(*_RING.unpack(body))
+    if entry.mono_ns == 0 or _CRC.unpack_from(raw, offset + _RING.size)[0] != zlib.crc32(body):
+        return None
+    return entry
+
+
+def _text(field: bytes) -> str:
+    return field.split(b"\0", 1)[0].decode("ascii", "replace")
