@@ -1,0 +1,297 @@
+"""The coordinator's vocabulary: immutable values of findings, incidents, steps and pages.
+
+Times are wall-clock seconds since 1970 (UTC) and end in ``_s``; a value that is absent by nature is
+``None`` or empty.  Everything here is written to the store as JSON by msgspec and read back, so the
+names of fields and enum values are kept for ever.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum, StrEnum
+
+
+class State(StrEnum):
+    """Where an incident is; timers treat mitigated as acknowledged."""
+
+    OPEN = "open"
+    ACKNOWLEDGED = "acknowledged"
+    MITIGATED = "mitigated"
+    RESOLVED = "resolved"
+
+
+class Severity(IntEnum):
+    """User impact, 1 is the worst: compare with ``worse_than``, never with ``<``."""
+
+    SEV1 = 1
+    SEV2 = 2
+    SEV3 = 3
+    SEV4 = 4
+
+    def worse_than(self, other: Severity) -> bool:
+        return self.value < other.value
+
+
+class Rotation(StrEnum):
+    """Who answers; MISSION names the three."""
+
+    INFRASTRUCTURE = "infrastructure"
+    ML = "ml"
+    DATA = "data"
+
+
+class Role(StrEnum):
+    """A place in a rotation that one person holds."""
+
+    PRIMARY = "primary"
+    SECONDARY = "secondary"
+    LEAD = "lead"
+    EXPERT = "expert"
+    EXECUTIVE = "executive"
+
+
+class Until(StrEnum):
+    """What stops a step: an acknowledgement, or nothing short of resolution."""
+
+    ACKNOWLEDGED = "acknowledged"
+    RESOLVED = "resolved"
+
+
+class Result(StrEnum):
+    """Outcome of a check; unknown is not healthy."""
+
+    OK = "ok"
+    WARN = "warn"
+    FAIL = "fail"
+    UNKNOWN = "unknown"
+
+
+class FindingClass(StrEnum):
+    """How loud a finding is: kept, ticket (SEV4) or page."""
+
+    STORE = "store"
+    TICKET = "ticket"
+    PAGE = "page"
+
+
+class CauseDomain(StrEnum):
+    """What a cause belongs to; it picks the rotation."""
+
+    GPU = "gpu"
+    DRIVER = "driver"
+    CAPACITY = "capacity"
+    NETWORK = "network"
+    MODEL = "model"
+    DRIFT = "drift"
+    RETRIEVAL = "retrieval"
+    FRESHNESS = "freshness"
+    PIPELINE = "pipeline"
+    SOURCE = "source"
+
+
+class Action(StrEnum):
+    """The least harmful thing that would help."""
+
+    NONE = "none"
+    CHECK_APPLICATION = "check_application"
+    RESTART_APPLICATION = "restart_application"
+    SCALE_UP = "scale_up"
+    RESET_GPU = "reset_gpu"
+    REBOOT_NODE = "reboot_node"
+    DRAIN_NODE = "drain_node"
+    REPLACE_HARDWARE = "replace_hardware"
+    INSTALL_DRIVER = "install_driver"
+
+
+class Relation(IntEnum):
+    """How close a finding is to an incident, closest first."""
+
+    # The incident is about this finding.
+    SUBJECT = 0
+    # A cause that names the incident's service.
+    SERVICE = 1
+    # A cause on the same GPU as one that names the service.
+    GPU = 2
+    # A possible cause: on a node that serves the service.
+    NODE = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What a finding is about; fields as in finding.proto, empty where unknown."""
+
+    node: str
+    gpu_uuid: str = ""
+    gpu_serial: str = ""
+    process_key: str = ""
+    pid: int = 0
+    unit: str = ""
+    pod: str = ""
+    container: str = ""
+    engine: str = ""
+    model: str = ""
+    service: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """One fact: a value in the Prometheus base unit ``unit``, or words in ``text``."""
+
+    name: str
+    value: float = 0.0
+    unit: str = ""
+    threshold: float | None = None
+    text: str = ""
+    observed_at_s: float | None = None
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What an agent says is wrong; ``finding_id`` names one raise, ``dedup_key`` the trouble."""
+
+    finding_id: str
+    dedup_key: str
+    kind: str
+    subject: Subject
+    summary: str
+    default_class: FindingClass
+    since_s: float
+    last_seen_s: float
+    domain: CauseDomain = CauseDomain.CAPACITY
+    result: Result = Result.FAIL
+    code: int = 0
+    cleared_at_s: float | None = None
+    count: int = 1
+    confidence: float = 1.0
+    evidence: tuple[Evidence, ...] = ()
+    action: Action = Action.NONE
+    cause_dedup_keys: tuple[str, ...] = ()
+
+    @property
+    def is_open(self) -> bool:
+        return self.cleared_at_s is None
+
+
+@dataclass(frozen=True, slots=True)
+class LinkedFinding:
+    """A finding as an incident knows it."""
+
+    finding_id: str
+    dedup_key: str
+    kind: str
+    relation: Relation
+    domain: CauseDomain
+    summary: str
+    confidence: float = 1.0
+    is_open: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Incident:
+    """One trouble that people answer for, folded from its events; ``version`` counts them.
+
+    ``customer_impact`` is ``None`` while nobody can know.  ``impact_since_s`` is when users were
+    first hurt, if they were.
+    """
+
+    id: str
+    group_key: str
+    kind: str
+    title: str
+    state: State
+    severity: Severity
+    peak_severity: Severity
+    domain: CauseDomain
+    rotation: Rotation
+    opened_at_s: float
+    updated_at_s: float
+    service: str = ""
+    node: str = ""
+    gpu_uuid: str = ""
+    # Why the severity is what it is, one sentence each, worst first.
+    reasons: tuple[str, ...] = ()
+    customer_impact: bool | None = None
+    impact_since_s: float | None = None
+    acknowledged_at_s: float | None = None
+    acknowledged_by: str = ""
+    mitigated_at_s: float | None = None
+    resolved_at_s: float | None = None
+    resolved_by: str = ""
+    resolution: str = ""
+    # When SEV1 was last left or held; a machine does not go below SEV2 soon after.
+    sev1_at_s: float | None = None
+    findings: tuple[LinkedFinding, ...] = ()
+    version: int = 0
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it still waits for resolution; acknowledged and mitigated ones do."""
+        return self.state is not State.RESOLVED
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One escalation step of one incident: a row with a time."""
+
+    incident_id: str
+    level: str
+    due_at_s: float
+    until: Until
+    fired_at_s: float | None = None
+    cancelled_at_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One message to one person on one channel; ``dedup_key`` is the same on every attempt."""
+
+    id: int
+    incident_id: str
+    level: str
+    target: str
+    channel: str
+    dedup_key: str
+    until: Until
+    created_at_s: float
+    attempts: int = 0
+    due_at_s: float = 0.0
+    sent_at_s: float | None = None
+    # Why it will not be sent: suppressed by an acknowledgement, or refused by the channel.
+    abandoned_at_s: float | None = None
+    last_error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceTotals:
+    """Cumulative counters of one instance of a service; fields as in report.proto."""
+
+    service: str
+    instance: str
+    node: str
+    started_at_s: float
+    observed_at_s: float
+    received_at_s: float
+    requests: int = 0
+    failed: int = 0
+    timed_out: int = 0
+    over_objective: int = 0
+    tokens: int = 0
+    ready: bool = True
+    waiting: int = 0
+    running: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """All that is open on a node, converted and checked."""
+
+    node: str
+    boot_id: str
+    agent_instance: str
+    seq: int
+    at_s: float
+    findings: tuple[Finding, ...] = ()
+    # (spool seq, finding), oldest first.
+    events: tuple[tuple[int, Finding], ...] = ()
+    service_totals: tuple[ServiceTotals, ...] = ()
