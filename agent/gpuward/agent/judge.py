@@ -1,0 +1,158 @@
+"""Judge the node once a second, and publish the judgement as one immutable snapshot.
+
+The judge owns the readings and the life of every finding.  Exporter, query server and reporter
+read ``snapshot``, swapped by reference: no locks, and nothing waits for the driver in a scrape.
+The supervisor's watchdog is fed here and only here, so that it follows this loop and not the
+driver: a monitor that is killed by the fault it should report reports nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import structlog
+
+from gpuward.agent.detectors import DETECTORS
+from gpuward.agent.history import History
+from gpuward.agent.hysteresis import Change, State, Verdict, fold
+from gpuward.agent.kinds import KINDS
+from gpuward.agent.model import OpenFinding, Snapshot
+from gpuward.agent.one_shot import one_shot
+from gpuward.agent.window import Readings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from gpuward.agent.contain import Components
+    from gpuward.agent.detectors import Detector
+    from gpuward.agent.model import Batch, Finding
+    from gpuward.agent.window import Window
+    from gpuward.daemon.clock import Clock
+    from gpuward.daemon.notify import Notifier
+
+log = structlog.get_logger()
+
+TICK_S = 1.0
+FORGET_EVERY_TICKS = 60
+LOGGED_AS = {
+    Change.RAISED: "finding.raised",
+    Change.UPDATED: "finding.updated",
+    Change.CLEARED: "finding.cleared",
+}
+# A storm of events beyond this, not yet on disk, is dropped and counted.
+MAX_PENDING_EVENTS = 1_000
+
+
+class Judge:
+    """Takes batches in, lets findings live, publishes ``snapshot``."""
+
+    def __init__(
+        self,
+        *,
+        node: str,
+        boot_id: str,
+        instance: str,
+        clock: Clock,
+        components: Components,
+        notifier: Notifier,
+        detectors: Sequence[Detector] = DETECTORS,
+    ) -> None:
+        self._node = node
+        self._boot_id = boot_id
+        self._clock = clock
+        self._components = components
+        self._notifier = notifier
+        self._detectors = detectors
+        self._state = State(instance)
+        self.readings = Readings()
+        self.history = History()
+        # Set at each raise, clear and change of result; the reporter clears it.
+        self.changed = asyncio.Event()
+        # What happened once and is not on disk yet.
+        self.events: asyncio.Queue[OpenFinding] = asyncio.Queue(MAX_PENDING_EVENTS)
+        self.events_dropped = 0
+        self._events_seen = 0
+        self.ticks = 0
+        self.snapshot = self._snapshot(self.readings.window(clock.mono_s()))
+
+    def take(self, source: str, batch: Batch) -> None:
+        """Take in what sampler ``source`` saw; what happened once goes to ``events`` at once."""
+        new_events = self.readings.apply(source, batch)
+        self.history.add(batch.samples)
+        if not new_events:
+            return
+        window = self.readings.window(self._clock.mono_s())
+        for event in new_events:
+            self._events_seen += 1
+            finding_id = f"{self._state.instance}-e{self._events_seen}"
+            try:
+                self.events.put_nowait(one_shot(event, window, finding_id))
+            except asyncio.QueueFull:
+                self.events_dropped += 1
+
+    async def run(self) -> None:
+        """Tick for ever."""
+        due_s = self._clock.mono_s()
+        while True:
+            self.tick()
+            # A tick that came late is not made up for.
+            due_s = max(due_s + TICK_S, self._clock.mono_s())
+            await self._clock.sleep_until(due_s)
+
+    def tick(self) -> None:
+        """Judge once, now."""
+        now_s = self._clock.mono_s()
+        if self.ticks % FORGET_EVERY_TICKS == 0:
+            self.readings.forget_old(now_s)
+            self.history.forget_old(now_s)
+        window = self.readings.window(now_s)
+        verdicts = [self._ask(detector, window) for detector in self._detectors]
+        self._state, changes = fold(self._state, verdicts, now_s)
+        self.snapshot = self._snapshot(window)
+        self.ticks += 1
+        for change, finding in changes:
+            _log(change, finding)
+        if changes:
+            self.changed.set()
+        self._notifier.watchdog()
+
+    def _ask(self, detector: Detector, window: Window) -> Verdict:
+        name = "detector." + detector.__module__.rpartition(".")[2]
+        findings: tuple[Finding, ...] | None = None
+        with self._components.contain(name):
+            said = tuple(detector(window))
+            for finding in said:
+                KINDS[finding.kind]
+            findings = said
+        return Verdict(name, findings)
+
+    def _snapshot(self, window: Window) -> Snapshot:
+        return Snapshot(
+            node=self._node,
+            boot_id=self._boot_id,
+            at_s=window.now_s,
+            wall_offset_s=self._clock.wall_s() - self._clock.mono_s(),
+            driver=window.driver,
+            gpus=window.gpus,
+            processes=window.processes,
+            samples=window.fresh(),
+            open_findings=self._state.open_findings,
+            services=window.services,
+            components=self._components.health,
+        )
+
+
+def _log(change: Change, opened: OpenFinding) -> None:
+    finding = opened.finding
+    log.warning(
+        LOGGED_AS[change],
+        kind=finding.kind,
+        code=finding.code,
+        gpu=finding.subject.gpu,
+        process=finding.subject.process,
+        service=finding.subject.service,
+        result=finding.result.value,
+        finding_id=opened.finding_id,
+        summary=finding.summary,
+    )

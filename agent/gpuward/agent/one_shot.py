@@ -1,0 +1,57 @@
+"""Turn something that happened once, an XID or an out-of-memory error, into a finding to spool.
+
+It has no life: it is raised and over in the same instant.  It travels apart from the open findings
+because a report that lists what is open now would lose it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gpuward.agent.kinds import KINDS
+from gpuward.agent.model import Evidence, Finding, OpenFinding, Result
+from gpuward.agent.subject import subject_of
+from gpuward.agent.xid_catalogue import ACTIONS, CATALOGUE, UNLISTED
+
+if TYPE_CHECKING:
+    from gpuward.agent.model import Event
+    from gpuward.agent.window import Window
+
+XID = "gpu.xid"
+UNITS = ("bytes", "seconds", "ratio", "hertz", "watts", "celsius")
+
+
+def one_shot(event: Event, window: Window, finding_id: str) -> OpenFinding:
+    """Return ``event`` as a finding that was seen once, at the event's time.
+
+    Raises ``KeyError`` for a kind that is not in ``KINDS``: a bug in the sampler.
+    """
+    kind = KINDS[event.kind]
+    xid = CATALOGUE.get(event.code, UNLISTED) if event.kind == XID else None
+    words = f"XID {event.code}: {xid.meaning}." if xid else " ".join(event.text.split())
+    finding = Finding(
+        kind=event.kind,
+        subject=subject_of(window, gpu=event.gpu, process=event.process, pid=event.pid),
+        summary=words or kind.meaning,
+        result=xid.result if xid else Result.FAIL,
+        code=event.code,
+        since_s=event.at_s,
+        evidence=_evidence(event),
+        action=ACTIONS[xid.fault] if xid else None,
+    )
+    return OpenFinding(finding_id, finding, event.at_s, event.at_s, event.at_s, count=1)
+
+
+def _evidence(event: Event) -> tuple[Evidence, ...]:
+    facts = [
+        Evidence(name, value, _unit(name), at_s=event.at_s) for name, value in event.values.items()
+    ]
+    if event.text:
+        facts.append(Evidence("event_text", text=event.text, at_s=event.at_s))
+    return tuple(facts)
+
+
+def _unit(name: str) -> str:
+    """Return the base unit that a name ends in, as signals do: ``requested_bytes``."""
+    suffix = name.rpartition("_")[2]
+    return suffix if suffix in UNITS else "1"

@@ -1,0 +1,271 @@
+"""Turn the agent's values into ``gpuward.v1`` messages: the one place that knows both.
+
+Inside the agent time is monotonic; here it becomes wall time with the offset of the snapshot it
+belongs to.  Strings that came from outside (kernel lines, process names) are made valid UTF-8 and
+cut to the length that the contract allows, so that one hostile name cannot break a report.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from gpuward.agent.kinds import KINDS
+from gpuward.agent.model import FindingClass, Result, SeriesKey
+from gpuward.v1 import agent_pb2, finding_pb2, report_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from gpuward.agent.kinds import Kind
+    from gpuward.agent.model import (
+        ComponentHealth,
+        Evidence,
+        Finding,
+        Gpu,
+        OpenFinding,
+        Process,
+        Sample,
+        ServiceTotals,
+        Snapshot,
+        Subject,
+    )
+
+MAX_NAME_LENGTH = 300
+MAX_TEXT_LENGTH = 2_000
+RAISED = finding_pb2.FINDING_STATE_RAISED
+UPDATED = finding_pb2.FINDING_STATE_UPDATED
+CLEARED = finding_pb2.FINDING_STATE_CLEARED
+
+
+def report(
+    snapshot: Snapshot, *, instance: str, seq: int, events: Sequence[tuple[int, bytes]]
+) -> report_pb2.Report:
+    """Return the whole open state of ``snapshot``; ``events`` are (seq, ``spooled`` bytes)."""
+    return report_pb2.Report(
+        node=snapshot.node,
+        boot_id=snapshot.boot_id,
+        agent_instance=instance,
+        seq=seq,
+        at=_wall(snapshot.at_s + snapshot.wall_offset_s),
+        findings=_open_findings(snapshot),
+        events=[_spooled_event(event_seq, data) for event_seq, data in events],
+        service_totals=map(_totals, snapshot.services),
+        components=map(_component, snapshot.components),
+    )
+
+
+def snapshot_message(snapshot: Snapshot) -> agent_pb2.Snapshot:
+    """Return all that the agent knows now."""
+    return agent_pb2.Snapshot(
+        node=snapshot.node,
+        boot_id=snapshot.boot_id,
+        at=_wall(snapshot.at_s + snapshot.wall_offset_s),
+        driver_up=snapshot.driver.up,
+        driver_version=_name(snapshot.driver.version),
+        gpus=map(_gpu, snapshot.gpus),
+        processes=map(_process, snapshot.processes),
+        values=[_value(sample, snapshot.wall_offset_s) for sample in snapshot.samples.values()],
+        findings=_open_findings(snapshot),
+        service_totals=map(_totals, snapshot.services),
+        components=map(_component, snapshot.components),
+    )
+
+
+def spooled(finding: OpenFinding, *, node: str, wall_offset_s: float) -> bytes:
+    """Return the bytes to spool: with wall times, which outlive a reboot as monotonic ones do not.
+
+    An event is over when it is seen, so its state is cleared and it holds nothing open.
+    """
+    message = finding_message(finding, node=node, wall_offset_s=wall_offset_s, state=CLEARED)
+    message.cleared_at.CopyFrom(message.last_seen)
+    return message.SerializeToString()
+
+
+def finding_message(
+    opened: OpenFinding, *, node: str, wall_offset_s: float, state: finding_pb2.FindingState
+) -> finding_pb2.Finding:
+    """Return ``opened`` with its kind's class, domain and action filled in."""
+    finding, kind = opened.finding, KINDS[opened.finding.kind]
+    return finding_pb2.Finding(
+        finding_id=opened.finding_id,
+        dedup_key=f"{node}|{_name(finding.dedup_key)}",
+        kind=finding.kind,
+        code=finding.code,
+        subject=_subject(finding.subject, node),
+        state=state,
+        default_class=_class(kind, finding),
+        cause_domain=_enum(finding_pb2.CauseDomain, "CAUSE_DOMAIN", kind.domain.name),
+        result=_enum(finding_pb2.CheckResult, "CHECK_RESULT", finding.result.name),
+        since=_wall(opened.since_s + wall_offset_s),
+        last_seen=_wall(opened.last_seen_s + wall_offset_s),
+        count=opened.count,
+        confidence=finding.confidence,
+        summary=" ".join(_text(finding.summary, MAX_TEXT_LENGTH).split()),
+        evidence=[_evidence(fact, wall_offset_s) for fact in finding.evidence],
+        suggested_action=_enum(
+            finding_pb2.SuggestedAction, "SUGGESTED_ACTION", (finding.action or kind.action).name
+        ),
+        cause_dedup_keys=[f"{node}|{_name(cause)}" for cause in finding.causes],
+    )
+
+
+def series_key(message: agent_pb2.SeriesKey) -> SeriesKey:
+    """Return the series that a query names."""
+    return SeriesKey(
+        signal=message.signal,
+        gpu=message.gpu_uuid,
+        process=message.process_key,
+        service=message.service,
+    )
+
+
+def history(
+    key: agent_pb2.SeriesKey, points: Iterable[tuple[float, float]], wall_offset_s: float
+) -> agent_pb2.GetHistoryResponse:
+    """Return ``points``, (monotonic seconds, value), as the answer to a query for ``key``."""
+    return agent_pb2.GetHistoryResponse(
+        series=key,
+        points=[
+            agent_pb2.HistoryPoint(at=_wall(at_s + wall_offset_s), value=value)
+            for at_s, value in points
+        ],
+    )
+
+
+def _open_findings(snapshot: Snapshot) -> list[finding_pb2.Finding]:
+    return [
+        finding_message(
+            opened,
+            node=snapshot.node,
+            wall_offset_s=snapshot.wall_offset_s,
+            state=RAISED if opened.count == 1 else UPDATED,
+        )
+        for opened in snapshot.open_findings
+    ]
+
+
+def _class(kind: Kind, finding: Finding) -> finding_pb2.FindingClass:
+    """A kind's class, louder for a page's failure, silent where nothing of ours is at fault."""
+    default = kind.default_class
+    if finding.result is Result.OK:
+        default = FindingClass.STORE
+    elif finding.result is Result.FAIL and kind.page_when_failed:
+        default = FindingClass.PAGE
+    return _enum(finding_pb2.FindingClass, "FINDING_CLASS", default.name)
+
+
+def _spooled_event(seq: int, data: bytes) -> report_pb2.SpooledEvent:
+    return report_pb2.SpooledEvent(seq=seq, finding=finding_pb2.Finding.FromString(data))
+
+
+def _subject(subject: Subject, node: str) -> finding_pb2.Subject:
+    return finding_pb2.Subject(
+        node=node,
+        gpu_uuid=_name(subject.gpu),
+        gpu_serial=_name(subject.gpu_serial),
+        process_key=_name(subject.process),
+        pid=subject.pid,
+        unit=_name(subject.unit),
+        pod=_name(subject.pod),
+        container=_name(subject.container),
+        engine=_name(subject.engine),
+        model=_name(subject.model),
+        service=_name(subject.service),
+    )
+
+
+def _evidence(fact: Evidence, wall_offset_s: float) -> finding_pb2.Evidence:
+    return finding_pb2.Evidence(
+        name=_name(fact.name),
+        value=fact.value,
+        unit=fact.unit,
+        threshold=fact.threshold,
+        text=_text(fact.text, MAX_TEXT_LENGTH),
+        observed_at=None if fact.at_s is None else _wall(fact.at_s + wall_offset_s),
+        source=fact.source,
+    )
+
+
+def _gpu(gpu: Gpu) -> agent_pb2.GpuIdentity:
+    return agent_pb2.GpuIdentity(
+        uuid=_name(gpu.uuid),
+        serial=_name(gpu.serial),
+        name=_name(gpu.name),
+        pci_bus_id=_name(gpu.pci_bus_id),
+        index=gpu.index,
+        unsupported_signals=sorted(gpu.unsupported),
+    )
+
+
+def _process(process: Process) -> agent_pb2.ProcessIdentity:
+    return agent_pb2.ProcessIdentity(
+        process_key=_name(process.key),
+        pid=process.pid,
+        start_ticks=process.start_ticks,
+        gpu_uuids=map(_name, process.gpus),
+        unit=_name(process.unit),
+        pod=_name(process.pod),
+        container=_name(process.container),
+        engine=_name(process.engine),
+        model=_name(process.model),
+        service=_name(process.service),
+        tapped=process.tapped,
+    )
+
+
+def _value(sample: Sample, wall_offset_s: float) -> agent_pb2.SignalValue:
+    return agent_pb2.SignalValue(
+        series=agent_pb2.SeriesKey(
+            signal=sample.key.signal,
+            gpu_uuid=_name(sample.key.gpu),
+            process_key=_name(sample.key.process),
+            service=_name(sample.key.service),
+        ),
+        value=sample.value,
+        at=_wall(sample.at_s + wall_offset_s),
+    )
+
+
+def _totals(totals: ServiceTotals) -> report_pb2.ServiceTotals:
+    return report_pb2.ServiceTotals(
+        service=_name(totals.service),
+        instance=_name(totals.instance),
+        started_at=_wall(totals.started_wall_s),
+        observed_at=_wall(totals.observed_wall_s),
+        requests=totals.requests,
+        failed=totals.failed,
+        timed_out=totals.timed_out,
+        over_objective=totals.over_objective,
+        tokens=totals.tokens,
+        ready=totals.ready,
+        waiting=totals.waiting,
+        running=totals.running,
+    )
+
+
+def _component(health: ComponentHealth) -> report_pb2.ComponentHealth:
+    return report_pb2.ComponentHealth(
+        component=health.component,
+        result=_enum(finding_pb2.CheckResult, "CHECK_RESULT", health.result.name),
+        reason=_text(health.reason, MAX_TEXT_LENGTH),
+    )
+
+
+def _enum(kind: Any, prefix: str, name: str) -> Any:
+    # Contract and model use the same words; a test compares the two vocabularies.
+    return kind.Value(f"{prefix}_{name}")
+
+
+def _wall(wall_s: float) -> Timestamp:
+    microseconds = round(wall_s * 1e6)
+    return Timestamp(seconds=microseconds // 1_000_000, nanos=microseconds % 1_000_000 * 1_000)
+
+
+def _name(text: str) -> str:
+    return _text(text, MAX_NAME_LENGTH)
+
+
+def _text(text: str, limit: int) -> str:
+    return text[:limit].encode("utf-8", "replace").decode()
