@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     )
 
 MAX_NAME_LENGTH = 300
+MAX_KEY_LENGTH = 1_200
 MAX_TEXT_LENGTH = 2_000
 RAISED = finding_pb2.FINDING_STATE_RAISED
 UPDATED = finding_pb2.FINDING_STATE_UPDATED
@@ -84,13 +85,17 @@ def spooled(finding: OpenFinding, *, node: str, wall_offset_s: float) -> bytes:
 
 
 def finding_message(
-    opened: OpenFinding, *, node: str, wall_offset_s: float, state: finding_pb2.FindingState
+    opened: OpenFinding,
+    *,
+    node: str,
+    wall_offset_s: float,
+    state: finding_pb2.FindingState.ValueType,
 ) -> finding_pb2.Finding:
     """Return ``opened`` with its kind's class, domain and action filled in."""
     finding, kind = opened.finding, KINDS[opened.finding.kind]
     return finding_pb2.Finding(
         finding_id=opened.finding_id,
-        dedup_key=f"{node}|{_name(finding.dedup_key)}",
+        dedup_key=f"{node}|{_text(finding.dedup_key, MAX_KEY_LENGTH)}",
         kind=finding.kind,
         code=finding.code,
         subject=_subject(finding.subject, node),
@@ -107,7 +112,7 @@ def finding_message(
         suggested_action=_enum(
             finding_pb2.SuggestedAction, "SUGGESTED_ACTION", (finding.action or kind.action).name
         ),
-        cause_dedup_keys=[f"{node}|{_name(cause)}" for cause in finding.causes],
+        cause_dedup_keys=[f"{node}|{_text(cause, MAX_KEY_LENGTH)}" for cause in finding.causes],
     )
 
 
@@ -146,14 +151,14 @@ def _open_findings(snapshot: Snapshot) -> list[finding_pb2.Finding]:
     ]
 
 
-def _class(kind: Kind, finding: Finding) -> finding_pb2.FindingClass:
+def _class(kind: Kind, finding: Finding) -> finding_pb2.FindingClass.ValueType:
     """A kind's class, louder for a page's failure, silent where nothing of ours is at fault."""
     default = kind.default_class
     if finding.result is Result.OK:
         default = FindingClass.STORE
     elif finding.result is Result.FAIL and kind.page_when_failed:
         default = FindingClass.PAGE
-    return _enum(finding_pb2.FindingClass, "FINDING_CLASS", default.name)
+    return finding_pb2.FindingClass.Value(f"FINDING_CLASS_{default.name}")
 
 
 def _spooled_event(seq: int, data: bytes) -> report_pb2.SpooledEvent:
