@@ -37,17 +37,6 @@ FIRST_ADDRESS = 0x7F00_0000_0000
 class OutOfMemory(Exception):  # noqa: N818 - the name torch's users know, without its prefix
     """A request could not be served; the message is worded as torch words it."""
 
-    def __init__(self, asked: int, device: Device, allocated: int, reserved: int) -> None:
-        self.asked_bytes = asked
-        self.device_free_bytes = device.free_bytes
-        super().__init__(
-            f"CUDA out of memory. Tried to allocate {asked / MIB:.2f} MiB. GPU {device.index} has "
-            f"a total capacity of {device.total_bytes / MIB:.2f} MiB of which "
-            f"{device.free_bytes / MIB:.2f} MiB is free. Of the allocated memory "
-            f"{allocated / MIB:.2f} MiB is allocated by PyTorch, and "
-            f"{(reserved - allocated) / MIB:.2f} MiB is reserved by PyTorch but unallocated."
-        )
-
 
 class OutOfMemoryObserver(Protocol):
     """Called before ``OutOfMemory`` is raised, as torch calls its observers."""
@@ -277,14 +266,20 @@ class CachingAllocator:
         self._stats.ooms += 1
         for observer in self._observers:
             observer(self._device.index, asked, self._device.total_bytes, self._device.free_bytes)
-        raise OutOfMemory(
-            asked,
-            self._device,
-            self._stats.current("allocated_bytes"),
-            self._stats.current("reserved_bytes"),
-        )
+        raise OutOfMemory(_complaint(asked, self._device, self._stats))
 
 
 def _expandable_size(block: Block) -> int:
     following = block.next
     return block.size + (following.size if following is not None and not following.mapped else 0)
+
+
+def _complaint(asked: int, device: Device, stats: DeviceStats) -> str:
+    allocated, reserved = stats.current("allocated_bytes"), stats.current("reserved_bytes")
+    return (
+        f"CUDA out of memory. Tried to allocate {asked / MIB:.2f} MiB. GPU {device.index} has "
+        f"a total capacity of {device.total_bytes / MIB:.2f} MiB of which "
+        f"{device.free_bytes / MIB:.2f} MiB is free. Of the allocated memory "
+        f"{allocated / MIB:.2f} MiB is allocated by PyTorch, and "
+        f"{(reserved - allocated) / MIB:.2f} MiB is reserved by PyTorch but unallocated."
+    )
