@@ -47,6 +47,7 @@ def opened(incident_id: str, event: e.Opened, now_s: float) -> Incident:
         customer_impact=event.customer_impact,
         impact_since_s=event.impact_since_s,
         sev1_at_s=now_s if event.severity is Severity.SEV1 else None,
+        escalates_from_s=now_s if event.severity.pages else None,
         version=1,
     )
 
@@ -104,13 +105,16 @@ def _(event: e.FindingCleared, incident: Incident) -> Incident:
 
 @_change.register
 def _(event: e.SeverityChanged, incident: Incident) -> Incident:
+    now_s = incident.updated_at_s
     sev1_touched = Severity.SEV1 in (event.before, event.after)
+    starts_paging = event.after.pages and incident.escalates_from_s is None
     return replace(
         incident,
         severity=event.after,
         peak_severity=min(incident.peak_severity, event.after),
         reasons=event.reasons,
-        sev1_at_s=incident.updated_at_s if sev1_touched else incident.sev1_at_s,
+        sev1_at_s=now_s if sev1_touched else incident.sev1_at_s,
+        escalates_from_s=now_s if starts_paging else incident.escalates_from_s,
     )
 
 
@@ -153,6 +157,11 @@ def _(event: e.Mitigated, incident: Incident) -> Incident:
     return replace(
         incident, state=State.MITIGATED, mitigated_at_s=incident.updated_at_s, customer_impact=False
     )
+
+
+@_change.register
+def _(event: e.AcknowledgementMissed, incident: Incident) -> Incident:
+    return replace(incident, acknowledgement_missed_at_s=incident.updated_at_s)
 
 
 @_change.register

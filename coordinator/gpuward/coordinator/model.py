@@ -31,6 +31,11 @@ class Severity(IntEnum):
     def worse_than(self, other: Severity) -> bool:
         return self.value < other.value
 
+    @property
+    def pages(self) -> bool:
+        """Whether somebody is paged at all; SEV4 waits for business hours."""
+        return self is not Severity.SEV4
+
 
 class Rotation(StrEnum):
     """Who answers; MISSION names the three."""
@@ -219,8 +224,11 @@ class Incident:
     resolved_at_s: float | None = None
     resolved_by: str = ""
     resolution: str = ""
-    # When SEV1 was last left or held; a machine does not go below SEV2 soon after.
+    # When SEV1 last began or ended; a machine does not go below SEV2 soon after.
     sev1_at_s: float | None = None
+    # The paging decision, from which every step is timed; a later severity re-bases nothing.
+    escalates_from_s: float | None = None
+    acknowledgement_missed_at_s: float | None = None
     findings: tuple[LinkedFinding, ...] = ()
     version: int = 0
 

@@ -1,0 +1,228 @@
+"""Turn findings into incidents: which open, which grow, which findings are causes.
+
+A service incident lists as causes what is wrong where the service runs: findings that name it,
+then those on the same GPU, then those on its nodes.  A finding opens an incident of its own only
+when no service incident lists it: one trouble, one incident.  Key of a group: the service, or
+node, GPU and kind.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from gpuward.coordinator import events as e
+from gpuward.coordinator.model import (
+    CauseDomain,
+    Finding,
+    FindingClass,
+    Incident,
+    LinkedFinding,
+    Relation,
+    Report,
+    Severity,
+)
+from gpuward.coordinator.oncall import ROTATION_OF
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from gpuward.coordinator.impact import Impact
+    from gpuward.coordinator.severity import Assessment
+
+SERVICE_IMPACT = "service.impact"
+NODE_OVERDUE = "node.overdue"
+# MISSION: a hard fault is a major degradation until impact says otherwise; a ticket waits.
+SEVERITY_OF = {FindingClass.PAGE: Severity.SEV2, FindingClass.TICKET: Severity.SEV4}
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """How the findings of a node changed with a report."""
+
+    raised: tuple[Finding, ...]
+    updated: tuple[Finding, ...]
+    cleared: tuple[Finding, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """A new incident shall open with these first commands."""
+
+    event: e.Opened
+    then: tuple[e.Command, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Tell:
+    """An open incident shall be told."""
+
+    incident: Incident
+    commands: tuple[e.Command, ...]
+
+
+def compare(known: Iterable[Finding], report: Report) -> Delta:
+    """Return what ``report`` changes; a finding of ``known`` that it misses has cleared.
+
+    ``known``: the open findings of that node.
+    """
+    before = {finding.finding_id: finding for finding in known}
+    now = {finding.finding_id: finding for finding in report.findings if finding.is_open}
+    told_cleared = {f.finding_id: f for f in report.findings if not f.is_open}
+    cleared = (
+        told_cleared.get(finding_id, replace(finding, cleared_at_s=report.at_s))
+        for finding_id, finding in before.items()
+        if finding_id not in now
+    )
+    return Delta(
+        raised=tuple(f for finding_id, f in now.items() if finding_id not in before),
+        updated=tuple(f for i, f in now.items() if i in before and before[i] != f),
+        cleared=tuple(cleared),
+    )
+
+
+def place(finding: Finding, incidents: Sequence[Incident]) -> Open | Tell | None:
+    """Return where a raised, updated or one-shot ``finding`` belongs; ``None`` for nowhere new.
+
+    ``incidents``: all open ones.
+    """
+    severity = SEVERITY_OF.get(finding.default_class)
+    if severity is None or _is_cause(finding, incidents):
+        return None
+    key = group_key(finding)
+    link = e.LinkFinding(linked(finding, Relation.SUBJECT))
+    own = next((i for i in incidents if i.group_key == key), None)
+    if own is None:
+        return Open(_opened(finding, key, severity), (link,))
+    if severity.worse_than(own.severity):
+        return Tell(own, (link, e.ChangeSeverity(severity, (finding.summary,))))
+    return Tell(own, (link,))
+
+
+def clear(finding: Finding, incidents: Iterable[Incident]) -> tuple[Tell, ...]:
+    """Return which of ``incidents`` must hear that ``finding`` has cleared."""
+    return tuple(
+        Tell(incident, (e.ClearFinding(finding.finding_id),))
+        for incident in incidents
+        if any(f.finding_id == finding.finding_id and f.is_open for f in incident.findings)
+    )
+
+
+def open_service(
+    impact: Impact, assessment: Assessment, findings: Iterable[Finding], since_s: float
+) -> Open:
+    """Return the incident of a service whose users are hurt, with its causes."""
+    causes = find_causes(impact, findings)
+    domain = strongest_domain(causes)
+    event = e.Opened(
+        group_key=service_key(impact.service),
+        kind=SERVICE_IMPACT,
+        title=f"{impact.service}: {assessment.reasons[0]}",
+        severity=assessment.severity or Severity.SEV4,
+        domain=domain,
+        rotation=ROTATION_OF[domain],
+        service=impact.service,
+        reasons=assessment.reasons,
+        customer_impact=True,
+        impact_since_s=since_s,
+    )
+    return Open(event, tuple(e.LinkFinding(cause) for cause in causes))
+
+
+def update_causes(
+    incident: Incident, impact: Impact, findings: Iterable[Finding]
+) -> tuple[e.Command, ...]:
+    """Return how a service incident's causes and domain change with what is found now."""
+    causes = find_causes(impact, findings)
+    links = tuple(e.LinkFinding(cause) for cause in causes)
+    if not causes:
+        return links
+    domain = strongest_domain((*incident.findings, *causes))
+    reason = f"strongest cause: {_strongest((*incident.findings, *causes)).summary}"
+    return (*links, e.HandOver(domain, ROTATION_OF[domain], reason))
+
+
+def find_causes(impact: Impact, findings: Iterable[Finding]) -> tuple[LinkedFinding, ...]:
+    """Return the open findings that may be why ``impact`` is what it is, closest first."""
+    here = [f for f in findings if f.is_open and _is_near(f, impact)]
+    named = [f for f in here if f.subject.service == impact.service]
+    gpus = {(f.subject.node, f.subject.gpu_uuid) for f in named if f.subject.gpu_uuid}
+    related = (linked(f, _relation(f, impact.service, gpus)) for f in here)
+    wanted = (
+        cause
+        for cause, finding in zip(related, here, strict=True)
+        if cause.relation < Relation.NODE or not finding.subject.service
+    )
+    return tuple(sorted(wanted, key=lambda cause: (cause.relation, -cause.confidence)))
+
+
+def strongest_domain(causes: Iterable[LinkedFinding]) -> CauseDomain:
+    """Return the domain of the strongest cause; capacity while none is known."""
+    known = tuple(causes)
+    return _strongest(known).domain if known else CauseDomain.CAPACITY
+
+
+def linked(finding: Finding, relation: Relation) -> LinkedFinding:
+    """Return ``finding`` as an incident keeps it."""
+    return LinkedFinding(
+        finding_id=finding.finding_id,
+        dedup_key=finding.dedup_key,
+        kind=finding.kind,
+        relation=relation,
+        domain=finding.domain,
+        summary=finding.summary,
+        confidence=finding.confidence,
+        is_open=finding.is_open,
+    )
+
+
+def service_key(service: str) -> str:
+    """Return what groups everything that hurts the users of ``service`` into one incident."""
+    return f"service|{service}"
+
+
+def group_key(finding: Finding) -> str:
+    """Return what groups findings into one incident: node, GPU and kind."""
+    return f"finding|{finding.subject.node}|{finding.subject.gpu_uuid}|{finding.kind}"
+
+
+def _opened(finding: Finding, key: str, severity: Severity) -> e.Opened:
+    return e.Opened(
+        group_key=key,
+        kind=finding.kind,
+        title=finding.summary,
+        severity=severity,
+        domain=finding.domain,
+        rotation=ROTATION_OF[finding.domain],
+        service=finding.subject.service,
+        node=finding.subject.node,
+        gpu_uuid=finding.subject.gpu_uuid,
+        reasons=(finding.summary,),
+    )
+
+
+def _is_cause(finding: Finding, incidents: Iterable[Incident]) -> bool:
+    return any(
+        linked_finding.dedup_key == finding.dedup_key
+        for incident in incidents
+        if incident.kind == SERVICE_IMPACT
+        for linked_finding in incident.findings
+    )
+
+
+def _is_near(finding: Finding, impact: Impact) -> bool:
+    return finding.subject.service == impact.service or finding.subject.node in impact.nodes
+
+
+def _relation(finding: Finding, service: str, gpus: set[tuple[str, str]]) -> Relation:
+    if finding.subject.service == service:
+        return Relation.SERVICE
+    if (finding.subject.node, finding.subject.gpu_uuid) in gpus:
+        return Relation.GPU
+    return Relation.NODE
+
+
+def _strongest(causes: tuple[LinkedFinding, ...]) -> LinkedFinding:
+    # Close before far, so that a stray finding on the node does not take the incident over from a
+    # cause that has just cleared; then open before cleared, sure before guessed.
+    return min(causes, key=lambda f: (f.relation, not f.is_open, -f.confidence))

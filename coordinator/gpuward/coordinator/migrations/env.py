@@ -1,0 +1,9 @@
+"""Run migrations on the connection that `gpuward.coordinator.migrate` hands over."""
+
+from __future__ import annotations
+
+from alembic import context
+
+context.configure(connection=context.config.attributes["connection"])
+with context.begin_transaction():
+    context.run_migrations()

@@ -1,0 +1,87 @@
+"""Everything that differs between SQLite and PostgreSQL, and nothing else.
+
+SQLite takes one writer: a write transaction begins with BEGIN IMMEDIATE, so that it never fails
+half-way for a lock, and ``synchronous=FULL`` makes a commit survive a power cut.  PostgreSQL takes
+many: rows are locked as they are claimed, and those another replica holds are skipped.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import event
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from sqlalchemy import Select, Table
+    from sqlalchemy.dialects.postgresql import Insert as PgInsert
+    from sqlalchemy.dialects.sqlite import Insert as SqliteInsert
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+# How long a SQLite writer waits for another process's transaction.
+BUSY_TIMEOUT_S = 10.0
+
+
+def create_engine(url: str) -> AsyncEngine:
+    """Return an engine for ``url``; nothing is opened yet.
+
+    Raises ``sqlalchemy.exc.ArgumentError`` for what is no URL.
+    """
+    if not url.startswith("sqlite"):
+        return create_async_engine(url, pool_pre_ping=True)
+    engine = create_async_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S})
+    event.listen(engine.sync_engine, "connect", _prepare_sqlite)
+    return engine
+
+
+async def begin(connection: AsyncConnection, *, write: bool) -> None:
+    """Start a transaction: one view of the data, and no other writer where ``write``."""
+    if connection.dialect.name == "sqlite":
+        await connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+
+def insert_new(
+    connection: AsyncConnection, table: Table, rows: Sequence[Mapping[str, Any]]
+) -> SqliteInsert | PgInsert:
+    """Return an insert of ``rows`` that leaves out those whose key exists."""
+    return _insert(connection, table).values(list(rows)).on_conflict_do_nothing()
+
+
+def upsert(
+    connection: AsyncConnection, table: Table, row: Mapping[str, Any]
+) -> SqliteInsert | PgInsert:
+    """Return an insert of ``row`` that replaces the one with the same primary key."""
+    keys = [column.name for column in table.primary_key]
+    changes = {name: value for name, value in row.items() if name not in keys}
+    statement = _insert(connection, table).values(row)
+    return statement.on_conflict_do_update(index_elements=keys, set_=changes)
+
+
+def claim(
+    connection: AsyncConnection, select: Select[Any], *tables: Table, wait: bool = False
+) -> Select[Any]:
+    """Return ``select`` with the rows of ``tables`` locked; rows held by others are left out.
+
+    ``wait``: stand in line for them instead.  SQLite's one writer needs no row locks.
+    """
+    if connection.dialect.name == "sqlite":
+        return select
+    return select.with_for_update(of=tables, skip_locked=not wait)
+
+
+def _insert(connection: AsyncConnection, table: Table) -> SqliteInsert | PgInsert:
+    if connection.dialect.name == "sqlite":
+        return sqlite.insert(table)
+    return postgresql.insert(table)
+
+
+def _prepare_sqlite(connection: Any, _record: object) -> None:
+    # The driver must not begin transactions of its own: ours begin with IMMEDIATE.
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()

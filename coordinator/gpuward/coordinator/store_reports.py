@@ -1,0 +1,180 @@
+"""What agents reported, in the database: nodes, findings, one-shot events, service counters."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from sqlalchemy import delete, func, select, update
+
+from gpuward.coordinator.deadman import NodeLife
+from gpuward.coordinator.model import Finding, ServiceTotals
+from gpuward.coordinator.store_dialect import claim, insert_new, upsert
+from gpuward.coordinator.store_schema import (
+    finding,
+    node,
+    service_sample,
+    service_watch,
+    spooled_event,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from sqlalchemy import Row
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+_finding = msgspec.json.Decoder(Finding)
+_totals = msgspec.json.Decoder(ServiceTotals)
+
+
+async def open_session(connection: AsyncConnection, name: str, now_s: float, **hello: str) -> int:
+    """Begin a new session of node ``name`` and return its number; older ones are over.
+
+    ``hello``: boot_id, agent_version, query_address.  A session counts as a sign of life and ends
+    a drain.
+    """
+    fresh = {
+        "name": name,
+        "session": 0,
+        "agent_instance": "",
+        "report_seq": 0,
+        "last_seen_s": now_s,
+        **hello,
+    }
+    await connection.execute(insert_new(connection, node, [fresh]))
+    await connection.execute(
+        update(node)
+        .where(node.c.name == name)
+        .values(session=node.c.session + 1, last_seen_s=now_s, drain_until_s=None, **hello)
+    )
+    query = select(node.c.session).where(node.c.name == name)
+    return int((await connection.execute(query)).scalar_one())
+
+
+async def load_node(connection: AsyncConnection, name: str) -> Row[Any] | None:
+    """Return the node's row, locked until commit."""
+    query = claim(connection, select(node).where(node.c.name == name), node, wait=True)
+    row: Row[Any] | None = (await connection.execute(query)).first()
+    return row
+
+
+async def update_node(connection: AsyncConnection, name: str, **values: Any) -> None:
+    """Set columns of a node's row."""
+    await connection.execute(update(node).where(node.c.name == name).values(**values))
+
+
+async def load_lives(connection: AsyncConnection) -> tuple[NodeLife, ...]:
+    """Return when every known node was last heard."""
+    rows = await connection.execute(select(node.c.name, node.c.last_seen_s, node.c.drain_until_s))
+    return tuple(NodeLife(row.name, row.last_seen_s, row.drain_until_s) for row in rows)
+
+
+async def load_open_findings(
+    connection: AsyncConnection, name: str | None = None
+) -> tuple[Finding, ...]:
+    """Return the open findings of one node, or of all."""
+    query = select(finding.c.body).where(finding.c.is_open.is_(True))
+    if name is not None:
+        query = query.where(finding.c.node == name)
+    rows = await connection.execute(query.order_by(finding.c.finding_id))
+    return tuple(_finding.decode(body) for body in rows.scalars())
+
+
+async def load_findings(connection: AsyncConnection, ids: Sequence[str]) -> tuple[Finding, ...]:
+    """Return the findings with these ids, in that order; unknown ones are left out."""
+    query = select(finding.c.finding_id, finding.c.body).where(finding.c.finding_id.in_(ids))
+    rows = await connection.execute(query)
+    found = {row.finding_id: _finding.decode(row.body) for row in rows}
+    return tuple(found[i] for i in ids if i in found)
+
+
+async def write_findings(connection: AsyncConnection, findings: Iterable[Finding]) -> None:
+    """Insert or replace ``findings``."""
+    for value in findings:
+        row = {
+            "finding_id": value.finding_id,
+            "node": value.subject.node,
+            "is_open": value.is_open,
+            "body": msgspec.json.encode(value),
+        }
+        await connection.execute(upsert(connection, finding, row))
+
+
+async def note_event(
+    connection: AsyncConnection, name: str, seq: int, finding_id: str, now_s: float
+) -> bool:
+    """Remember a one-shot event; false when it was taken in before."""
+    row = {"node": name, "finding_id": finding_id, "seq": seq, "received_at_s": now_s}
+    statement = insert_new(connection, spooled_event, [row])
+    return (await connection.execute(statement)).rowcount == 1
+
+
+async def write_totals(connection: AsyncConnection, totals: Iterable[ServiceTotals]) -> None:
+    """Keep one reading each of service counters; the same reading again changes nothing."""
+    rows = [
+        {
+            "service": value.service,
+            "instance": value.instance,
+            "observed_at_s": value.observed_at_s,
+            "received_at_s": value.received_at_s,
+            "body": msgspec.json.encode(value),
+        }
+        for value in totals
+    ]
+    if rows:
+        await connection.execute(insert_new(connection, service_sample, rows))
+
+
+async def load_services(connection: AsyncConnection) -> tuple[str, ...]:
+    """Return the names of all services with readings."""
+    rows = await connection.execute(select(service_sample.c.service).distinct())
+    return tuple(sorted(rows.scalars()))
+
+
+async def load_totals(
+    connection: AsyncConnection, service: str, since_s: float
+) -> tuple[ServiceTotals, ...]:
+    """Return readings received after ``since_s``, and per instance the last one before it."""
+    table = service_sample
+    before = (
+        select(table.c.instance, func.max(table.c.observed_at_s).label("observed_at_s"))
+        .where(table.c.service == service, table.c.received_at_s <= since_s)
+        .group_by(table.c.instance)
+        .subquery()
+    )
+    baseline = select(table.c.body).join(
+        before,
+        (table.c.instance == before.c.instance)
+        & (table.c.observed_at_s == before.c.observed_at_s)
+        & (table.c.service == service),
+    )
+    inside = select(table.c.body).where(table.c.service == service, table.c.received_at_s > since_s)
+    bodies = [*(await connection.execute(baseline)).scalars()]
+    bodies += (await connection.execute(inside)).scalars()
+    return tuple(_totals.decode(body) for body in bodies)
+
+
+async def forget_totals(connection: AsyncConnection, before_s: float) -> None:
+    """Drop readings received before ``before_s``."""
+    await connection.execute(
+        delete(service_sample).where(service_sample.c.received_at_s < before_s)
+    )
+
+
+async def load_better_since(connection: AsyncConnection, service: str) -> float | None:
+    """Return since when the service has been better than its incident says, if it is."""
+    query = select(service_watch.c.better_since_s).where(service_watch.c.service == service)
+    value: float | None = (await connection.execute(query)).scalar()
+    return value
+
+
+async def write_better_since(
+    connection: AsyncConnection, service: str, since_s: float | None
+) -> None:
+    """Remember it, or forget it where ``None``."""
+    if since_s is None:
+        await connection.execute(delete(service_watch).where(service_watch.c.service == service))
+        return
+    row = {"service": service, "better_since_s": since_s}
+    await connection.execute(upsert(connection, service_watch, row))
