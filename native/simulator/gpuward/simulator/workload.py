@@ -12,7 +12,7 @@ import asyncio
 import json
 import os
 import socket
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +33,8 @@ from gpuward.simulator.workload_metrics import EngineMetrics
 from gpuward.simulator.workload_publish import ReplicaTap
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from gpuward.daemon.clock import Clock
     from gpuward.simulator.workload_memory import Memory
 
@@ -57,30 +59,46 @@ class Options:
     use_torch: bool
 
 
-async def run(options: Options, clock: Clock, stop: asyncio.Event) -> None:
-    """Serve until ``stop`` is set, then answer what is being worked on.
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What can fail before there is anything to serve."""
 
-    Raises ``OSError`` when the port is taken, ``StateError`` without a simulated driver.
+    memory: Memory
+    tap: ReplicaTap | None
+    listening: socket.socket
+
+
+@contextmanager
+def prepare(options: Options) -> Iterator[Prepared]:
+    """Open the GPU, the tap file and the port.
+
+    Raises ``OSError`` when the port is taken, ``StateError`` without a simulated driver and
+    ``ValueError`` for allocator options that the replica does not know.
     """
     with ExitStack() as stack:
+        listening = stack.enter_context(socket.create_server(("127.0.0.1", options.port)))
         memory, tap = _memory(options, stack)
-        metrics = EngineMetrics(options.model, started_wall_s=clock.wall_s())
-        engine = Engine(memory, metrics, clock, seed=options.seed)
-        engine.load_weights()
-        listening = socket.create_server(("127.0.0.1", options.port))
-        stack.callback(listening.close)
-        port = listening.getsockname()[1]
-        async with asyncio.TaskGroup() as group:
-            background = [group.create_task(tap.run(clock))] if tap else []
-            server = await _serve(Face(engine, metrics), listening, group)
-            _announce(options.addresses, port)
-            log.info("workload.ready", address=f"127.0.0.1:{port}", pid=os.getpid())
-            if options.requests_per_second:
-                background.append(group.create_task(_users(options, clock, port)))
-            await stop.wait()
-            server.close()
-            for task in background:
-                task.cancel()
+        yield Prepared(memory, tap, listening)
+
+
+async def run(options: Options, prepared: Prepared, clock: Clock, stop: asyncio.Event) -> None:
+    """Serve until ``stop`` is set, then answer what is being worked on."""
+    metrics = EngineMetrics(options.model, started_wall_s=clock.wall_s())
+    engine = Engine(prepared.memory, metrics, clock, seed=options.seed)
+    engine.load_weights()
+    port = prepared.listening.getsockname()[1]
+    async with asyncio.TaskGroup() as group:
+        tap = prepared.tap
+        background = [group.create_task(tap.run(clock))] if tap else []
+        server = await _serve(Face(engine, metrics), prepared.listening, group)
+        _announce(options.addresses, port)
+        log.info("workload.ready", address=f"127.0.0.1:{port}", pid=os.getpid())
+        if options.requests_per_second:
+            background.append(group.create_task(_users(options, clock, port)))
+        await stop.wait()
+        server.close()
+        for task in background:
+            task.cancel()
 
 
 async def _serve(face: Face, listening: socket.socket, group: asyncio.TaskGroup) -> asyncio.Server:
@@ -105,9 +123,10 @@ def _memory(options: Options, stack: ExitStack) -> tuple[Memory, ReplicaTap | No
         from gpuward.simulator.workload_torch import TorchMemory
 
         return TorchMemory(options.gpu), None
+    config = AllocatorConfig.parse(options.alloc_conf)
     device = SharedDevice(State.open(), options.gpu)
     stack.callback(device.close)
-    memory = ReplicaMemory(device, AllocatorConfig.parse(options.alloc_conf))
+    memory = ReplicaMemory(device, config)
     tap = ReplicaTap(options.tap_directory, device.uuid, memory.stats, conf=options.alloc_conf)
     stack.callback(tap.close)
     memory.attach_out_of_memory_observer(tap.out_of_memory)
@@ -147,8 +166,8 @@ def main(**values: Any) -> None:
     options = Options(**values)
     logging.configure()
     try:
-        AllocatorConfig.parse(options.alloc_conf)
-        serve.run(lambda stop: run(options, SystemClock(), stop))
+        with prepare(options) as prepared:
+            serve.run(lambda stop: run(options, prepared, SystemClock(), stop))
     except (ValueError, StateError, OSError) as error:
         raise click.ClickException(str(error)) from error
 

@@ -55,7 +55,7 @@ class Sizing:
     ``headroom_bytes``: device memory that weights leave free for everything else.
     """
 
-    headroom_bytes: int = 18 * GIB
+    headroom_bytes: int = 16 * GIB
     prefill_bytes_per_token: int = 192 * 1024
     adapter_min_bytes: int = 96 * MIB
     adapter_max_bytes: int = 256 * MIB
