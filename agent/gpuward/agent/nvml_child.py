@@ -1,0 +1,152 @@
+"""The NVML child: the only process of the agent that calls the driver.
+
+A driver call that blocks never returns, and its thread cannot be stopped; a process can at least be
+left behind.  So NVML lives here, in a program of its own (started, never forked: NVML's state does
+not survive a fork), with a thread for each GPU and none of the calls on the main thread, which only
+tells the parent that it lives and which calls are unanswered, and leaves when the parent hangs up.
+
+    python -P -m gpuward.agent.nvml_child --socket FD [--proc-root /proc]
+
+Ends with status 75 (EX_TEMPFAIL) when the driver is missing or was replaced: the library that is
+loaded cannot serve another driver, so only a new process can look again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import select
+import socket
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gpuward.agent import nvml_protocol as protocol
+from gpuward.agent.nvml_conditions import DeviceLost, DriverGone, Unavailable, Unsupported
+from gpuward.agent.nvml_device import Slot
+from gpuward.agent.nvml_reader import Reader, Surroundings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+EX_SOFTWARE = 70
+EX_TEMPFAIL = 75
+LIBRARY_NOT_FOUND = 12
+HEARTBEAT_S = 1.0
+# A call shorter than this is no news.
+UNANSWERED_S = 0.3
+LEAVE_WITHIN_S = 1.0
+
+
+class Child:
+    """Starts a reader for each GPU and keeps the parent informed."""
+
+    def __init__(self, link: socket.socket, proc_root: Path) -> None:
+        self._link = link
+        self._proc_root = proc_root
+        self._stopping = threading.Event()
+        self._status = 0
+        self._dropped = 0
+        self._slots: list[Slot] = []
+        self._readers: list[Reader] = []
+
+    def run(self) -> int:
+        """Return the exit status once the parent has hung up or the driver is gone."""
+        threading.excepthook = self._fail
+        threading.Thread(target=self._start_readers, name="start", daemon=True).start()
+        while not self._hung_up():
+            self._send(self._heartbeat())
+        self._stopping.set()
+        deadline_s = time.monotonic() + LEAVE_WITHIN_S
+        for reader in self._readers:
+            reader.join(max(0.0, deadline_s - time.monotonic()))
+        return self._status
+
+    def _hung_up(self) -> bool:
+        readable, _, _ = select.select([self._link], [], [], HEARTBEAT_S)
+        # The parent never says anything: to be readable is to have ended.
+        return bool(readable)
+
+    def _heartbeat(self) -> protocol.Heartbeat:
+        now_s = time.monotonic()
+        waiting = [found for slot in list(self._slots) if (found := slot.waiting()) is not None]
+        return protocol.Heartbeat(
+            now_s,
+            tuple(call for call in waiting if now_s - call.since_s > UNANSWERED_S),
+            self._dropped,
+        )
+
+    def _start_readers(self) -> None:
+        try:
+            import pynvml
+        except ImportError:
+            advice = "nvidia-ml-py is not installed: pip install 'gpuward[agent]'"
+            self._leave(DriverGone(LIBRARY_NOT_FOUND, advice))
+            return
+        slot = Slot(-1, pynvml.NVMLError)
+        self._slots.append(slot)
+        try:
+            present = self._initialise(pynvml, slot)
+        except DriverGone as error:
+            self._leave(error)
+            return
+        except (DeviceLost, Unavailable, Unsupported) as error:
+            self._leave(DriverGone(0, str(error)))
+            return
+        self._send(present)
+        around = Surroundings(
+            pynvml, self._proc_root, self._stopping, send=self._send, leave=self._leave
+        )
+        for index in range(present.gpus):
+            reader = Reader(index, around)
+            self._slots.append(reader.slot)
+            self._readers.append(reader)
+            reader.start()
+
+    def _initialise(self, nvml: Any, slot: Slot) -> protocol.Present:
+        with slot.calling("nvmlInit"):
+            nvml.nvmlInit()
+        with slot.calling("nvmlSystemGetDriverVersion"):
+            version = nvml.nvmlSystemGetDriverVersion()
+        with slot.calling("nvmlDeviceGetCount"):
+            return protocol.Present(str(version), nvml.nvmlDeviceGetCount())
+
+    def _leave(self, reason: DriverGone) -> None:
+        """End because the driver is gone; called from any thread."""
+        self._send(protocol.Gone(reason.code, str(reason)))
+        self._end(EX_TEMPFAIL)
+
+    def _fail(self, failure: threading.ExceptHookArgs) -> None:
+        """End because a thread did: a GPU that nobody reads would only look quiet."""
+        threading.__excepthook__(failure)
+        self._end(EX_SOFTWARE)
+
+    def _end(self, status: int) -> None:
+        self._status = status
+        self._stopping.set()
+        # Wakes the main thread just as the parent's hanging up does.
+        self._link.shutdown(socket.SHUT_RD)
+
+    def _send(self, message: protocol.Message) -> None:
+        try:
+            self._link.send(protocol.encode(message), socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+        except BlockingIOError:
+            self._dropped += 1
+        except OSError:
+            # The parent is gone; the main thread sees that too and ends us.
+            return
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Serve the parent on the given descriptor; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="gpuward.agent.nvml_child")
+    parser.add_argument("--socket", type=int, required=True, help="descriptor of the socket pair")
+    parser.add_argument("--proc-root", type=Path, default=Path("/proc"))
+    options = parser.parse_args(argv)
+    return Child(socket.socket(fileno=options.socket), options.proc_root).run()
+
+
+if __name__ == "__main__":
+    # Without the interpreter's farewell: it would wait for what a hung driver call holds.
+    os._exit(main())

@@ -1,0 +1,113 @@
+"""What the NVML child tells its parent: one msgpack message a datagram, child to parent only.
+
+A SEQPACKET socket pair keeps the borders of messages, never hands over half of one, and its end is
+the parent's way of asking the child to leave.  The child never waits for the parent: a message
+that does not fit in the socket's buffer is dropped and counted in the next ``Heartbeat``.
+"""
+
+from __future__ import annotations
+
+import socket
+
+import msgspec
+
+from gpuward.agent.model import Process  # noqa: TC001 - msgspec needs it at run time
+
+# Far above the largest message (512 processes), far below the socket's default buffer (208 KiB).
+MESSAGE_LIMIT_BYTES = 131_072
+
+
+class Present(msgspec.Struct, frozen=True, tag="present"):
+    """NVML is initialised; ``gpus`` of them will each report by themselves."""
+
+    driver_version: str
+    gpus: int
+
+
+class Found(msgspec.Struct, frozen=True, tag="found"):
+    """A GPU said who it is; sent again whenever what it does not support becomes known."""
+
+    index: int
+    uuid: str
+    name: str
+    pci_bus_id: str
+    serial: str = ""
+    unsupported: tuple[str, ...] = ()
+
+
+class Trouble(msgspec.Struct, frozen=True, tag="trouble"):
+    """A GPU does not answer as a GPU any more: lost, not found, or in need of a reset."""
+
+    index: int
+    code: int
+    text: str
+
+
+class Readings(msgspec.Struct, frozen=True, tag="readings"):
+    """What one turn of a lane read: signal name to value in the base unit."""
+
+    index: int
+    at_s: float
+    values: dict[str, float]
+
+
+class Holder(msgspec.Struct, frozen=True):
+    """A process that holds memory of a GPU; ``memory_bytes`` is ``None`` where NVML cannot say."""
+
+    process: Process
+    memory_bytes: int | None
+
+
+class Holders(msgspec.Struct, frozen=True, tag="holders"):
+    """Every process that holds memory of a GPU."""
+
+    index: int
+    at_s: float
+    processes: tuple[Holder, ...]
+
+
+class Waiting(msgspec.Struct, frozen=True):
+    """A call that has not returned; ``index`` is -1 when it is not about one GPU."""
+
+    index: int
+    call: str
+    since_s: float
+    thread_id: int
+
+
+class Heartbeat(msgspec.Struct, frozen=True, tag="heartbeat"):
+    """The child's main thread lives, and these calls are unanswered."""
+
+    at_s: float
+    waiting: tuple[Waiting, ...] = ()
+    dropped: int = 0
+
+
+class Gone(msgspec.Struct, frozen=True, tag="gone"):
+    """The driver is missing or another one was loaded; the child ends with EX_TEMPFAIL."""
+
+    code: int
+    text: str
+
+
+Message = Present | Found | Trouble | Readings | Holders | Heartbeat | Gone
+
+_DECODER: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
+_ENCODER = msgspec.msgpack.Encoder()
+
+
+def encode(message: Message) -> bytes:
+    """Return ``message`` as one datagram."""
+    return _ENCODER.encode(message)
+
+
+def decode(data: bytes) -> Message:
+    """Return the message in one datagram; raises ``msgspec.MsgspecError``."""
+    return _DECODER.decode(data)
+
+
+def pair() -> tuple[socket.socket, socket.socket]:
+    """Return the parent's end and the child's end; neither end ever waits."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.settimeout(0)
+    return ours, theirs

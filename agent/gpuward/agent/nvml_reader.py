@@ -1,0 +1,120 @@
+"""Read one GPU in a thread of its own, lane by lane, so that a sick GPU stops nobody else.
+
+A lost GPU is asked again every few seconds: a reset brings it back under the same index.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from gpuward.agent import nvml_protocol as protocol
+from gpuward.agent.nvml_calls import Lane
+from gpuward.agent.nvml_conditions import DeviceLost, DriverGone, Unavailable, Unsupported
+from gpuward.agent.nvml_device import Device, Slot
+from gpuward.agent.nvml_lanes import next_period_s
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+LOST_RETRY_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a reader shares with the others: the binding, the way out, the way to tell."""
+
+    nvml: Any
+    proc_root: Path
+    stopping: threading.Event
+    send: Callable[[protocol.Message], None]
+    leave: Callable[[DriverGone], None]
+
+
+class Reader(threading.Thread):
+    """Finds its GPU, reads it lane by lane, and tells what it saw until told to stop."""
+
+    def __init__(self, index: int, around: Surroundings) -> None:
+        super().__init__(name=f"gpu{index}", daemon=True)
+        self.slot = Slot(index, around.nvml.NVMLError)
+        self._index = index
+        self._nvml = around.nvml
+        self._proc_root = around.proc_root
+        self._stopping = around.stopping
+        self._send = around.send
+        self._leave = around.leave
+
+    def run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                self._read_until_lost()
+            except DeviceLost as error:
+                self._send(protocol.Trouble(self._index, error.code, str(error)))
+                self._stopping.wait(LOST_RETRY_S)
+            except DriverGone as error:
+                self._leave(error)
+
+    def _read_until_lost(self) -> None:
+        handle = self._get("nvmlDeviceGetHandleByIndex", self._index)
+        device = Device(self._nvml, handle, self.slot, self._proc_root)
+        who = self._identity(handle)
+        self._send(who)
+        due_s = dict.fromkeys(Lane, time.monotonic())
+        period_s = {lane: lane.period_s for lane in Lane}
+        while not self._stopping.is_set():
+            lane = min(Lane, key=lambda lane: due_s[lane])
+            if self._stopping.wait(max(0.0, due_s[lane] - time.monotonic())):
+                return
+            spent_s = self.slot.spent_s
+            who = self._turn(device, lane, who)
+            period_s[lane] = next_period_s(lane, period_s[lane], self.slot.spent_s - spent_s)
+            # From now, not from when it was due: a stall is not followed by a burst.
+            due_s[lane] = time.monotonic() + period_s[lane]
+
+    def _turn(self, device: Device, lane: Lane, who: protocol.Found) -> protocol.Found:
+        if lane is Lane.MEDIUM:
+            if (holders := device.holders()) is not None:
+                self._send(protocol.Holders(self._index, time.monotonic(), holders))
+            return who
+        values = device.read(lane)
+        self._send(protocol.Readings(self._index, time.monotonic(), values))
+        unsupported = device.unsupported()
+        # Also now and then when nothing changed: the message may have been dropped.
+        if lane is Lane.SLOW or unsupported != who.unsupported:
+            who = msgspec.structs.replace(who, unsupported=unsupported)
+            self._send(who)
+        return who
+
+    def _identity(self, handle: Any) -> protocol.Found:
+        pci = self._get("nvmlDeviceGetPciInfo", handle)
+        return protocol.Found(
+            index=self._index,
+            uuid=_text(self._get("nvmlDeviceGetUUID", handle)),
+            name=_text(self._get("nvmlDeviceGetName", handle)),
+            pci_bus_id=_text(pci.busId),
+            serial=self._serial(handle),
+        )
+
+    def _serial(self, handle: Any) -> str:
+        try:
+            with self.slot.calling("nvmlDeviceGetSerial"):
+                return _text(self._nvml.nvmlDeviceGetSerial(handle))
+        except (Unsupported, Unavailable):
+            return ""
+
+    def _get(self, name: str, *arguments: Any) -> Any:
+        """Call what a GPU without which is no GPU; any failure means that it is lost."""
+        try:
+            with self.slot.calling(name):
+                return getattr(self._nvml, name)(*arguments)
+        except (Unsupported, Unavailable) as error:
+            raise DeviceLost(0, str(error)) from error
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else value

@@ -1,0 +1,116 @@
+"""What the NVML child's messages add up to: GPUs, their processes, the driver. Pure.
+
+GPUs keep their last known identity when they are lost or the driver goes, so that a kernel line
+about them can still be given a name; their samples simply end.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from gpuward.agent import nvml_protocol as protocol
+from gpuward.agent.model import Gpu, Process, Sample, SeriesKey
+from gpuward.agent.signals import SIGNALS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# An inventory older than its samples' life is no inventory.
+HOLDERS_STALE_S = SIGNALS["process_gpu_memory_bytes"].stale_after_s
+
+
+class View:
+    """A fold over messages; one lives through any number of children."""
+
+    def __init__(self) -> None:
+        self.up = False
+        self.version = ""
+        # Why the driver is down; empty while it is up or was never asked.
+        self.reason = ""
+        self.lost: dict[int, str] = {}
+        self.heartbeat: protocol.Heartbeat | None = None
+        self._gpus: dict[int, Gpu] = {}
+        self._holders: dict[int, protocol.Holders] = {}
+
+    def gpus(self) -> tuple[Gpu, ...]:
+        return tuple(gpu for _, gpu in sorted(self._gpus.items()))
+
+    def uuid(self, index: int) -> str:
+        """Return the GPU's UUID, empty when it has not said it."""
+        return self._gpus[index].uuid if index in self._gpus else ""
+
+    def processes(self, now_s: float) -> tuple[Process, ...]:
+        """Return each process once, with all its GPUs."""
+        found: dict[int, Process] = {}
+        for index, holders in sorted(self._holders.items()):
+            if now_s - holders.at_s > HOLDERS_STALE_S or not self.uuid(index):
+                continue
+            for holder in holders.processes:
+                known = found.get(holder.process.pid, holder.process)
+                found[known.pid] = replace(known, gpus=(*known.gpus, self.uuid(index)))
+        return tuple(found.values())
+
+    def down(self, reason: str) -> None:
+        """Note that the driver cannot be asked."""
+        self.up = False
+        self.reason = reason
+        self.lost.clear()
+        self._holders.clear()
+
+    def started(self) -> None:
+        """Note that a new child has been started: it has said nothing yet."""
+        self.heartbeat = None
+
+    def take(self, message: protocol.Message) -> Iterator[Sample]:
+        """Fold a message in; yields the samples in it."""
+        match message:
+            case protocol.Present():
+                self.up, self.version, self.reason = True, message.driver_version, ""
+                self._gpus = {i: gpu for i, gpu in self._gpus.items() if i < message.gpus}
+            case protocol.Found():
+                self._find(message)
+            case protocol.Trouble():
+                self.lost[message.index] = message.text
+                self._holders.pop(message.index, None)
+            case protocol.Readings():
+                yield from self._read(message)
+            case protocol.Holders():
+                self._holders[message.index] = message
+                yield from self._count(message)
+            case protocol.Heartbeat():
+                self.heartbeat = message
+            case protocol.Gone():
+                self.down(message.text)
+
+    def _find(self, found: protocol.Found) -> None:
+        self.lost.pop(found.index, None)
+        self._gpus[found.index] = Gpu(
+            uuid=found.uuid,
+            index=found.index,
+            name=found.name,
+            pci_bus_id=found.pci_bus_id,
+            serial=found.serial,
+            unsupported=frozenset(found.unsupported),
+        )
+
+    def _read(self, readings: protocol.Readings) -> Iterator[Sample]:
+        if uuid := self.uuid(readings.index):
+            for signal, value in readings.values.items():
+                yield Sample(SeriesKey(signal, gpu=uuid), readings.at_s, value)
+
+    def _count(self, holders: protocol.Holders) -> Iterator[Sample]:
+        """Yield memory by process key: members of one key are one series, summed."""
+        uuid = self.uuid(holders.index)
+        if not uuid:
+            return
+        count = float(len(holders.processes))
+        yield Sample(SeriesKey("gpu_processes", gpu=uuid), holders.at_s, count)
+        sums: dict[str, float] = {}
+        for holder in holders.processes:
+            if holder.memory_bytes is not None:
+                key = holder.process.key
+                sums[key] = sums.get(key, 0.0) + holder.memory_bytes
+        for key, total in sums.items():
+            series = SeriesKey("process_gpu_memory_bytes", gpu=uuid, process=key)
+            yield Sample(series, holders.at_s, total)

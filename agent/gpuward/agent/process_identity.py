@@ -1,0 +1,245 @@
+"""Say who a process is by a name that survives its restart.
+
+A pid means nothing tomorrow, so series and findings go by a key: the systemd unit, else the
+Kubernetes pod, else the container, else engine and model, else the program.  Command lines hold
+secrets (``--api-key``): of them only the values of the flags listed here are ever kept.
+
+Layouts: proc_pid_stat(5), cgroups(7).  Reading another process's command line can block while that
+process hangs in the driver, so this runs in the NVML child, never on the agent's event loop.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from gpuward.agent.model import Process
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+COMMAND_LINE_LIMIT_BYTES = 65_536
+# An engine's GPU process is a child or grandchild of the one with the flags.
+ANCESTORS = 3
+CONTAINER_ID_DIGITS = 12
+
+_UNSAFE = re.compile(r"[^\w.:@+\\/-]")
+_MODEL = re.compile(r"[\w.][\w./+-]{0,127}|/[\w./+-]{0,127}")
+_POD = re.compile(r"pod([0-9a-f]{8}(?:[-_][0-9a-f]{4}){3}[-_][0-9a-f]{12})")
+_CONTAINER = re.compile(r"(?:[a-z-]+-)?([0-9a-f]{64})(?:\.scope)?")
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """How an inference engine shows in a command line, and which flags name its model."""
+
+    name: str
+    programs: tuple[str, ...] = ()
+    modules: tuple[str, ...] = ()
+    # What its workers call themselves by setproctitle.
+    title: str = ""
+    model_flags: tuple[str, ...] = ()
+    # The word whose next argument is the model.
+    model_after: str = ""
+
+
+ENGINES = (
+    Engine(
+        "vllm",
+        programs=("vllm",),
+        modules=("vllm.",),
+        title="VLLM::",
+        model_flags=("--served-model-name", "--model"),
+        model_after="serve",
+    ),
+    Engine(
+        "sglang",
+        modules=("sglang.",),
+        title="sglang::",
+        model_flags=("--served-model-name", "--model-path", "--model"),
+    ),
+    Engine(
+        "tgi",
+        programs=("text-generation-launcher", "text-generation-router", "text-generation-server"),
+        model_flags=("--model-id",),
+        model_after="serve",
+    ),
+    Engine("trtllm", programs=("trtllm-serve",), model_after="serve"),
+    Engine("triton", programs=("tritonserver",)),
+    Engine("llama.cpp", programs=("llama-server",), model_flags=("--alias", "--model", "-m")),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Stat:
+    """The fields of /proc/PID/stat that identify a process."""
+
+    comm: str
+    state: str
+    parent: int
+    start_ticks: int
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where a cgroup path says that a process belongs; empty where it does not."""
+
+    unit: str = ""
+    pod: str = ""
+    container: str = ""
+
+
+def identify(pid: int, proc_root: Path) -> Process | None:
+    """Return who ``pid`` is, without GPUs, or ``None`` when it is gone."""
+    folder = proc_root / str(pid)
+    try:
+        stat = parse_stat((folder / "stat").read_text(errors="replace"))
+    except (OSError, ValueError):
+        return None
+    placement = parse_cgroup(_text(folder / "cgroup"))
+    engine, model = _engine(pid, stat, proc_root)
+    return Process(
+        key=_key(placement, engine, model) or _program(folder, stat),
+        pid=pid,
+        start_ticks=stat.start_ticks,
+        unit=placement.unit,
+        pod=placement.pod,
+        container=placement.container,
+        engine=engine,
+        model=model,
+    )
+
+
+def parse_stat(text: str) -> Stat:
+    """Return the identifying fields; the name may hold spaces and parentheses.
+
+    Raises ``ValueError`` for anything that is not a stat line.
+    """
+    head, closing, tail = text.rpartition(")")
+    fields = tail.split()
+    # Field 3 (state) is the first after the name; field 4 the parent, field 22 the start.
+    if not closing or len(fields) < 20:  # noqa: PLR2004 - said above
+        raise ValueError("not a line of /proc/PID/stat")
+    return Stat(head.partition("(")[2], fields[0], int(fields[1]), int(fields[19]))
+
+
+def parse_cgroup(text: str) -> Placement:
+    """Return where the cgroup paths of a process put it; cgroup v2 and v1 alike."""
+    pod = container = unit = ""
+    for path in _cgroup_paths(text):
+        if found := _POD.search(path):
+            pod = pod or found[1].replace("_", "-")
+        for part in path.split("/"):
+            if found := _CONTAINER.fullmatch(part):
+                container = found[1][:CONTAINER_ID_DIGITS]
+            # user@1000.service holds a whole login session: it names nobody.
+            if part.endswith(".service") and not part.startswith("user@"):
+                unit = _safe(part)
+    # The unit around a container is the container runtime's, not the application's.
+    return Placement("" if pod or container else unit, pod, container)
+
+
+def parse_command_line(words: Sequence[str]) -> tuple[str, str]:
+    """Return engine and model, each empty where ``words`` do not say; nothing else is kept."""
+    for engine in ENGINES:
+        if _is_engine(engine, words):
+            return engine.name, next(_models(engine, words), "")
+    return "", ""
+
+
+def _is_engine(engine: Engine, words: Sequence[str]) -> bool:
+    names = [word.rpartition("/")[2] for word in words[:2]]
+    if not names:
+        return False
+    if engine.title and names[0].startswith(engine.title):
+        return True
+    if not names[0].startswith("python"):
+        return names[0] in engine.programs
+    module = next((word for flag, word in pairwise(words) if flag == "-m"), "")
+    return names[-1] in engine.programs or module.startswith(engine.modules)
+
+
+def _models(engine: Engine, words: Sequence[str]) -> Iterator[str]:
+    for flag in engine.model_flags:
+        for place, word in enumerate(words):
+            if word == flag and place + 1 < len(words):
+                yield from _model(words[place + 1])
+            elif word.startswith(f"{flag}="):
+                yield from _model(word.partition("=")[2])
+    for word, following in pairwise(words):
+        if engine.model_after and word == engine.model_after:
+            yield from _model(following)
+
+
+def _model(word: str) -> Iterator[str]:
+    # A model is a name or a path; an address with credentials in it is neither.
+    if _MODEL.fullmatch(word) and not word.startswith("-"):
+        yield word
+
+
+def _engine(pid: int, stat: Stat, proc_root: Path) -> tuple[str, str]:
+    """Return engine and model of the process, else of the nearest ancestor that has them."""
+    engine, model = parse_command_line(_words(proc_root / str(pid)))
+    parent = stat.parent
+    for _ in range(ANCESTORS):
+        if (engine and model) or parent <= 1:
+            break
+        above, model_above = parse_command_line(_words(proc_root / str(parent)))
+        if above and engine in ("", above):
+            engine, model = above, model or model_above
+        try:
+            text = (proc_root / str(parent) / "stat").read_text(errors="replace")
+            parent = parse_stat(text).parent
+        except (OSError, ValueError):
+            break
+    return engine, model
+
+
+def _key(placement: Placement, engine: str, model: str) -> str:
+    if placement.unit:
+        return placement.unit
+    if placement.pod:
+        return f"pod:{placement.pod}"
+    if placement.container:
+        return f"container:{placement.container}"
+    return f"{engine}:{model}" if engine and model else engine
+
+
+def _program(folder: Path, stat: Stat) -> str:
+    try:
+        name = (folder / "exe").readlink().name.removesuffix(" (deleted)")
+    except OSError:
+        # A kernel thread, or another user's process without CAP_SYS_PTRACE.
+        name = stat.comm
+    return _safe(name) or "unknown"
+
+
+def _cgroup_paths(text: str) -> Iterator[str]:
+    for line in text.splitlines():
+        fields = line.split(":", 2)
+        if len(fields) == 3 and fields[1] in ("", "name=systemd", "devices", "memory"):  # noqa: PLR2004
+            yield fields[2]
+
+
+def _words(folder: Path) -> list[str]:
+    try:
+        with (folder / "cmdline").open("rb") as file:
+            data = file.read(COMMAND_LINE_LIMIT_BYTES)
+    except OSError:
+        return []
+    return [word.decode(errors="replace") for word in data.split(b"\0") if word]
+
+
+def _text(path: Path) -> str:
+    try:
+        with path.open(errors="replace") as file:
+            return file.read(COMMAND_LINE_LIMIT_BYTES)
+    except OSError:
+        return ""
+
+
+def _safe(name: str) -> str:
+    return _UNSAFE.sub("_", name)[:128]
