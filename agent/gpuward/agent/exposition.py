@@ -10,17 +10,16 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from gpuward.agent.model import Result
+from gpuward.agent.model import Result, SeriesKey
 from gpuward.agent.signals import SIGNALS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from gpuward.agent.model import Sample, SeriesKey, Snapshot
+    from gpuward.agent.model import Sample, Snapshot
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-# Written from the driver's state itself, which is there even when nothing is sampled.
-_FROM_STATE = frozenset({"driver_up", "driver_call_wait_seconds"})
+DRIVER_UP = SeriesKey("driver_up")
 _ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
 
 
@@ -33,7 +32,7 @@ def exposition(snapshot: Snapshot) -> str:
     for key, sample in snapshot.samples.items():
         by_signal.setdefault(key.signal, []).append(sample)
     for name, signal in SIGNALS.items():
-        if name in by_signal and name not in _FROM_STATE:
+        if name in by_signal and name != DRIVER_UP.signal:
             lines += _family(f"gpuward_{name}", signal.help, _series(name, by_signal[name]))
     lines += _findings(snapshot)
     lines += _components(snapshot)
@@ -67,15 +66,12 @@ def _family(name: str, help_text: str, series: Iterable[str]) -> Iterator[str]:
 
 
 def _driver(snapshot: Snapshot) -> Iterator[str]:
-    driver = snapshot.driver
-    for name, value in (
-        ("driver_up", int(driver.up)),
-        ("driver_call_wait_seconds", driver.waiting_s),
-    ):
-        line = f"gpuward_{name} {value!r}\n"
-        yield from _family(f"gpuward_{name}", SIGNALS[name].help, (line,))
-    if driver.version:
-        line = f'gpuward_driver_info{{version="{label(driver.version)}"}} 1\n'
+    # Always there: an agent that cannot look must not look like one whose driver is well.
+    up = snapshot.samples.get(DRIVER_UP)
+    line = f"gpuward_driver_up {0.0 if up is None else up.value!r}\n"
+    yield from _family("gpuward_driver_up", SIGNALS["driver_up"].help, (line,))
+    if snapshot.driver.version:
+        line = f'gpuward_driver_info{{version="{label(snapshot.driver.version)}"}} 1\n'
         yield from _family("gpuward_driver_info", "Version of the loaded driver.", (line,))
 
 

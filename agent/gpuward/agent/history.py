@@ -108,7 +108,7 @@ class History:
         track = self._tracks.get(key)
         if track is None:
             return
-        first = max(int(since_s), track.newest - SLOTS + 1, 0)
+        first = max(track.newest - SLOTS + 1, 0)
         for second in range(first, track.newest + 1):
             value = track.slots[second % SLOTS]
             if not isnan(value) and since_s <= second < until_s:

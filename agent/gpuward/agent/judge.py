@@ -78,11 +78,12 @@ class Judge:
 
     def take(self, source: str, batch: Batch) -> None:
         """Take in what sampler ``source`` saw; what happened once goes to ``events`` at once."""
-        new_events = self.readings.apply(source, batch)
+        now_s = self._clock.mono_s()
+        new_events = self.readings.apply(source, batch, now_s)
         self.history.add(batch.samples)
         if not new_events:
             return
-        window = self.readings.window(self._clock.mono_s())
+        window = self.readings.window(now_s)
         for event in new_events:
             self._events_seen += 1
             finding_id = f"{self._state.instance}-e{self._events_seen}"

@@ -29,7 +29,10 @@ EVENT_KEEP_S = 3_600.0
 # Bounds against a node that starts processes, or logs lines, without end.
 MAX_SERIES = 10_000
 MAX_EVENTS_PER_KIND = 1_000
-NOT_LOOKED = Driver(up=False, reason="not looked yet")
+MAX_IDENTITIES = 10_000
+# Nobody has looked at the driver, or nobody has lately.
+NOT_LOOKED = Driver(up=False, reason="not looked at")
+DRIVER_STALE_AFTER_S = 10.0
 
 
 class Ring:
@@ -79,10 +82,11 @@ class Readings:
         self._processes: dict[str, tuple[Process, ...]] = {}
         self._services: dict[str, tuple[ServiceTotals, ...]] = {}
         self._driver = NOT_LOOKED
+        self._driver_at_s = 0.0
         # Samples of series that did not fit.
         self.refused = 0
 
-    def apply(self, source: str, batch: Batch) -> tuple[Event, ...]:
+    def apply(self, source: str, batch: Batch, now_s: float) -> tuple[Event, ...]:
         """Take in what sampler ``source`` saw; returns those events that were not known yet.
 
         Raises ``KeyError`` for a signal that is not in ``SIGNALS``: a bug in the sampler.
@@ -96,7 +100,7 @@ class Readings:
         if batch.services is not None:
             self._services[source] = batch.services
         if batch.driver is not None:
-            self._driver = batch.driver
+            self._driver, self._driver_at_s = batch.driver, now_s
         return tuple(
             self._keep(event)
             for event in batch.events
@@ -115,15 +119,18 @@ class Readings:
                 events.popleft()
         for identity in [i for i, at_s in self._event_ids.items() if at_s < oldest_s]:
             del self._event_ids[identity]
+        for identity in list(self._event_ids)[:-MAX_IDENTITIES]:
+            del self._event_ids[identity]
 
     def window(self, now_s: float) -> Window:
         """Return the view at ``now_s``; it stays right until the next ``apply``."""
+        looked = now_s - self._driver_at_s <= DRIVER_STALE_AFTER_S
         return Window(
             now_s=now_s,
             gpus=_unique_gpus(gpu for gpus in self._gpus.values() for gpu in gpus),
             processes=_merged_processes(p for some in self._processes.values() for p in some),
             services=tuple(totals for some in self._services.values() for totals in some),
-            driver=self._driver,
+            driver=self._driver if looked else NOT_LOOKED,
             _rings=self._rings,
             _events=self._events,
         )
@@ -196,6 +203,7 @@ class Window:
                 processes=tuple(processes),
                 driver=driver or Driver(up=True),
             ),
+            now_s,
         )
         return readings.window(now_s)
 

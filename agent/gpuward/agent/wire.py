@@ -7,6 +7,7 @@ cut to the length that the contract allows, so that one hostile name cannot brea
 
 from __future__ import annotations
 
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -124,6 +125,16 @@ def series_key(message: agent_pb2.SeriesKey) -> SeriesKey:
         process=message.process_key,
         service=message.service,
     )
+
+
+def span(request: agent_pb2.GetHistoryRequest, wall_offset_s: float) -> tuple[float, float]:
+    """Return the monotonic interval that is asked for, open ends as infinities."""
+    since, until = -inf, inf
+    if request.HasField("since"):
+        since = request.since.seconds + request.since.nanos / 1e9 - wall_offset_s
+    if request.HasField("until"):
+        until = request.until.seconds + request.until.nanos / 1e9 - wall_offset_s
+    return since, until
 
 
 def history(

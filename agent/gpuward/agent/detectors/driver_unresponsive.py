@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from gpuward.agent.model import Evidence, Finding, Outcome, Result
 from gpuward.agent.subject import subject_of
+from gpuward.agent.window import NOT_LOOKED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,6 +44,10 @@ def detect(window: Window, limits: Limits = Limits()) -> Iterator[Finding]:
     stay the same when the oldest unanswered call turns out to be of another GPU.
     """
     driver = window.driver
+    if driver == NOT_LOOKED:
+        about = subject_of(window)
+        yield Finding(KIND, about, "The driver is not looked at.", outcome=Outcome.UNKNOWN)
+        return
     if driver.waiting_s < limits.slow_s:
         return
     stalled = driver.waiting_s >= limits.stalled_s

@@ -1,0 +1,135 @@
+"""Answer the coordinator's questions over gRPC, from the snapshot and the history.
+
+No answer touches the driver: a question asked in an incident must not hang on the very thing that
+the incident is about.  What is not built yet says so, instead of answering with nothing.
+"""
+
+# The generated servicer fixes the names of methods and parameters.
+# ruff: noqa: ARG002, N802
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import grpc
+import grpc.aio
+from grpc_health.v1 import (  # type: ignore[import-untyped]
+    health,
+    health_pb2,
+    health_pb2_grpc,
+)
+from grpc_reflection.v1alpha import reflection  # type: ignore[import-untyped]
+
+from gpuward.agent import wire
+from gpuward.agent.signals import SIGNALS
+from gpuward.v1 import agent_pb2, agent_pb2_grpc
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from gpuward.agent.judge import Judge
+
+    Context = grpc.aio.ServicerContext[Any, Any]
+
+SERVICE = agent_pb2.DESCRIPTOR.services_by_name["AgentService"].full_name
+MAX_CONCURRENT_CALLS = 40
+STOP_WITHIN_S = 2.0
+OPTIONS = (
+    # Without this a second agent on the same port would take half of the calls, silently.
+    ("grpc.so_reuseport", 0),
+    ("grpc.max_receive_message_length", 64 << 10),
+)
+
+
+class Query(agent_pb2_grpc.AgentServiceServicer):
+    """``AgentService`` over what the judge knows."""
+
+    def __init__(self, judge: Judge) -> None:
+        self._judge = judge
+
+    async def GetSnapshot(
+        self,
+        request: agent_pb2.GetSnapshotRequest,
+        context: Context,
+    ) -> agent_pb2.GetSnapshotResponse:
+        snapshot = wire.snapshot_message(self._judge.snapshot)
+        return agent_pb2.GetSnapshotResponse(snapshot=snapshot)
+
+    async def GetHistory(
+        self, request: agent_pb2.GetHistoryRequest, context: Context
+    ) -> agent_pb2.GetHistoryResponse:
+        key = wire.series_key(request.series)
+        if key.signal not in SIGNALS:
+            await context.abort(
+                grpc.StatusCode.INVALID_ARGUMENT,
+                f"no signal {key.signal[:80]!r}: names are those of docs/metrics.md, no prefix",
+            )
+        offset_s = self._judge.snapshot.wall_offset_s
+        since_s, until_s = wire.span(request, offset_s)
+        points = list(self._judge.history.points(key, since_s, until_s))
+        if not points:
+            # Not every series has an hour; all of them have five minutes.
+            window = self._judge.readings.window(self._judge.snapshot.at_s)
+            kept = window.values(key, since_s)
+            points = [(sample.at_s, sample.value) for sample in kept if sample.at_s < until_s]
+        return wire.history(request.series, points, offset_s)
+
+    async def Watch(
+        self, request: agent_pb2.WatchRequest, context: Context
+    ) -> AsyncIterator[agent_pb2.WatchResponse]:
+        await _not_yet(context, "Watch: ask GetSnapshot again instead")
+        yield agent_pb2.WatchResponse()
+
+    async def RunProbe(
+        self, request: agent_pb2.RunProbeRequest, context: Context
+    ) -> agent_pb2.RunProbeResponse:
+        await _not_yet(context, "RunProbe: the last result is in GetSnapshot")
+
+    async def GetMemoryMap(
+        self, request: agent_pb2.GetMemoryMapRequest, context: Context
+    ) -> agent_pb2.GetMemoryMapResponse:
+        await _not_yet(context, "GetMemoryMap: the counters are in GetSnapshot")
+
+    async def RunCheck(
+        self, request: agent_pb2.RunCheckRequest, context: Context
+    ) -> agent_pb2.RunCheckResponse:
+        await _not_yet(context, "RunCheck: this agent has no checks")
+
+
+async def _not_yet(context: Context, what: str) -> NoReturn:
+    await context.abort(grpc.StatusCode.UNIMPLEMENTED, f"not implemented by this agent: {what}")
+    raise AssertionError("abort returned")
+
+
+class QueryServer:
+    """The gRPC server: ``AgentService``, health and reflection."""
+
+    def __init__(self, judge: Judge) -> None:
+        self._server = grpc.aio.server(
+            maximum_concurrent_rpcs=MAX_CONCURRENT_CALLS, options=OPTIONS
+        )
+        agent_pb2_grpc.add_AgentServiceServicer_to_server(Query(judge), self._server)
+        self._health = health.aio.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        reflection.enable_server_reflection(
+            (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server
+        )
+
+    async def start(self, address: str) -> str:
+        """Listen on ``host:port`` or ``unix:path`` and return the address in use.
+
+        Raises ``OSError`` when that cannot be.
+        """
+        try:
+            port = self._server.add_insecure_port(address)
+        except RuntimeError as error:
+            raise OSError(str(error)) from error
+        await self._server.start()
+        await self._health.set(SERVICE, health_pb2.HealthCheckResponse.SERVING)
+        if address.startswith("unix:"):
+            return address
+        return f"{address.rpartition(':')[0]}:{port}"
+
+    async def close(self) -> None:
+        """Refuse new calls, let those in progress end, then stop."""
+        await self._server.stop(STOP_WITHIN_S)
