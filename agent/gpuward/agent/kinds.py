@@ -69,6 +69,13 @@ _ALL = (
         raise_after_s=3.0,
         clear_after_s=30.0,
     ),
+    Kind(
+        name="process.memory.oom",
+        default_class=FindingClass.TICKET,
+        domain=CauseDomain.CAPACITY,
+        action=Action.CHECK_APPLICATION,
+        meaning="A torch process asked for GPU memory and got none.",
+    ),
 )
 
 KINDS: dict[str, Kind] = {kind.name: kind for kind in _ALL}

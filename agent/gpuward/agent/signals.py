@@ -66,6 +66,12 @@ _PROCESS = (
         "Headroom by the mean large request of the last minute.",
         10.0,
     ),
+    (
+        "process_memory_mean_large_request_bytes",
+        "Mean of the requests above 1 MiB of the last minute.",
+        10.0,
+    ),
+    ("process_memory_tapped_processes", "Processes summed under one name.", 10.0),
     ("process_allocation_retries_total", "Times the allocator had to flush its cache.", 10.0),
     ("process_out_of_memory_total", "Out-of-memory errors.", 10.0),
 )

@@ -8,7 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from gpuward.agent.detectors import driver_unresponsive, memory_saturation, xid
+from gpuward.agent.detectors import (
+    driver_unresponsive,
+    memory_fragmentation,
+    memory_saturation,
+    xid,
+)
 from gpuward.agent.model import Finding
 from gpuward.agent.window import Window
 
@@ -16,6 +21,7 @@ Detector = Callable[[Window], Iterator[Finding]]
 
 DETECTORS: tuple[Detector, ...] = (
     driver_unresponsive.detect,
+    memory_fragmentation.detect,
     memory_saturation.detect,
     xid.detect,
 )

@@ -1,0 +1,226 @@
+"""Sample what inference processes publish about their allocators, from outside of them.
+
+Every torch process with the tap writes one file into the tap directory; this reads all of them
+once a second.  The record lock says whether the writer lives and its pid; what a dead one wrote
+last is still read, because it often says why it died.  Nothing a writer says is trusted.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from gpuward.agent import process_identity
+from gpuward.agent.fragmentation import mean_large_request
+from gpuward.agent.model import Batch, Process
+from gpuward.agent.samplers.tap_directory import TapDirectory
+from gpuward.agent.samplers.tap_lock import lock_holder
+from gpuward.agent.samplers.tap_samples import (
+    Reading,
+    allocator_state,
+    gpu_name,
+    is_plausible,
+    oom_event,
+    samples,
+)
+from gpuward.tap import layout
+
+if TYPE_CHECKING:
+    from collections import Counter
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from gpuward.agent.model import Event, Sample
+    from gpuward.agent.samplers.tap_file import TapFile
+    from gpuward.agent.samplers.tap_samples import DeviceMemory
+    from gpuward.daemon.clock import Clock
+
+LARGE_REQUESTS_S = 60.0
+# A member of a group of processes counts with its last figures for so long.
+READING_FRESH_S = 10.0
+# An older error was reported by the agent that ran then.
+OOM_NEWS_S = 900.0
+# Apart by more, the writer's monotonic clock is not ours: a time namespace, or a lie.
+CLOCK_SLACK_S = 5.0
+_NOBODY = Process(key="", pid=0, start_ticks=0)
+
+
+@dataclass(slots=True)
+class _Writer:
+    """What is known of the process behind one tap file."""
+
+    alive: bool = False
+    process: Process = _NOBODY
+    readings: dict[int, Reading] = field(default_factory=dict)
+    # Cumulative (at, count, bytes) of large allocations of the last minute, by device index.
+    large: dict[int, deque[tuple[float, int, int]]] = field(default_factory=dict)
+    oom_mono_ns: dict[int, int] = field(default_factory=dict)
+
+
+class TapSampler:
+    """Reads the tap files of ``directory``.
+
+    ``device_memory``: what the driver said last of a GPU, by UUID; without it there is no headroom.
+    ``identify``: names the process of a host pid, ``None`` when it is gone.
+    """
+
+    name = "tap"
+    period_s = 1.0
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        clock: Clock,
+        proc_root: Path,
+        device_memory: Callable[[str], DeviceMemory | None],
+        identify: Callable[[int, Path], Process | None] = process_identity.identify,
+        holder_of: Callable[[int], int | None] = lock_holder,
+    ) -> None:
+        self._directory = TapDirectory(directory)
+        self._clock = clock
+        self._proc_root = proc_root
+        self._device_memory = device_memory
+        self._identify = identify
+        self._holder_of = holder_of
+        self._writers: dict[str, _Writer] = {}
+
+    @property
+    def refused(self) -> Counter[str]:
+        """Return how many files and records were not taken in, by reason, ever."""
+        return self._directory.refused
+
+    async def sample(self, now_s: float) -> Batch:
+        gone = self._directory.scan()
+        fresh: dict[str, set[int]] = {}
+        for name, file in self._directory.files.items():
+            writer = self._writers.setdefault(name, _Writer())
+            self._look_at_writer(file, writer)
+            fresh[name] = self._read(file, writer, now_s)
+        batch = Batch(
+            samples=tuple(self._samples(fresh)),
+            events=tuple(self._events(fresh, now_s)),
+            processes=tuple(_with_gpus(w) for w in self._writers.values() if _is_named(w)),
+        )
+        self._forget(gone)
+        return batch
+
+    def close(self) -> None:
+        self._forget(set(self._directory.files))
+
+    def _look_at_writer(self, file: TapFile, writer: _Writer) -> None:
+        pid = self._holder_of(file.fd)
+        writer.alive = pid is not None
+        # A dead writer keeps its name: its last record may still tell of an error.
+        if not pid or pid == writer.process.pid:
+            return
+        process = self._identify(pid, self._proc_root)
+        if process is not None and file.uid in _uids(self._proc_root / str(pid)):
+            writer.process = process
+        else:
+            self.refused["writer unknown"] += 1
+
+    def _read(self, file: TapFile, writer: _Writer, now_s: float) -> set[int]:
+        """Take in the new records of ``file``; return the device indexes that had one."""
+        fresh = set()
+        for index, record in file.read().items():
+            if not is_plausible(record, self._device_memory(gpu_name(record.gpu_uuid))):
+                self.refused["implausible record"] += 1
+                continue
+            at_s = self._at_s(record, now_s)
+            large = writer.large.setdefault(index, deque())
+            totals = record.totals
+            large.append((at_s, totals.large_allocations, totals.large_allocated_bytes))
+            while large[0][0] < now_s - LARGE_REQUESTS_S and len(large) > 1:
+                large.popleft()
+            mean = mean_large_request((count, size) for _, count, size in large)
+            writer.readings[index] = Reading(record, at_s, mean)
+            fresh.add(index)
+        return fresh
+
+    def _at_s(self, record: layout.Record, now_s: float) -> float:
+        age_s = now_s - record.mono_ns / 1e9
+        age_by_wall_s = self._clock.wall_s() - record.real_ns / 1e9
+        if abs(age_s - age_by_wall_s) > CLOCK_SLACK_S:
+            age_s = age_by_wall_s
+        return now_s - max(0.0, age_s)
+
+    def _samples(self, fresh: dict[str, set[int]]) -> Iterator[Sample]:
+        """Yield the series of each process key on each GPU that has news.
+
+        Several processes may go by one key, as workers of one unit do: their figures are summed.
+        """
+        groups: dict[tuple[str, str], list[Reading]] = {}
+        changed = set()
+        for name, writer in self._writers.items():
+            if not _is_named(writer):
+                continue
+            for index, reading in writer.readings.items():
+                if reading.record.flags & layout.DEGRADED:
+                    continue
+                group = (writer.process.key, gpu_name(reading.record.gpu_uuid))
+                groups.setdefault(group, []).append(reading)
+                if index in fresh[name]:
+                    changed.add(group)
+        for key, gpu in sorted(changed):
+            readings = groups[key, gpu]
+            newest_s = max(reading.at_s for reading in readings)
+            members = [r for r in readings if r.at_s > newest_s - READING_FRESH_S]
+            yield from samples(members, key, gpu, self._device_memory(gpu))
+
+    def _events(self, fresh: dict[str, set[int]], now_s: float) -> Iterator[Event]:
+        for name, indexes in fresh.items():
+            writer = self._writers[name]
+            for index in sorted(indexes):
+                reading = writer.readings[index]
+                oom_mono_ns = reading.record.oom.mono_ns
+                if oom_mono_ns <= writer.oom_mono_ns.get(index, 0):
+                    continue
+                writer.oom_mono_ns[index] = oom_mono_ns
+                neighbours = self._releasable_beside(name, reading.record.gpu_uuid)
+                event = oom_event(
+                    name.removesuffix(".tap"),
+                    reading,
+                    writer.process,
+                    neighbours_releasable=neighbours,
+                )
+                if event.at_s >= now_s - OOM_NEWS_S:
+                    yield event
+
+    def _releasable_beside(self, name: str, gpu_uuid: bytes) -> int:
+        return sum(
+            allocator_state(reading.record).releasable
+            for other, writer in self._writers.items()
+            if other != name and writer.alive
+            for reading in writer.readings.values()
+            if reading.record.gpu_uuid == gpu_uuid
+        )
+
+    def _forget(self, gone: set[str]) -> None:
+        wall_s = self._clock.wall_s()
+        for name in list(self._writers):
+            if name in gone:
+                self._directory.drop(name)
+            elif self._writers[name].alive or not self._directory.remove_if_stale(name, wall_s):
+                continue
+            del self._writers[name]
+
+
+def _is_named(writer: _Writer) -> bool:
+    return writer.alive and writer.process is not _NOBODY
+
+
+def _with_gpus(writer: _Writer) -> Process:
+    gpus = sorted({gpu_name(reading.record.gpu_uuid) for reading in writer.readings.values()})
+    return replace(writer.process, gpus=tuple(gpus), tapped=True)
+
+
+def _uids(folder: Path) -> frozenset[int]:
+    """Return the real, effective, saved and file-system user ids of a process, empty when gone."""
+    try:
+        lines = (folder / "status").read_text(errors="replace").splitlines()
+    except OSError:
+        return frozenset()
+    words = next((line.split()[1:] for line in lines if line.startswith("Uid:")), [])
+    return frozenset(int(word) for word in words)

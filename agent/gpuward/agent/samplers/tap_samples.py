@@ -1,0 +1,166 @@
+"""Turn what a tap published into samples and out-of-memory events: pure, one record at a time."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from gpuward.agent.fragmentation import (
+    AllocatorState,
+    Attribution,
+    attribute,
+    headroom_ratio,
+    headroom_safe,
+)
+from gpuward.agent.model import Event, Process, Sample, SeriesKey
+from gpuward.tap import layout
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+OOM = "process.memory.oom"
+# A walk over the blocks describes the counters beside it only while both are of one moment.
+SUMMARY_FRESH_NS = 2_000_000_000
+# Counters of memory that is not mapped may exceed the card, but never this: vllm issue 33625 shows
+# 198 GB reserved on a card of 140 GB.
+MAX_RESERVED_BY_TOTAL = 2
+# No GPU has more; used where the driver did not say how much there is.
+UNKNOWN_TOTAL_BYTES = 2**43
+
+HEADROOM = "process_memory_headroom_bytes"
+HEADROOM_RATIO = "process_memory_headroom_ratio"
+MEAN_REQUEST = "process_memory_mean_large_request_bytes"
+_TOGETHER = {HEADROOM: min, HEADROOM_RATIO: min, MEAN_REQUEST: max}
+_CAUSES = {
+    Attribution.FRAGMENTATION: "the memory was free, but in pieces: fragmentation",
+    Attribution.NEIGHBOUR: "caches of other processes on the GPU held the memory",
+    Attribution.CAPACITY: "the memory was not there: capacity",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceMemory:
+    """A GPU's memory as the driver says, bytes."""
+
+    total: int
+    free: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A record, when it was written on the agent's clock, and the mean large request before it."""
+
+    record: layout.Record
+    at_s: float
+    mean_large_request: float | None = None
+
+
+def gpu_name(gpu_uuid: bytes) -> str:
+    """Return the UUID as the driver writes it; ``gpu_uuid`` has 16 bytes."""
+    return f"GPU-{uuid.UUID(bytes=gpu_uuid)}"
+
+
+def is_plausible(record: layout.Record, device: DeviceMemory | None) -> bool:
+    """Return whether a GPU could be so; the writer is not trusted."""
+    total = device.total if device is not None else UNKNOWN_TOTAL_BYTES
+    now = record.all_pools
+    largest = max(
+        now.reserved_bytes,
+        now.active_bytes,
+        now.allocated_bytes,
+        now.requested_bytes,
+        now.inactive_split_bytes,
+    )
+    return largest <= MAX_RESERVED_BY_TOTAL * total and record.oom.mono_ns <= record.mono_ns
+
+
+def allocator_state(record: layout.Record) -> AllocatorState:
+    """Return what ``record`` says of the allocator, the walk only where it is of now."""
+    now, summary = record.all_pools, record.summary
+    walked = bool(record.flags & layout.SUMMARY_VALID) and (
+        0 <= record.mono_ns - summary.mono_ns <= SUMMARY_FRESH_NS
+    )
+    return AllocatorState(
+        reserved=now.reserved_bytes,
+        active=now.active_bytes,
+        inactive_split=now.inactive_split_bytes,
+        expandable=bool(record.flags & layout.EXPANDABLE),
+        largest_free=summary.largest_free_bytes if walked else None,
+        walked_releasable=summary.releasable_bytes if walked else None,
+    )
+
+
+def samples(
+    members: Sequence[Reading], process_key: str, gpu: str, device: DeviceMemory | None
+) -> Iterator[Sample]:
+    """Yield the series of the processes ``members`` (one at least), which go by one key, on a GPU.
+
+    Sizes and counters are sums; headroom is that of the member that has least and is absent while
+    the driver is silent, the mean request that of the member that asks for most.
+    """
+    figures = [_figures(reading, device) for reading in members]
+    at_s = max(reading.at_s for reading in members)
+    for signal in dict.fromkeys(name for one in figures for name in one):
+        values = [one[signal] for one in figures if signal in one]
+        value = float(_TOGETHER.get(signal, sum)(values))
+        yield Sample(SeriesKey(signal, gpu=gpu, process=process_key), at_s, value)
+
+
+def _figures(reading: Reading, device: DeviceMemory | None) -> dict[str, float]:
+    state, record = allocator_state(reading.record), reading.record
+    figures: dict[str, float] = {
+        "process_memory_reserved_bytes": record.all_pools.reserved_bytes,
+        "process_memory_active_bytes": record.all_pools.active_bytes,
+        "process_memory_allocated_bytes": record.all_pools.allocated_bytes,
+        "process_memory_requested_bytes": record.all_pools.requested_bytes,
+        "process_memory_stranded_bytes": state.stranded,
+        "process_memory_releasable_bytes": state.releasable,
+        "process_memory_tapped_processes": 1,
+        "process_allocation_retries_total": record.totals.alloc_retries,
+        "process_out_of_memory_total": record.totals.ooms,
+    }
+    if reading.mean_large_request is not None:
+        figures[MEAN_REQUEST] = reading.mean_large_request
+    if device is not None:
+        headroom = headroom_safe(state, device.free)
+        figures[HEADROOM] = headroom
+        ratio = headroom_ratio(headroom, reading.mean_large_request)
+        if ratio is not None:
+            figures[HEADROOM_RATIO] = ratio
+    return figures
+
+
+def oom_event(
+    tap_name: str, reading: Reading, process: Process, *, neighbours_releasable: int
+) -> Event:
+    """Return the out-of-memory error that ``reading`` carries, with its cause.
+
+    ``neighbours_releasable``: bytes that caches of other processes on the GPU could give back.
+    """
+    record, oom = reading.record, reading.record.oom
+    free = max(0, oom.reserved_bytes - oom.active_bytes)
+    verdict = attribute(
+        request=oom.request_bytes,
+        device_free=oom.device_free_bytes,
+        free=free,
+        # A failed request has flushed the cache before it gave up, so what is left is all there is.
+        releasable=min(free, allocator_state(record).releasable),
+        neighbours_releasable=neighbours_releasable,
+    )
+    return Event(
+        kind=OOM,
+        at_s=reading.at_s - (record.mono_ns - oom.mono_ns) / 1e9,
+        identity=f"{tap_name}:{oom.mono_ns}",
+        gpu=gpu_name(record.gpu_uuid),
+        process=process.key,
+        pid=process.pid,
+        text=f"A request of {oom.request_bytes / 2**20:.0f} MiB found no memory; "
+        f"{_CAUSES[verdict]}.",
+        values={
+            "requested_bytes": float(oom.request_bytes),
+            "device_free_bytes": float(oom.device_free_bytes),
+            "cache_free_bytes": float(free),
+            "reserved_bytes": float(oom.reserved_bytes),
+        },
+    )
