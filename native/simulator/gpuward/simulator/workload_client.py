@@ -8,11 +8,13 @@ engine's memory falls to pieces.  The same seed sends the same requests in the s
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from gpuward.simulator import http_client
 from gpuward.simulator.workload_engine import CompletionRequest
 
 if TYPE_CHECKING:
@@ -66,17 +68,9 @@ async def send_for_ever(
 
 async def _send(port: int, request: CompletionRequest) -> None:
     body = msgspec.json.encode(request)
-    head = (
-        f"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
-    )
-    try:
-        async with asyncio.timeout(REPLY_TIMEOUT_S):
-            reader, writer = await asyncio.open_connection("127.0.0.1", port)
-            try:
-                writer.write(head.encode() + body)
-                await reader.read()
-            finally:
-                writer.close()
-    except (OSError, TimeoutError):
-        # A user who gets no answer; the server's own counters tell the rest.
-        return
+    address = f"127.0.0.1:{port}"
+    # A user who gets no answer goes away; the server's own counters tell the rest.
+    with contextlib.suppress(http_client.Unreachable):
+        await http_client.request(
+            address, "POST", "/v1/completions", body, timeout_s=REPLY_TIMEOUT_S
+        )
