@@ -65,7 +65,7 @@ class Parts:
 
     async def start(self, part: Part) -> None:
         """Start ``part`` and wait until it says where it listens; raises ``PartFailed``."""
-        self._parts[part.name] = part
+        self.adopt(part)
         part.addresses.unlink(missing_ok=True)
         with part.log.open("ab") as log:
             part.process = subprocesses.start(
@@ -78,6 +78,10 @@ class Parts:
             if self._clock.mono_s() > deadline_s:
                 raise PartFailed(f"{part.name} was not ready in {READY_WITHIN_S:.0f} s: {part.log}")
             await self._pause()
+
+    def adopt(self, part: Part) -> None:
+        """Answer for ``part`` from now on, running or not."""
+        self._parts[part.name] = part
 
     async def restart(self, name: str) -> None:
         """End a part as a rolling restart does, and start it again."""
