@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from gpuward.agent.contain import Components
     from gpuward.agent.detectors import Detector
-    from gpuward.agent.model import Batch, Finding
+    from gpuward.agent.model import Batch, Event, Finding
     from gpuward.agent.window import Window
     from gpuward.daemon.clock import Clock
     from gpuward.daemon.notify import Notifier
@@ -70,7 +70,7 @@ class Judge:
         # Set at each raise, clear and change of result; the reporter clears it.
         self.changed = asyncio.Event()
         # What happened once and is not on disk yet.
-        self.events: asyncio.Queue[OpenFinding] = asyncio.Queue(MAX_PENDING_EVENTS)
+        self.events: asyncio.Queue[tuple[Event, OpenFinding]] = asyncio.Queue(MAX_PENDING_EVENTS)
         self.events_dropped = 0
         self._events_seen = 0
         self.ticks = 0
@@ -88,7 +88,7 @@ class Judge:
             self._events_seen += 1
             finding_id = f"{self._state.instance}-e{self._events_seen}"
             try:
-                self.events.put_nowait(one_shot(event, window, finding_id))
+                self.events.put_nowait((event, one_shot(event, window, finding_id)))
             except asyncio.QueueFull:
                 self.events_dropped += 1
 

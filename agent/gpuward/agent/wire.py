@@ -50,7 +50,7 @@ def report(
         boot_id=snapshot.boot_id,
         agent_instance=instance,
         seq=seq,
-        at=_wall(snapshot.at_s + snapshot.wall_offset_s),
+        at=wall_time(snapshot.at_s + snapshot.wall_offset_s),
         findings=_open_findings(snapshot),
         events=[_spooled_event(event_seq, data) for event_seq, data in events],
         service_totals=map(_totals, snapshot.services),
@@ -63,7 +63,7 @@ def snapshot_message(snapshot: Snapshot) -> agent_pb2.Snapshot:
     return agent_pb2.Snapshot(
         node=snapshot.node,
         boot_id=snapshot.boot_id,
-        at=_wall(snapshot.at_s + snapshot.wall_offset_s),
+        at=wall_time(snapshot.at_s + snapshot.wall_offset_s),
         driver_up=snapshot.driver.up,
         driver_version=_name(snapshot.driver.version),
         gpus=map(_gpu, snapshot.gpus),
@@ -104,8 +104,8 @@ def finding_message(
         default_class=_class(kind, finding),
         cause_domain=_enum(finding_pb2.CauseDomain, "CAUSE_DOMAIN", kind.domain.name),
         result=_enum(finding_pb2.CheckResult, "CHECK_RESULT", finding.result.name),
-        since=_wall(opened.since_s + wall_offset_s),
-        last_seen=_wall(opened.last_seen_s + wall_offset_s),
+        since=wall_time(opened.since_s + wall_offset_s),
+        last_seen=wall_time(opened.last_seen_s + wall_offset_s),
         count=opened.count,
         confidence=finding.confidence,
         summary=" ".join(_text(finding.summary, MAX_TEXT_LENGTH).split()),
@@ -144,10 +144,16 @@ def history(
     return agent_pb2.GetHistoryResponse(
         series=key,
         points=[
-            agent_pb2.HistoryPoint(at=_wall(at_s + wall_offset_s), value=value)
+            agent_pb2.HistoryPoint(at=wall_time(at_s + wall_offset_s), value=value)
             for at_s, value in points
         ],
     )
+
+
+def wall_time(wall_s: float) -> Timestamp:
+    """Return ``wall_s``, seconds since 1970, to the microsecond."""
+    microseconds = round(wall_s * 1e6)
+    return Timestamp(seconds=microseconds // 1_000_000, nanos=microseconds % 1_000_000 * 1_000)
 
 
 def _open_findings(snapshot: Snapshot) -> list[finding_pb2.Finding]:
@@ -199,7 +205,7 @@ def _evidence(fact: Evidence, wall_offset_s: float) -> finding_pb2.Evidence:
         unit=fact.unit,
         threshold=fact.threshold,
         text=_text(fact.text, MAX_TEXT_LENGTH),
-        observed_at=None if fact.at_s is None else _wall(fact.at_s + wall_offset_s),
+        observed_at=None if fact.at_s is None else wall_time(fact.at_s + wall_offset_s),
         source=fact.source,
     )
 
@@ -240,7 +246,7 @@ def _value(sample: Sample, wall_offset_s: float) -> agent_pb2.SignalValue:
             service=_name(sample.key.service),
         ),
         value=sample.value,
-        at=_wall(sample.at_s + wall_offset_s),
+        at=wall_time(sample.at_s + wall_offset_s),
     )
 
 
@@ -248,8 +254,8 @@ def _totals(totals: ServiceTotals) -> report_pb2.ServiceTotals:
     return report_pb2.ServiceTotals(
         service=_name(totals.service),
         instance=_name(totals.instance),
-        started_at=_wall(totals.started_wall_s),
-        observed_at=_wall(totals.observed_wall_s),
+        started_at=wall_time(totals.started_wall_s),
+        observed_at=wall_time(totals.observed_wall_s),
         requests=totals.requests,
         failed=totals.failed,
         timed_out=totals.timed_out,
@@ -272,11 +278,6 @@ def _component(health: ComponentHealth) -> report_pb2.ComponentHealth:
 def _enum(kind: Any, prefix: str, name: str) -> Any:
     # Contract and model use the same words; a test compares the two vocabularies.
     return kind.Value(f"{prefix}_{name}")
-
-
-def _wall(wall_s: float) -> Timestamp:
-    microseconds = round(wall_s * 1e6)
-    return Timestamp(seconds=microseconds // 1_000_000, nanos=microseconds % 1_000_000 * 1_000)
 
 
 def _name(text: str) -> str:
