@@ -1,0 +1,210 @@
+"""Sample the traffic of inference engines from their own metrics pages.
+
+What users feel is in the engine's counters only: requests finished, failed, refused, slower than
+the objective.  ``ServiceTotals`` carries them as they are, cumulative, with the time that they
+count from; the coordinator subtracts.  An engine that does not answer stays for a minute with its
+last counters and ``ready`` false, so that its going is seen; then it is no longer an instance.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+from urllib.parse import urlsplit
+
+import msgspec
+import structlog
+
+from gpuward.agent import engine_vllm
+from gpuward.agent.http_get import HttpError, get
+from gpuward.agent.model import Batch, ComponentHealth, Result, Sample, SeriesKey, ServiceTotals
+from gpuward.agent.openmetrics import ParseError, parse
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from gpuward.agent.engine_vllm import Traffic
+    from gpuward.daemon.clock import Clock
+
+log = structlog.get_logger()
+
+ACCEPT = "text/plain;version=0.0.4"
+KNOWN_S = 60.0
+HTTP_OK = 200
+
+
+class EngineConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """An engine to watch: the ``[[engines]]`` table of the agent's configuration.
+
+    ``objective_s``: a request slower than this, end to end, is over the service's objective.
+    """
+
+    service: str
+    url: str
+    kind: Literal["vllm"] = "vllm"
+    objective_s: float = 10.0
+    timeout_s: float = 2.0
+
+    def __post_init__(self) -> None:
+        if not self.service:
+            raise ValueError("service is empty; name what users call")
+        parts = urlsplit(self.url)
+        if parts.scheme != "http" or not parts.hostname:
+            raise ValueError(f"url {self.url!r} is not http://host:port of an engine on this node")
+        if self.objective_s <= 0 or self.timeout_s <= 0:
+            raise ValueError("objective_s and timeout_s must be above 0")
+
+    @property
+    def instance(self) -> str:
+        """What tells this engine from others of its service."""
+        return urlsplit(self.url).netloc
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """The last good scrape of an engine."""
+
+    traffic: Traffic
+    started_wall_s: float
+    at_s: float
+    wall_s: float
+    ready: bool
+
+
+class EngineSampler:
+    """Scrapes the engines of one node, all at once; instances of a service are summed."""
+
+    name = "engine"
+    period_s = 1.0
+
+    def __init__(self, engines: Sequence[EngineConfig], clock: Clock) -> None:
+        self._engines = tuple(engines)
+        self._clock = clock
+        self._seen: dict[str, _Seen] = {}
+        self._trouble: dict[str, str] = {}
+
+    @property
+    def health(self) -> ComponentHealth:
+        """Unknown while an engine's page cannot be read, with the reason."""
+        reasons = "; ".join(reason for reason in self._trouble.values() if reason)
+        return ComponentHealth(self.name, Result.UNKNOWN if reasons else Result.OK, reasons)
+
+    async def sample(self, now_s: float) -> Batch:
+        """Return totals of every engine seen within a minute, and sums by service."""
+        async with asyncio.TaskGroup() as group:
+            for engine in self._engines:
+                group.create_task(self._look(engine, now_s))
+        services = tuple(self._totals(now_s))
+        return Batch(samples=tuple(self._samples(now_s)), services=services)
+
+    async def _look(self, engine: EngineConfig, now_s: float) -> None:
+        try:
+            traffic = await _page(engine)
+            ready = await _is_ready(engine)
+        except (HttpError, ParseError) as error:
+            self._say(engine, f"{engine.instance}: {error}")
+        else:
+            self._say(engine, "")
+            self._note(engine, traffic, now_s, ready=ready)
+
+    def _note(self, engine: EngineConfig, traffic: Traffic, now_s: float, *, ready: bool) -> None:
+        wall_s = self._clock.wall_s()
+        before = self._seen.get(engine.instance)
+        started_s = traffic.started_wall_s
+        if started_s is None:
+            # Some servers do not say: then they count from when we first looked.
+            started_s = before.started_wall_s if before else wall_s
+        if before and _went_back(before.traffic, traffic) and started_s <= before.started_wall_s:
+            started_s = wall_s
+        self._seen[engine.instance] = _Seen(traffic, started_s, now_s, wall_s, ready)
+
+    def _totals(self, now_s: float) -> Iterator[ServiceTotals]:
+        for engine in self._engines:
+            seen = self._seen.get(engine.instance)
+            if seen is None or now_s - seen.at_s > KNOWN_S:
+                continue
+            traffic = seen.traffic
+            yield ServiceTotals(
+                service=engine.service,
+                instance=engine.instance,
+                started_wall_s=seen.started_wall_s,
+                observed_wall_s=seen.wall_s,
+                requests=traffic.requests,
+                failed=traffic.failed,
+                timed_out=0,
+                over_objective=traffic.over_objective or 0,
+                tokens=traffic.tokens or 0,
+                ready=seen.ready and seen.at_s == now_s,
+                waiting=traffic.waiting or 0,
+                running=traffic.running or 0,
+            )
+
+    def _samples(self, now_s: float) -> Iterator[Sample]:
+        """Yield sums over the instances of each service that answered.
+
+        An instance that is silent this turn keeps its counters in the sum: a sum that falls would
+        read as a restart.
+        """
+        sums: dict[SeriesKey, float] = {}
+        answered = set()
+        for engine in self._engines:
+            seen = self._seen.get(engine.instance)
+            if seen is None or now_s - seen.at_s > KNOWN_S:
+                continue
+            is_fresh = seen.at_s == now_s
+            if is_fresh:
+                answered.add(engine.service)
+            for signal, value in _signals(seen.traffic):
+                if is_fresh or signal.endswith("_total"):
+                    key = SeriesKey(signal, service=engine.service)
+                    sums[key] = sums.get(key, 0.0) + value
+        for key, value in sums.items():
+            if key.service in answered:
+                yield Sample(key, now_s, value)
+
+    def _say(self, engine: EngineConfig, trouble: str) -> None:
+        before = self._trouble.get(engine.instance, "")
+        if bool(trouble) != bool(before):
+            if trouble:
+                log.warning("engine.unreachable", service=engine.service, reason=trouble)
+            else:
+                log.info("engine.answered", service=engine.service, instance=engine.instance)
+        self._trouble[engine.instance] = trouble
+
+
+async def _page(engine: EngineConfig) -> Traffic:
+    url = f"{engine.url.rstrip('/')}/metrics"
+    answer = await get(url, timeout_s=engine.timeout_s, accept=ACCEPT)
+    if answer.status != HTTP_OK:
+        raise HttpError(f"{url}: status {answer.status}")
+    text = answer.body.decode("utf-8", errors="replace")
+    traffic = engine_vllm.read(parse(text, prefixes=engine_vllm.PREFIXES), engine.objective_s)
+    if traffic is None:
+        raise HttpError(f"{url}: no {engine_vllm.FINISHED[0]}: not a vLLM server")
+    return traffic
+
+
+async def _is_ready(engine: EngineConfig) -> bool:
+    try:
+        answer = await get(f"{engine.url.rstrip('/')}/health", timeout_s=engine.timeout_s)
+    except HttpError:
+        return False
+    return answer.status == HTTP_OK
+
+
+def _went_back(before: Traffic, after: Traffic) -> bool:
+    """Return whether a counter fell, which only a restart of the server does."""
+    return after.requests < before.requests or after.failed < before.failed
+
+
+def _signals(traffic: Traffic) -> Iterator[tuple[str, float]]:
+    yield "service_requests_total", float(traffic.requests)
+    yield "service_requests_failed_total", float(traffic.failed)
+    optional = (
+        ("service_requests_over_objective_total", traffic.over_objective),
+        ("service_tokens_total", traffic.tokens),
+        ("service_requests_waiting", traffic.waiting),
+        ("service_requests_running", traffic.running),
+    )
+    yield from ((signal, float(value)) for signal, value in optional if value is not None)
