@@ -1,0 +1,102 @@
+"""A profile: the machine as it is before anything happens, as TOML beside this file.
+
+``[gpu]`` holds what all GPUs have in common, ``[[gpus]]`` one table per GPU; keys are the fields
+of the state (``layout.py``), ``capabilities`` a list of names.  What is not named is zero, empty,
+or not supported.
+"""
+
+from __future__ import annotations
+
+from importlib.resources import files
+
+import msgspec
+
+from gpuward.daemon.config import ConfigError, parse
+from gpuward.simulator.layout import (
+    GPU_TEXT,
+    GPU_U32,
+    GPU_U64,
+    MAX_GPUS,
+    Capability,
+    GpuRow,
+)
+from gpuward.simulator.state import State
+
+TEXT_SIZE = dict(GPU_TEXT)
+LARGEST = {name: 2**64 - 1 for name in GPU_U64} | {name: 2**32 - 1 for name in GPU_U32}
+
+Values = dict[str, int | str | list[str]]
+
+
+class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One machine."""
+
+    driver_version: str
+    cuda_version: int
+    gpu: Values
+    gpus: list[Values]
+
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.gpus) <= MAX_GPUS:
+            raise ValueError(f"gpus: 1 to {MAX_GPUS} tables, not {len(self.gpus)}")
+        check_values("gpu", self.gpu)
+        for index, values in enumerate(self.gpus):
+            check_values(f"gpus[{index}]", values)
+
+    def write_to(self, state: State) -> None:
+        """Fill a blank ``state`` that was created for as many GPUs."""
+        state.row.cuda_version = self.cuda_version
+        for index, values in enumerate(self.gpus):
+            row = state.gpu(index)
+            row.minor_number = index
+            for name, value in {**self.gpu, **values}.items():
+                _write(row, name, value)
+        state.load_driver(self.driver_version)
+
+
+def names() -> list[str]:
+    """Return the names of the profiles that ship with the simulator, sorted."""
+    folder = files("gpuward.simulator") / "profiles"
+    return sorted(
+        entry.name.removesuffix(".toml")
+        for entry in folder.iterdir()
+        if entry.name.endswith(".toml")
+    )
+
+
+def load(name: str) -> Profile:
+    """Return the profile that ships as ``name``; raises ``ConfigError``."""
+    if name not in names():
+        raise ConfigError(f"profile {name!r}: there are {', '.join(names())}")
+    text = (files("gpuward.simulator") / "profiles" / f"{name}.toml").read_text(encoding="utf-8")
+    return parse(text, Profile, name=f"profile {name}")
+
+
+def check_values(where: str, values: Values) -> None:
+    """Raise ``ValueError`` naming the key that no GPU has, or whose value does not fit."""
+    for name, value in values.items():
+        if name == "capabilities":
+            _capabilities(where, value)
+        elif name in TEXT_SIZE:
+            if not isinstance(value, str) or len(value.encode()) >= TEXT_SIZE[name]:
+                raise ValueError(f"{where}.{name}: a text shorter than {TEXT_SIZE[name]} bytes")
+        elif name not in LARGEST:
+            raise ValueError(f"{where}.{name}: a GPU has no such field")
+        elif not isinstance(value, int) or not 0 <= value <= LARGEST[name]:
+            raise ValueError(f"{where}.{name}: an integer from 0 to {LARGEST[name]}")
+
+
+def _capabilities(where: str, value: object) -> Capability:
+    if not isinstance(value, list):
+        raise ValueError(f"{where}.capabilities: a list of names")
+    known = {capability.name.lower(): capability for capability in Capability if capability.name}
+    for name in value:
+        if name not in known:
+            raise ValueError(f"{where}.capabilities: {name!r} is none of {', '.join(known)}")
+    return Capability(sum(known[name] for name in value))
+
+
+def _write(row: GpuRow, name: str, value: int | str | list[str]) -> None:
+    if isinstance(value, list):
+        value = int(_capabilities("gpu", value))
+    setattr(row, name, value.encode() if isinstance(value, str) else value)
