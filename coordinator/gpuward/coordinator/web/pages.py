@@ -1,0 +1,231 @@
+"""The web pages: rendered here, complete without JavaScript, live with a little of it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, quote, unquote
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from starlette.exceptions import HTTPException
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+
+from gpuward.coordinator import events as e
+from gpuward.coordinator.incident import Refused, fold
+from gpuward.coordinator.review import NotDue, draft
+from gpuward.coordinator.review.wording import describe, duration, sentence, utc
+from gpuward.coordinator.store import Conflict, NotFound
+from gpuward.coordinator.web import guard, views
+from gpuward.coordinator.web.context import context, person_command
+from gpuward.coordinator.web.quantity import quantity
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from starlette.requests import Request
+
+    from gpuward.coordinator.model import Incident
+    from gpuward.coordinator.store import Record, Submitted
+    from gpuward.coordinator.web.context import Context
+
+NAME_COOKIE = "gpuward_name"
+YEAR_S = 365 * 86400
+RESOLVED_SHOWN = 20
+# How often a command is tried again when nothing that matters to its giver has changed.
+TRIES = 3
+# What a reader looks for first in a long timeline.
+KEY_EVENTS = (e.Opened, e.SeverityChanged, e.Acknowledged, e.Mitigated, e.Resolved, e.ImpactBegan)
+
+
+def environment() -> Environment:
+    """Return the templates: everything is escaped, and a missing name is an error."""
+    found = Environment(
+        loader=PackageLoader("gpuward.coordinator.web"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+    )
+    found.filters.update(
+        clock=lambda at_s: datetime.fromtimestamp(at_s, UTC).strftime("%H:%M:%S"),
+        delivery=views.delivery,
+        describe=lambda event: describe(event, lambda name: name),
+        duration=duration,
+        is_key=lambda event: isinstance(event, KEY_EVENTS),
+        iso=lambda at_s: datetime.fromtimestamp(at_s, UTC).isoformat(timespec="seconds"),
+        quantity=quantity,
+        sentence=sentence,
+        utc=utc,
+    )
+    return found
+
+
+async def list_incidents(request: Request) -> Response:
+    """Show what is open, worst first, and what was resolved lately."""
+    shared = context(request)
+    incidents = await shared.store.list_incidents(RESOLVED_SHOWN)
+    waiting = sorted(
+        (i for i in incidents if i.is_open), key=lambda i: (i.severity, -i.opened_at_s)
+    )
+    steps = await shared.steps(waiting)
+    return _page(
+        request,
+        "incidents.html",
+        open=[_row(shared, i, steps[i.id]) for i in waiting],
+        over=[_row(shared, i, ()) for i in incidents if not i.is_open],
+    )
+
+
+def _row(shared: Context, incident: Incident, steps: Sequence[Any]) -> dict[str, Any]:
+    after = views.upcoming(incident, steps, shared.policy, shared.roster)
+    return {
+        "incident": incident,
+        "cause": views.cause_words(incident),
+        "next": views.next_step(after),
+    }
+
+
+async def show_incident(request: Request) -> Response:
+    """Show one incident: what users feel, why, what happened, who is paged, two buttons."""
+    shared = context(request)
+    record = await shared.record(request)
+    token = guard.csrf_token(request)
+    name = unquote(request.cookies.get(NAME_COOKIE, ""))
+    facts = await _facts(shared, record)
+    response = _page(request, "incident.html", csrf=token, name=name, **facts)
+    guard.set_csrf(request, response, token)
+    return response
+
+
+async def _facts(shared: Context, record: Record) -> dict[str, Any]:
+    incident = record.incident
+    steps = views.upcoming(incident, record.steps, shared.policy, shared.roster)
+    impact = await shared.impact(incident)
+    return {
+        "incident": incident,
+        "entries": record.timeline,
+        "findings": {finding.finding_id: finding for finding in record.findings},
+        "has_evidence": any(finding.evidence for finding in record.findings),
+        "causes": sorted(incident.findings, key=views.strength),
+        "relation": views.RELATION,
+        "feeling": views.feeling(incident),
+        "cause": views.probable_cause(incident),
+        "figures": [
+            *views.figures(incident, impact, shared.clock.wall_s(), window_s=shared.window_s)
+        ],
+        "steps": steps,
+        "next_step": views.next_step(steps),
+        "pages": record.pages,
+        "has_review": not isinstance(draft(incident, record.timeline), NotDue),
+    }
+
+
+async def show_review(request: Request) -> Response:
+    """Show the review draft, or why there is none."""
+    record = await context(request).record(request)
+    review = draft(record.incident, record.timeline)
+    if isinstance(review, NotDue):
+        return message(request, 404, "No review", review.reason, incident_id=record.incident.id)
+    return _page(request, "review.html", review=review)
+
+
+async def acknowledge(request: Request) -> Response:
+    """Stop what waits for an acknowledgement."""
+    return await _act(request, "ack")
+
+
+async def resolve(request: Request) -> Response:
+    """End the incident and every step of it."""
+    return await _act(request, "resolve")
+
+
+async def _act(request: Request, verb: str) -> Response:
+    guard.check_origin(request)
+    form = _form(await guard.read_body(request))
+    guard.check_csrf(request, form.get("csrf", ""))
+    incident_id = request.path_params["id"]
+    command = person_command(verb, form.get("by", ""), form.get("note", ""))
+    submitted = await _submit(context(request), incident_id, command, _version(form))
+    match submitted:
+        case NotFound():
+            raise HTTPException(404, f"there is no incident {incident_id}")
+        case Refused(reason):
+            text = f"Nothing was done: {reason}"
+            return message(request, 409, "Not possible now", text, incident_id=incident_id)
+        case Conflict(incident):
+            return message(
+                request, 409, "The incident has changed", _stale(incident), incident_id=incident_id
+            )
+    response = RedirectResponse(f"/incidents/{quote(incident_id)}", 303)
+    response.set_cookie(
+        NAME_COOKIE, quote(command.by), max_age=YEAR_S, httponly=True, samesite="strict"
+    )
+    return response
+
+
+async def _submit(
+    shared: Context, incident_id: str, command: e.Acknowledge | e.Resolve, seen: int
+) -> Submitted:
+    """Carry out ``command`` unless what its giver saw has changed in a way that matters.
+
+    Every page that goes out counts a version; a button must not go stale for that.
+    """
+    expected = seen
+    for _ in range(TRIES):
+        submitted = await shared.store.submit(
+            incident_id, command, now_s=shared.clock.wall_s(), expected_version=expected
+        )
+        if not isinstance(submitted, Conflict):
+            return submitted
+        record = await shared.store.get_incident(incident_id)
+        if record is None or not 0 < seen <= len(record.timeline):
+            return submitted
+        before = fold(incident_id, record.timeline[:seen])
+        if _what_matters(before) != _what_matters(record.incident):
+            return submitted
+        expected = record.incident.version
+    return submitted
+
+
+def _what_matters(incident: Incident) -> tuple[Any, ...]:
+    return incident.state, incident.severity, incident.rotation, incident.acknowledged_by
+
+
+def _stale(incident: Incident) -> str:
+    by = f" by {incident.acknowledged_by}" if incident.acknowledged_by else ""
+    return (
+        "Nothing was done, because the page you pressed the button on was out of date."
+        f" The incident is now {incident.severity.name}, {incident.state}{by},"
+        f" with the {incident.rotation} rotation"
+    )
+
+
+def _form(body: bytes) -> dict[str, str]:
+    try:
+        fields = parse_qs(body.decode("utf-8"), keep_blank_values=True, max_num_fields=20)
+    except ValueError as error:
+        raise HTTPException(400, "the form cannot be read") from error
+    return {name: values[-1] for name, values in fields.items()}
+
+
+def _version(form: dict[str, str]) -> int:
+    try:
+        return int(form.get("version", ""))
+    except ValueError as error:
+        raise HTTPException(400, "the form does not say which version was seen") from error
+
+
+def message(
+    request: Request, status: int, title: str, text: str, *, incident_id: str = ""
+) -> Response:
+    """Return a page that says one thing and leads back."""
+    back = f"/incidents/{quote(incident_id)}" if incident_id else "/"
+    words = "Back to the incident" if incident_id else "All incidents"
+    return _page(
+        request, "message.html", status, title=title, text=text, back=back, back_words=words
+    )
+
+
+def _page(request: Request, template: str, status: int = 200, /, **values: Any) -> Response:
+    templates: Environment = request.app.state.templates
+    now_s = context(request).clock.wall_s()
+    return HTMLResponse(templates.get_template(template).render(now_s=now_s, **values), status)
