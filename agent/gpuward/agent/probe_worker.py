@@ -1,0 +1,114 @@
+"""The probe worker: the process that may hold a CUDA context, one for each GPU.
+
+    python -P -m gpuward.agent.probe_worker --gpu UUID|cpu --socket PATH
+
+It serves a SEQPACKET socket: one JSON request, one JSON reply, one caller at a time.
+
+    {"probe": "latency"}  ->  {"figures": {"launch_seconds": 1.1e-05, ...}}
+                          or  {"error": "stalled", "reason": "..."}
+
+It lives on when the agent restarts, so that an upgrade never takes or frees GPU memory beside an
+engine that is starting; systemd or the agent that started it asks it to stop with SIGTERM.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gpuward.agent.probes import latency
+from gpuward.agent.probes.figure import Figure, Stalled
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+REQUEST_LIMIT_BYTES = 4_096
+# A caller that connects and says nothing must not hold the worker.
+CALLER_S = 2.0
+BACKLOG = 4
+
+PROBES: dict[str, Callable[[str], list[Figure]]] = {"latency": latency.run}
+
+
+def answer(request: bytes, device: str) -> dict[str, object]:
+    """Return the reply to one request; never raises for what the request says."""
+    try:
+        asked = json.loads(request)
+        probe = PROBES[asked["probe"]]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return _error("refused", f'expected {{"probe": one of {sorted(PROBES)}}}')
+    try:
+        figures = probe(device)
+    except Stalled as error:
+        return _error("stalled", str(error))
+    except ImportError as error:
+        return _error("unsupported", str(error))
+    except Exception as error:  # noqa: BLE001 - the wrapper around probes, on this side
+        return _error("failed", f"{type(error).__name__}: {error}")
+    return {"figures": {figure.name: figure.value for figure in figures}}
+
+
+def serve(listener: socket.socket, device: str) -> None:
+    """Answer callers one after the other until the listener is closed."""
+    while True:
+        try:
+            caller, _ = listener.accept()
+        except OSError:
+            return
+        with caller, contextlib.suppress(OSError):
+            caller.settimeout(CALLER_S)
+            if request := caller.recv(REQUEST_LIMIT_BYTES):
+                caller.send(json.dumps(answer(request, device)).encode())
+
+
+def listen(path: Path) -> socket.socket:
+    """Return a socket bound at ``path``, in place of what an earlier worker left there."""
+    path.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    # The agent's group may ask, nobody else.
+    before = os.umask(0o117)
+    try:
+        listener.bind(str(path))
+    finally:
+        os.umask(before)
+    listener.listen(BACKLOG)
+    return listener
+
+
+def environment(device: str) -> Mapping[str, str]:
+    """Return what CUDA must find in the environment before it is loaded."""
+    if device == latency.CPU:
+        # One thread: a probe of the processor must not take all of it.
+        return {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    return {"CUDA_VISIBLE_DEVICES": device, "CUDA_MODULE_LOADING": "LAZY"}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Serve until asked to stop."""
+    parser = argparse.ArgumentParser(prog="gpuward.agent.probe_worker")
+    parser.add_argument("--gpu", required=True, help="UUID of the GPU, or cpu")
+    parser.add_argument("--socket", type=Path, required=True, help="where to listen")
+    options = parser.parse_args(argv)
+    os.environ.update(environment(options.gpu))
+    try:
+        listener = listen(options.socket)
+    except OSError as error:
+        sys.stderr.write(f"gpuward: {options.socket}: {error.strerror or error}\n")
+        return 1
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    try:
+        serve(listener, options.gpu)
+    finally:
+        options.socket.unlink(missing_ok=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
