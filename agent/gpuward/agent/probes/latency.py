@@ -1,8 +1,8 @@
 """Probe how long a small piece of work takes on a device: launch path, driver and contention.
 
 Two twins behind one face: CuPy on a GPU, numpy on the processor, so that everything around a probe
-runs and is tested without a GPU.  A burst takes 0.2 ms of a GPU, so one every ten seconds is 0.002 %
-of its time, far below what a neighbour's tail latency shows.
+runs and is tested without a GPU.  A burst takes 0.2 ms of a GPU, so one every ten seconds is
+0.002 % of its time, far below what a neighbour's tail latency shows.
 """
 
 from __future__ import annotations
