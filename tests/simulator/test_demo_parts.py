@@ -82,7 +82,7 @@ async def test_a_killed_part_is_noticed_and_can_start_again(tmp_path):
         with pytest.raises(PartFailed, match="part ended: see "):
             parts.check()
 
-        await parts.restart("part")
+        await parts.start(parts["part"])
 
         assert first != parts["part"].process.pid
         parts.check()

@@ -52,6 +52,9 @@ class Part:
         found: str = json.loads(self.addresses.read_text(encoding="utf-8"))[protocol]
         return found
 
+    def port(self, protocol: str) -> int:
+        return int(self.address(protocol).rpartition(":")[2])
+
 
 class Parts:
     """All parts by name, in the order they were started."""
@@ -83,10 +86,13 @@ class Parts:
         """Answer for ``part`` from now on, running or not."""
         self._parts[part.name] = part
 
-    async def restart(self, name: str) -> None:
-        """End a part as a rolling restart does, and start it again."""
+    def has(self, name: str) -> bool:
+        """Return whether a part of that name was ever started."""
+        return name in self._parts
+
+    async def stop(self, name: str) -> None:
+        """End a part politely."""
         await self.end(name, signal.SIGTERM)
-        await self.start(self._parts[name])
 
     async def end(self, name: str, number: signal.Signals) -> None:
         """Send ``number`` to the part's group and wait for its end; SIGKILL when it takes long."""
@@ -105,7 +111,7 @@ class Parts:
     async def close(self) -> None:
         """End every part, the last started first."""
         for name in reversed(self._parts):
-            await self.end(name, signal.SIGTERM)
+            await self.stop(name)
 
     def check(self) -> None:
         """Raise ``PartFailed`` for a part that ended by itself."""
