@@ -17,7 +17,9 @@ NOT_SUPPORTED = 801  # CUDA_ERROR_NOT_SUPPORTED and cudaErrorNotSupported
 COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
 DECLARED = re.compile(r"(?:CUresult\s+CUDAAPI|cudaError_t\s+CUDARTAPI)\s+(cu\w+)\s*\(")
 # `#define cuMemAlloc cuMemAlloc_v2`: the library holds both names.
-VERSIONED = re.compile(r"^\s*#\s*define\s+cu\w+\s+(?:__CUDA_API_PT[DS]*Z?\()?(cu\w+_v\d+)\)?\s*$", re.MULTILINE)
+VERSIONED = re.compile(
+    r"^\s*#\s*define\s+cu\w+\s+(?:__CUDA_API_PT[DS]*Z?\()?(cu\w+_v\d+)\)?\s*$", re.MULTILINE
+)
 
 
 def function_names(header: str) -> list[str]:

@@ -36,8 +36,11 @@ std::vector<std::size_t> visible_gpus(const State& state, std::string_view list)
     while (!list.empty()) {
         const std::size_t comma = std::min(list.find(','), list.size());
         const std::optional<std::size_t> index = find_gpu(state, trimmed(list.substr(0, comma)));
-        if (!index || std::ranges::find(visible, *index) != visible.end()) {
+        if (!index) {
             break;
+        }
+        if (std::ranges::find(visible, *index) != visible.end()) {
+            return {};
         }
         visible.push_back(*index);
         list.remove_prefix(std::min(comma + 1, list.size()));

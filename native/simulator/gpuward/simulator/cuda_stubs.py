@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gpuward.daemon import subprocesses
-from gpuward.simulator.cuda_symbols import MissingLibrary, missing_libraries
+from gpuward.simulator.cuda_symbols import MissingLibrary, missing_libraries, read_library
+from gpuward.simulator.libraries import library_directory
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -46,21 +47,11 @@ def library_folders(python_or_torch: Path, cache: Path | None = None) -> list[Pa
 
     ``python_or_torch``: an interpreter that can import torch, or torch's own folder.
     ``cache``: where generated libraries are kept, by default ``$XDG_CACHE_HOME/gpuward``.
-    Raises ``TorchError``.
+    Raises ``TorchError``, and ``NotBuiltError`` without the simulator's own libraries.
     """
     torch = python_or_torch if python_or_torch.is_dir() else _find_torch(python_or_torch)
     _check(torch)
-    return [simulated_folder(), stub_folder(torch, cache or _default_cache())]
-
-
-def simulated_folder() -> Path:
-    """Return the folder of the built CUDA runtime and driver; raises ``TorchError``."""
-    folder = Path(__file__).with_name("lib")
-    if not (folder / RUNTIME).exists():
-        raise TorchError(
-            f"{folder / RUNTIME} is missing: install gpuward-simulator with a C++ compiler"
-        )
-    return folder
+    return [library_directory(), stub_folder(torch, cache or _default_cache())]
 
 
 def stub_folder(torch: Path, cache: Path) -> Path:
@@ -135,8 +126,11 @@ def _compile(library: MissingLibrary, scratch: Path, built: Path) -> None:
 
 
 def _check(torch: Path) -> None:
-    if not (torch / "lib" / "libc10_cuda.so").exists():
+    allocator = torch / "lib" / "libc10_cuda.so"
+    if not allocator.exists():
         raise TorchError(f"{torch}: no CUDA build of torch here; install one with pip --no-deps")
+    if RUNTIME not in read_library(allocator).needed:
+        raise TorchError(f"{torch}: built for another CUDA runtime than {RUNTIME}")
     wheels = torch.parent / "nvidia" / "cu13" / "lib" / RUNTIME
     if wheels.exists():
         raise TorchError(

@@ -1,0 +1,138 @@
+"""Real torch on the simulated CUDA runtime: programs under the torch environment's interpreter.
+
+Each program of ``programs/`` runs as its own process and prints one JSON object on its last line.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from gpuward.simulator.cuda_stubs import TorchError, library_folders
+from gpuward.simulator.libraries import NotBuiltError
+from gpuward.simulator.state import State
+
+ROOT = Path(__file__).parents[2]
+TORCH_PYTHON = ROOT / ".venv" / "torch" / "bin" / "python"
+PROGRAMS = Path(__file__).parent / "programs"
+
+MIB = 1 << 20
+GIB = 1 << 30
+
+
+@pytest.fixture(scope="session")
+def libraries(tmp_path_factory):
+    """The library folders for the real torch; tests skip by name without it or the simulator."""
+    if not TORCH_PYTHON.exists():
+        pytest.skip("no CUDA build of torch in .venv/torch: make .venv/torch.stamp")
+    try:
+        return library_folders(TORCH_PYTHON, tmp_path_factory.mktemp("stubs"))
+    except (NotBuiltError, TorchError) as error:
+        pytest.skip(str(error))
+
+
+@dataclass
+class Server:
+    """A torch process that does what it is told, one operation at a time (``serve.py``)."""
+
+    process: subprocess.Popen
+
+    def ask(self, operation: str, *arguments):
+        """Return the answer; an exception there is ``{"error": class, "text": message}``."""
+        self.process.stdin.write(json.dumps([operation, *arguments]) + "\n")
+        self.process.stdin.flush()
+        line = self.process.stdout.readline()
+        assert line, f"torch ended: {self.process.wait()}\n{self.process.stderr.read()}"
+        return json.loads(line)
+
+    def leave(self) -> int:
+        """Let the process end by itself; its exit status."""
+        self.process.stdin.close()
+        return self.process.wait(timeout=10)
+
+
+@dataclass
+class SimulatedNode:
+    """A state file and the environment in which programs see its GPUs."""
+
+    state: State
+    libraries: list[Path]
+    started: list[subprocess.Popen] = field(default_factory=list)
+
+    def environment(self, **extra: str) -> dict[str, str]:
+        kept = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR") if name in os.environ}
+        return {
+            **kept,
+            "GPUWARD_SIM_STATE": str(self.state.path),
+            "LD_LIBRARY_PATH": ":".join(str(folder) for folder in self.libraries),
+            "PYTHONWARNINGS": "ignore",
+            **extra,
+        }
+
+    def start(self, program: str, *arguments: str, **environment: str) -> subprocess.Popen:
+        """Start a program under torch's interpreter, with pipes."""
+        child = subprocess.Popen(
+            [TORCH_PYTHON, PROGRAMS / program, *arguments],
+            env=self.environment(**environment),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.started.append(child)
+        return child
+
+    def run(self, program: str, *arguments: str, stdin: str = "", **environment: str):
+        """Run a program to its end and return the object that it printed."""
+        child = self.start(program, *arguments, **environment)
+        printed, complained = child.communicate(stdin, timeout=18)
+        assert child.returncode == 0, f"{program}: {child.returncode}\n{printed}\n{complained}"
+        return json.loads(printed.splitlines()[-1])
+
+    def serve(self, **environment: str) -> Server:
+        """Start torch and wait until it obeys."""
+        return Server(self.start("serve.py", **environment))
+
+    def nvml(self, gpu_index: int) -> dict:
+        """What the real pynvml reads of a GPU: used bytes, and bytes of each process by pid."""
+        done = subprocess.run(
+            [sys.executable, PROGRAMS / "read_nvml.py", str(gpu_index)],
+            env=self.environment(),
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+        return json.loads(done.stdout)
+
+
+@pytest.fixture
+def node(libraries, tmp_path):
+    """Two blank GPUs of 8 GiB, 512 MiB of it the driver's own."""
+    state = State.create(tmp_path / "state", gpu_count=2)
+    for index, gpu in enumerate(state.row.gpus[:2]):
+        gpu.name = b"NVIDIA H100 80GB HBM3"
+        gpu.uuid = b"GPU-0000000%d-aaaa-bbbb-cccc-ddddeeeeffff" % index
+        gpu.compute_capability_major = 9
+        gpu.multiprocessor_count = 132
+        gpu.pci_bus = 0x10 + index
+        gpu.memory_total_bytes = 8 * GIB
+        gpu.memory_reserved_bytes = 512 * MIB
+    state.row.cuda_version = 13000
+    state.load_driver("580.105.08")
+    node = SimulatedNode(state, libraries)
+    yield node
+    for child in node.started:
+        if child.poll() is None:
+            child.send_signal(signal.SIGKILL)
+        child.wait()
+        for pipe in (child.stdin, child.stdout, child.stderr):
+            pipe.close()
+    state.close()
