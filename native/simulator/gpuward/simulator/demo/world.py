@@ -81,8 +81,9 @@ class World:
         path = self._path("pages.jsonl")
         if not path.exists():
             return []
-        lines = path.read_text(encoding="utf-8").splitlines()
-        return [json.loads(line) for line in lines]
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        # A line without its end is still being written.
+        return [json.loads(line) for line in lines if line.endswith("\n")]
 
     async def start(self) -> None:
         """Start everything; raises ``PartFailed``, ``NotBuiltError``, ``ConfigError``."""
