@@ -99,7 +99,7 @@ def _mitigate(facts: Facts) -> Iterator[ActionItem]:
     if relief and relief.at_s - began_s > SLOW_MITIGATION_S:
         action = "Write down, rehearse and automate the mitigation that worked"
         took = duration(relief.at_s - began_s)
-        because = Claim(f"Relief took {took}", tuple({began_seq, relief.seq}))
+        because = Claim(f"Relief took {took}", tuple(sorted({began_seq, relief.seq})))
         yield _item(facts, "mitigate", action, MITIGATE_DAYS, because)
 
 

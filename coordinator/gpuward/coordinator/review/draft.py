@@ -67,13 +67,12 @@ def _blameless(facts: Facts) -> Blameless:
 
 def _summary(facts: Facts) -> Iterator[Claim]:
     incident, opened = facts.incident, facts.opened
-    about = incident.service or incident.node or incident.kind
     peak = f"SEV{incident.peak_severity.value}"
     worst = next(
         (at.seq for at in facts.all(e.SeverityChanged) if at.event.after is incident.peak_severity),
         opened.seq,
     )
-    yield Claim(f"{about}: {opened.event.title}; peak severity {peak}.", _both(opened.seq, worst))
+    yield Claim(f"{opened.event.title}; peak severity {peak}.", _both(opened.seq, worst))
     began_s, began_seq = facts.impact_began
     if ended := facts.ended:
         took = duration(ended.at_s - began_s)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import singledispatch
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from gpuward.coordinator import events as e
@@ -26,6 +27,7 @@ ROLE_OF_LEVEL = {
     "executive": "engineering leadership",
     "handover": "the primary on call",
 }
+UNITS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
 ANY_RESPONDER = "a responder"
 
 
@@ -68,15 +70,13 @@ def utc(at_s: float) -> str:
 
 def duration(seconds: float) -> str:
     """Return a length of time for people, two units at most: ``1 h 05 min``, ``42 s``."""
-    whole = max(0, round(seconds))
-    minutes, s = divmod(whole, 60)
-    hours, minutes_left = divmod(minutes, 60)
-    days, hours_left = divmod(hours, 24)
-    if days:
-        return f"{days} d {hours_left:02d} h"
-    if hours:
-        return f"{hours} h {minutes_left:02d} min"
-    return f"{minutes} min {s:02d} s" if minutes else f"{s} s"
+    left = max(0, round(seconds))
+    for (unit, length_s), (finer, finer_s) in pairwise(UNITS):
+        if left >= length_s:
+            rest = left % length_s // finer_s
+            more = f" {rest:02d} {finer}" if rest else ""
+            return f"{left // length_s} {unit}{more}"
+    return f"{left} s"
 
 
 def sentence(text: str) -> str:
@@ -93,8 +93,8 @@ def describe(event: object, who: Who) -> str:
 
 @describe.register
 def _(event: e.Opened, who: Who) -> str:  # noqa: ARG001
-    reasons = _list(event.reasons)
-    return f"Opened as SEV{event.severity.value}: {sentence(event.title)}{reasons}"
+    news = [reason for reason in event.reasons if reason not in event.title]
+    return f"Opened as SEV{event.severity.value}: {sentence(event.title)}{_list(news)}"
 
 
 @describe.register

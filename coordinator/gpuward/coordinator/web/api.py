@@ -14,15 +14,18 @@ from starlette.responses import PlainTextResponse, Response
 
 from gpuward.coordinator.incident import Refused
 from gpuward.coordinator.review import NotDue, draft, markdown
+from gpuward.coordinator.review.wording import describe
 from gpuward.coordinator.store import Conflict, NotFound
 from gpuward.coordinator.web.context import context, person_command
 from gpuward.coordinator.web.guard import check_origin, read_body
+from gpuward.coordinator.web.quantity import quantity
 from gpuward.coordinator.web.views import next_step, probable_cause, upcoming
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-    from gpuward.coordinator.model import Incident, Step
+    from gpuward.coordinator.events import TimelineEntry
+    from gpuward.coordinator.model import Evidence, Finding, Incident, Step
     from gpuward.coordinator.store import Record
     from gpuward.coordinator.web.context import Context
 
@@ -123,8 +126,28 @@ def _incident(incident: Incident, steps: tuple[Step, ...], shared: Context) -> d
 def _record(record: Record, shared: Context) -> dict[str, Any]:
     return {
         **_incident(record.incident, record.steps, shared),
-        "timeline": record.timeline,
-        "evidence": record.findings,
+        "timeline": [_entry(entry) for entry in record.timeline],
+        "evidence": [_finding(finding) for finding in record.findings],
         "steps": record.steps,
         "pages": record.pages,
+    }
+
+
+def _entry(entry: TimelineEntry) -> dict[str, Any]:
+    """Return a timeline entry with the sentence that the page shows for it."""
+    text = describe(entry.event, lambda name: name)
+    return {"seq": entry.seq, "at_s": entry.at_s, "text": text, "event": entry.event}
+
+
+def _finding(finding: Finding) -> dict[str, Any]:
+    """Return a finding whose figures are also written for people."""
+    return {**asdict(finding), "evidence": [_evidence(fact) for fact in finding.evidence]}
+
+
+def _evidence(fact: Evidence) -> dict[str, Any]:
+    limit = fact.threshold
+    return {
+        **asdict(fact),
+        "value_text": quantity(fact.value, fact.unit) if fact.unit else "",
+        "threshold_text": quantity(limit, fact.unit) if fact.unit and limit is not None else "",
     }

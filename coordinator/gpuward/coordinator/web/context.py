@@ -11,6 +11,7 @@ from gpuward.coordinator import events as e
 from gpuward.coordinator import store_reports, store_steps
 from gpuward.coordinator.impact import measure
 from gpuward.coordinator.severity import WINDOW_S
+from gpuward.coordinator.watch_services import MIN_WINDOW_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -42,7 +43,7 @@ class Context:
     @property
     def window_s(self) -> float:
         """Length of the window in which impact is measured."""
-        return WINDOW_S / self.speed
+        return max(MIN_WINDOW_S, WINDOW_S / self.speed)
 
     async def record(self, request: Request) -> Record:
         """Return the incident that the path names; raises 404."""

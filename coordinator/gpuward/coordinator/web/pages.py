@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, quote, unquote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
 from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
@@ -46,6 +47,7 @@ def environment() -> Environment:
         trim_blocks=True,
     )
     found.filters.update(
+        breakable=lambda name: escape(name).replace("_", Markup("_<wbr>")),
         clock=lambda at_s: datetime.fromtimestamp(at_s, UTC).strftime("%H:%M:%S"),
         delivery=views.delivery,
         describe=lambda event: describe(event, lambda name: name),
@@ -107,7 +109,7 @@ async def _facts(shared: Context, record: Record) -> dict[str, Any]:
         "has_evidence": any(finding.evidence for finding in record.findings),
         "causes": sorted(incident.findings, key=views.strength),
         "relation": views.RELATION,
-        "feeling": views.feeling(incident),
+        "feeling": views.feeling(incident, shared.clock.wall_s()),
         "cause": views.probable_cause(incident),
         "figures": [
             *views.figures(incident, impact, shared.clock.wall_s(), window_s=shared.window_s)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gpuward.coordinator.correlate import SERVICE_IMPACT
 from gpuward.coordinator.escalation import Condition, row_of, stops
 from gpuward.coordinator.review.wording import duration
 
@@ -45,16 +44,18 @@ class Figure:
     is_bad: bool = False
 
 
-def feeling(incident: Incident) -> str:
-    """Return what users feel, one sentence."""
+def feeling(incident: Incident, now_s: float) -> str:
+    """Return what users feel, one sentence; the title says it already where nothing changed."""
     if incident.resolved_at_s is not None:
         return "This is over."
     if incident.mitigated_at_s is not None:
         return "Users are no longer affected; somebody has to confirm that the cause is gone."
-    if incident.kind == SERVICE_IMPACT and incident.reasons:
-        return f"Users of {incident.service} are affected: {incident.reasons[0]}."
     if incident.customer_impact:
-        return "Users are affected."
+        who = f"Users of {incident.service}" if incident.service else "Users"
+        since_s = incident.impact_since_s
+        since = "" if since_s is None else f" for {duration(now_s - since_s)}"
+        news = [reason for reason in incident.reasons[:1] if reason not in incident.title]
+        return f"{': '.join([f'{who} have been affected{since}', *news])}."
     return "No effect on users is known yet."
 
 

@@ -6,11 +6,13 @@ const REFRESH_MS = 5000;
 const skew_ms = Number(document.body.dataset.now) * 1000 - Date.now();
 
 function words(seconds) {
-  const whole = Math.max(0, Math.round(seconds));
-  const hours = Math.floor(whole / 3600);
-  const minutes = Math.floor(whole / 60) % 60;
-  if (hours) return `${hours} h ${String(minutes).padStart(2, "0")} min`;
-  return minutes ? `${minutes} min ${String(whole % 60).padStart(2, "0")} s` : `${whole} s`;
+  const units = [["d", 86400], ["h", 3600], ["min", 60], ["s", 1]];
+  const left = Math.max(0, Math.round(seconds));
+  const place = units.findIndex(([, length]) => left >= length);
+  if (place < 0 || place === units.length - 1) return `${left} s`;
+  const [[unit, length], [finer, finerLength]] = units.slice(place);
+  const rest = Math.floor((left % length) / finerLength);
+  return `${Math.floor(left / length)} ${unit}` + (rest ? ` ${String(rest).padStart(2, "0")} ${finer}` : "");
 }
 
 function countDown() {
