@@ -24,7 +24,7 @@ from gpuward.agent.window import Readings
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from gpuward.agent.contain import Components
+    from gpuward.agent.component import Components
     from gpuward.agent.detectors import Detector
     from gpuward.agent.model import Batch, Event, Finding
     from gpuward.agent.window import Window

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
-from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 import grpc
@@ -20,6 +19,7 @@ import structlog
 
 from gpuward.agent import wire
 from gpuward.agent.spool import SpoolBusyError
+from gpuward.agent.version import VERSION
 from gpuward.v1 import coordinator_pb2, coordinator_pb2_grpc
 
 if TYPE_CHECKING:
@@ -40,10 +40,13 @@ CAPABILITIES = ("history",)
 ANSWER_WITHIN_S = 5.0
 FIRST_BACKOFF_S = 1.0
 LONGEST_BACKOFF_S = 60.0
-# Times the largest event of the spool: below the 4 MiB that gRPC accepts in one message.
-MAX_EVENTS = 200
+# Whatever a coordinator asks for.
 SHORTEST_INTERVAL_S = 1.0
 LONGEST_INTERVAL_S = 300.0
+# Times the largest event of the spool: below the 4 MiB that gRPC accepts in one message.
+MAX_EVENTS = 200
+
+
 # An upgrade is over by then; a node that stays away longer is missed.
 AWAY_AT_MOST_S = 300.0
 OPTIONS = (
@@ -152,7 +155,7 @@ class Reporter:
             protocol_revision=PROTOCOL_REVISION,
             node=snapshot.node,
             boot_id=snapshot.boot_id,
-            agent_version=version("gpuward"),
+            agent_version=VERSION,
             capabilities=CAPABILITIES,
             query_address=self._query_address,
         )

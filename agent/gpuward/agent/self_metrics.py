@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import platform
-from importlib.metadata import version
 from typing import TYPE_CHECKING, NamedTuple
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
+
+from gpuward.agent.version import VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -33,7 +34,7 @@ class SelfCollector(Collector):
         build = GaugeMetricFamily(
             "gpuward_build_info", "Version of gpuward.", labels=("version", "python")
         )
-        build.add_metric((version("gpuward"), platform.python_version()), 1)
+        build.add_metric((VERSION, platform.python_version()), 1)
         yield build
         for metric in self._metrics:
             is_counter = metric.name.endswith("_total")

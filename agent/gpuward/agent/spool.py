@@ -39,7 +39,6 @@ class Spool:
     """
 
     def __init__(self, path: Path, *, wall_s: float) -> None:
-        """Open the file; raises ``sqlite3.Error`` when that cannot be."""
         self._file = SpoolFile(path, wall_s=wall_s)
         self._calls: queue.Queue[Callable[[], bool]] = queue.Queue(MAX_WAITING_CALLS)
         self._thread = threading.Thread(target=self._work, name="spool", daemon=True)

@@ -1,10 +1,10 @@
 """Keep what happened once on disk until the coordinator has it: one SQLite file, plain calls.
 
 ``append`` returns when the events are durable (WAL, synchronous=FULL): that is the promise.  When
-the disk is full the events are held in memory instead, said once, and written as soon as there is
-room; only a crash in that time loses them.  Sequence numbers grow and are never used twice, not
-even when the file was lost: each opening starts no lower than the milliseconds since 1970, which
-outrun any number of events.
+the disk is full, at the start too, events are held in memory instead, said once, and written as
+soon as there is room; only a crash in that time loses them.  Sequence numbers grow and are never
+used twice, not even when the file was lost: each opening starts no lower than the milliseconds
+since 1970, which outrun any number of events.
 """
 
 from __future__ import annotations
@@ -54,20 +54,20 @@ class SpoolFile:
     """A bounded queue on disk; for one thread at a time."""
 
     def __init__(self, path: Path, *, wall_s: float, max_rows: int = MAX_ROWS) -> None:
-        """Open or make the file; one that is no database is put aside, with a log line.
-
-        Raises ``sqlite3.Error`` when there can be no file at ``path``.
-        """
+        """Open or make the file; one that is no database is put aside, with a log line."""
         self._path = path
         self._max_rows = max_rows
-        self._database = _open_or_put_aside(path)
-        row = self._database.execute("SELECT max(seq) FROM last_seq").fetchone()
-        self._last_seq: int = max(row[0] or 0, int(wall_s * 1_000))
-        self._rows: int = self._database.execute("SELECT count(*) FROM event").fetchone()[0]
+        self._last_seq = int(wall_s * 1_000)
+        self._rows = 0
         self._held: deque[tuple[int, Item]] = deque()
         self._failing = False
         # Events given up for want of room.
         self.dropped = 0
+        self._database: sqlite3.Connection | None = None
+        try:
+            self._connect()
+        except sqlite3.DatabaseError as error:
+            self._failed(error)
 
     @property
     def events(self) -> int:
@@ -92,9 +92,11 @@ class SpoolFile:
     def after(self, seq: int, limit: int) -> list[tuple[int, bytes]]:
         """Return up to ``limit`` events with a higher number than ``seq``, oldest first."""
         self._write_held()
-        rows: list[tuple[int, bytes]] = self._database.execute(
-            "SELECT seq, data FROM event WHERE seq > ? ORDER BY seq LIMIT ?", (seq, limit)
-        ).fetchall()
+        rows: list[tuple[int, bytes]] = []
+        if self._database is not None:
+            rows = self._database.execute(
+                "SELECT seq, data FROM event WHERE seq > ? ORDER BY seq LIMIT ?", (seq, limit)
+            ).fetchall()
         rows += [(number, item.data) for number, item in self._held if number > seq]
         return rows[:limit]
 
@@ -103,8 +105,8 @@ class SpoolFile:
         while self._held and self._held[0][0] <= seq:
             self._held.popleft()
         try:
-            with self._database:
-                gone = self._database.execute("DELETE FROM event WHERE seq <= ?", (seq,)).rowcount
+            with self._connect() as database:
+                gone = database.execute("DELETE FROM event WHERE seq <= ?", (seq,)).rowcount
         except sqlite3.DatabaseError as error:
             # Sent again after a restart; the coordinator knows the numbers.
             self._failed(error)
@@ -114,18 +116,27 @@ class SpoolFile:
 
     def close(self) -> None:
         self._write_held()
-        self._database.close()
+        if self._database is not None:
+            self._database.close()
+
+    def _connect(self) -> sqlite3.Connection:
+        """Return the open file; raises ``sqlite3.DatabaseError`` while it cannot be opened."""
+        if self._database is None:
+            database = _open_or_put_aside(self._path)
+            last = database.execute("SELECT max(seq) FROM last_seq").fetchone()[0]
+            self._last_seq = max(self._last_seq, last or 0)
+            self._rows = database.execute("SELECT count(*) FROM event").fetchone()[0]
+            self._database = database
+        return self._database
 
     def _write_held(self) -> None:
         if not self._held:
             return
         try:
-            with self._database:
-                added = sum(self._insert(seq, item) for seq, item in self._held)
-                self._database.execute(
-                    "INSERT OR REPLACE INTO last_seq VALUES (0, ?)", (self._last_seq,)
-                )
-                dropped = self._make_room(self._rows + added)
+            with self._connect() as database:
+                added = sum(_insert(database, seq, item) for seq, item in self._held)
+                database.execute("INSERT OR REPLACE INTO last_seq VALUES (0, ?)", (self._last_seq,))
+                dropped = _make_room(database, self._rows + added - self._max_rows)
         except sqlite3.DatabaseError as error:
             self._failed(error)
             self._bound_held()
@@ -134,32 +145,6 @@ class SpoolFile:
             self.dropped += dropped
             self._held.clear()
             self._worked()
-
-    def _insert(self, seq: int, item: Item) -> int:
-        """Return 1 when the event is new, 0 when its identity is known."""
-        known = self._database.execute(
-            "INSERT OR IGNORE INTO identity (identity) VALUES (?)", (item.identity,)
-        )
-        if known.rowcount == 0:
-            return 0
-        self._database.execute(
-            "INSERT INTO event VALUES (?, ?, ?)", (seq, item.important, item.data)
-        )
-        return 1
-
-    def _make_room(self, rows: int) -> int:
-        """Delete what is beyond the bounds, least important first; returns how many events."""
-        self._database.execute(
-            "DELETE FROM identity WHERE number <= (SELECT max(number) FROM identity) - ?",
-            (MAX_IDENTITIES,),
-        )
-        if rows <= self._max_rows:
-            return 0
-        return self._database.execute(
-            "DELETE FROM event WHERE seq IN"
-            " (SELECT seq FROM event ORDER BY important, seq LIMIT ?)",
-            (rows - self._max_rows,),
-        ).rowcount
 
     def _bound_held(self) -> None:
         while len(self._held) > MAX_HELD:
@@ -176,6 +161,29 @@ class SpoolFile:
         if self._failing:
             log.info("spool.recovered", path=str(self._path))
         self._failing = False
+
+
+def _insert(database: sqlite3.Connection, seq: int, item: Item) -> int:
+    """Return 1 when the event is new, 0 when its identity is known."""
+    known = database.execute("INSERT OR IGNORE INTO identity (identity) VALUES (?)", item[:1])
+    if known.rowcount == 0:
+        return 0
+    database.execute("INSERT INTO event VALUES (?, ?, ?)", (seq, item.important, item.data))
+    return 1
+
+
+def _make_room(database: sqlite3.Connection, surplus: int) -> int:
+    """Delete ``surplus`` events, least important first, and identities of long ago."""
+    database.execute(
+        "DELETE FROM identity WHERE number <= (SELECT max(number) FROM identity) - ?",
+        (MAX_IDENTITIES,),
+    )
+    if surplus <= 0:
+        return 0
+    return database.execute(
+        "DELETE FROM event WHERE seq IN (SELECT seq FROM event ORDER BY important, seq LIMIT ?)",
+        (surplus,),
+    ).rowcount
 
 
 def _open_or_put_aside(path: Path) -> sqlite3.Connection:

@@ -75,7 +75,7 @@ class Readings:
     def __init__(self) -> None:
         # By signal, then by series: a detector asks for all series of one signal.
         self._rings: dict[str, dict[SeriesKey, Ring]] = {}
-        self._series = 0
+        self.series = 0
         self._events: dict[str, deque[Event]] = {}
         self._event_ids: dict[tuple[str, str], float] = {}
         self._gpus: dict[str, tuple[Gpu, ...]] = {}
@@ -112,7 +112,7 @@ class Readings:
         for rings in self._rings.values():
             for key in [k for k, r in rings.items() if r.newest.at_s < now_s - RING_KEEP_S]:
                 del rings[key]
-                self._series -= 1
+                self.series -= 1
         oldest_s = now_s - EVENT_KEEP_S
         for events in self._events.values():
             while events and events[0].at_s < oldest_s:
@@ -146,11 +146,11 @@ class Readings:
         ring = rings.get(sample.key)
         if ring is not None:
             ring.append(sample)
-        elif self._series >= MAX_SERIES:
+        elif self.series >= MAX_SERIES:
             self.refused += 1
         else:
             rings[sample.key] = Ring(sample)
-            self._series += 1
+            self.series += 1
 
     def _keep(self, event: Event) -> Event:
         self._event_ids[event.kind, event.identity] = event.at_s

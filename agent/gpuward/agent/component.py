@@ -27,6 +27,7 @@ class Components:
 
     def __init__(self) -> None:
         self._health: dict[str, ComponentHealth] = {}
+        self._said: dict[str, ComponentHealth | None] = {}
         # Failures by component, ever.
         self.failures: Counter[str] = Counter()
 
@@ -47,17 +48,26 @@ class Components:
         else:
             self._worked(component)
 
+    def note(self, component: str, health: ComponentHealth | None) -> None:
+        """Keep what a working part says of itself: that it cannot see, say; ``None``: nothing."""
+        self._said[component] = health
+
     def _failed(self, component: str, reason: str, error: Exception) -> None:
         self.failures[component] += 1
         before = self._health.get(component)
         # A timeout repeats with the same reason; an error's text may carry a number that differs.
-        if before is None or before.result is Result.OK:
+        if before is None or before.result is not Result.FAIL:
             log.error("component.failed", component=component, reason=reason, exc_info=error)
         reason = " ".join(reason.split())[:500]
         self._health[component] = ComponentHealth(component, Result.FAIL, reason)
 
     def _worked(self, component: str) -> None:
         before = self._health.get(component)
-        if before is not None and before.result is not Result.OK:
+        if before is not None and before.result is Result.FAIL:
             log.info("component.recovered", component=component)
-        self._health[component] = ComponentHealth(component, Result.OK)
+        said = self._said.get(component)
+        self._health[component] = (
+            ComponentHealth(component, Result.OK)
+            if said is None
+            else ComponentHealth(component, said.result, said.reason)
+        )

@@ -1,0 +1,239 @@
+"""Wire the agent together: the only module that knows every other.
+
+One task group holds all loops, one exit stack closes all parts in the opposite order of their
+opening, each within a bound.  On SIGTERM the node first says goodbye to the coordinator, and then
+every loop is cancelled: nothing else has anything to finish.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import secrets
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+import structlog
+
+from gpuward.agent.component import Components
+from gpuward.agent.config import host_port
+from gpuward.agent.event_keeper import EventKeeper
+from gpuward.agent.exporter import Exporter
+from gpuward.agent.judge import Judge
+from gpuward.agent.query import QueryServer
+from gpuward.agent.reporter import Reporter
+from gpuward.agent.sampler_table import build_samplers
+from gpuward.agent.sampling import Sampling
+from gpuward.agent.self_metrics import SelfMetric
+from gpuward.agent.spool import Spool
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from gpuward.agent.config import AgentConfig
+    from gpuward.agent.sampling import Sampler
+    from gpuward.daemon.clock import Clock
+    from gpuward.daemon.notify import Notifier
+
+log = structlog.get_logger()
+
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+SPOOL_FILE = "spool.db"
+ADDRESSES_FILE = "addresses.json"
+GOODBYE_WITHIN_S = 5.0
+CLOSED_WITHIN_S = 3.5
+
+
+class StartError(Exception):
+    """The agent cannot start here; the message is one line that says what to mend."""
+
+
+class App:
+    """The agent of one node."""
+
+    def __init__(self, config: AgentConfig, *, clock: Clock, notifier: Notifier) -> None:
+        self._config = config
+        self._clock = clock
+        self._notifier = notifier
+        self._instance = secrets.token_hex(8)
+        self._boot_id = BOOT_ID.read_text().strip()
+        self._components = Components()
+        self._judge = Judge(
+            node=config.node_name,
+            boot_id=self._boot_id,
+            instance=self._instance,
+            clock=clock,
+            components=self._components,
+            notifier=notifier,
+        )
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Run until ``stop``; raises ``StartError`` when a port or a folder cannot be had."""
+        async with AsyncExitStack() as parts:
+            spool = self._open_spool()
+            _close_within(parts, "spool", spool.close)
+            query_address = await self._start_query(parts)
+            keeper = EventKeeper(self._judge, spool)
+            reporter = self._reporter(spool, query_address)
+            samplers = await self._enter_samplers(parts)
+            sampling = Sampling(
+                samplers, judge=self._judge, clock=self._clock, components=self._components
+            )
+            exporter = Exporter(
+                clock=self._clock,
+                snapshot=lambda: self._judge.snapshot,
+                is_started=sampling.started.is_set,
+                self_metrics=_self_metrics(self._judge, spool, keeper, reporter),
+            )
+            http_address = await self._start_http(parts, exporter)
+            addresses = {"http": http_address, "grpc": query_address}
+            async with asyncio.TaskGroup() as group:
+                loops = [
+                    group.create_task(self._judge.run(), name="judge"),
+                    group.create_task(keeper.run(), name="event keeper"),
+                    group.create_task(sampling.run(), name="sampling"),
+                    group.create_task(self._announce(sampling, addresses), name="announce"),
+                ]
+                await self._report_until(stop, reporter)
+                for loop in loops:
+                    loop.cancel()
+
+    async def _report_until(self, stop: asyncio.Event, reporter: Reporter | None) -> None:
+        """Return once ``stop`` is set and the coordinator was told, or could not be in time."""
+        async with asyncio.TaskGroup() as group:
+            reporting = None
+            if reporter is not None:
+                reporting = group.create_task(reporter.run(stop), name="reporter")
+            await stop.wait()
+            self._notifier.stopping()
+            if reporting is not None:
+                await asyncio.wait((reporting,), timeout=GOODBYE_WITHIN_S)
+                reporting.cancel()
+
+    async def _announce(self, sampling: Sampling, addresses: dict[str, str]) -> None:
+        """Say that the agent is ready, to the supervisor and to whoever reads the state folder."""
+        await sampling.started.wait()
+        path = Path(self._config.state.directory, ADDRESSES_FILE)
+        unfinished = path.with_suffix(".tmp")
+        try:
+            unfinished.write_bytes(msgspec.json.encode(addresses))
+            unfinished.replace(path)
+        except OSError as error:
+            log.warning("addresses.not_written", path=str(path), reason=error.strerror)
+        self._notifier.ready(f"serving http://{addresses['http']}/metrics")
+        log.info("agent.started", node=self._config.node_name, **addresses)
+
+    def _open_spool(self) -> Spool:
+        directory = Path(self._config.state.directory)
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise _unwritable(directory, error.strerror or str(error)) from error
+        if not os.access(directory, os.W_OK | os.X_OK):
+            raise _unwritable(directory, "not writable")
+        return Spool(directory / SPOOL_FILE, wall_s=self._clock.wall_s())
+
+    async def _start_query(self, parts: AsyncExitStack) -> str:
+        query = QueryServer(self._judge)
+        address = self._config.grpc.address
+        try:
+            bound = await query.start(address)
+        except OSError as error:
+            raise StartError(
+                f"[grpc] address {address}: cannot listen there: stop what does, or choose another"
+            ) from error
+        _close_within(parts, "query server", query.close)
+        return bound
+
+    async def _start_http(self, parts: AsyncExitStack, exporter: Exporter) -> str:
+        server = exporter.server()
+        host, port = host_port(self._config.http.address)
+        try:
+            bound = await server.start(host, port)
+        except OSError as error:
+            raise StartError(
+                f"[http] address {self._config.http.address}: {error.strerror or error}:"
+                " stop what listens there, or choose another"
+            ) from error
+        _close_within(parts, "http server", server.close)
+        return f"[{bound[0]}]:{bound[1]}" if ":" in bound[0] else f"{bound[0]}:{bound[1]}"
+
+    def _reporter(self, spool: Spool, query_address: str) -> Reporter | None:
+        if not self._config.coordinator.address:
+            return None
+        return Reporter(
+            self._config.coordinator.address,
+            judge=self._judge,
+            spool=spool,
+            clock=self._clock,
+            instance=self._instance,
+            query_address=query_address,
+            interval_s=self._config.coordinator.report_interval_s,
+            jitter=random.Random(self._instance),  # noqa: S311 - spreads load, keeps no secret
+        )
+
+    async def _enter_samplers(self, parts: AsyncExitStack) -> Sequence[Sampler]:
+        samplers = build_samplers(
+            self._config, judge=self._judge, clock=self._clock, boot_id=self._boot_id
+        )
+        for sampler in samplers:
+            if isinstance(sampler, AbstractAsyncContextManager):
+                await parts.enter_async_context(sampler)
+        return samplers
+
+
+def _unwritable(directory: Path, reason: str) -> StartError:
+    return StartError(f"[state] directory {directory}: {reason}: choose one that we may write")
+
+
+def _close_within(parts: AsyncExitStack, name: str, close: Callable[[], Awaitable[None]]) -> None:
+    async def closed() -> None:
+        try:
+            async with asyncio.timeout(CLOSED_WITHIN_S):
+                await close()
+        except TimeoutError:
+            log.warning("part.not_closed", part=name, after_s=CLOSED_WITHIN_S)
+
+    parts.push_async_callback(closed)
+
+
+def _self_metrics(
+    judge: Judge, spool: Spool, keeper: EventKeeper, reporter: Reporter | None
+) -> tuple[SelfMetric, ...]:
+    rows = (
+        SelfMetric("judgements_total", "Turns of the judge's loop.", lambda: judge.ticks),
+        SelfMetric("series", "Series in the window.", lambda: judge.readings.series),
+        SelfMetric(
+            "samples_refused_total",
+            "Samples of series beyond the bound.",
+            lambda: judge.readings.refused,
+        ),
+        SelfMetric("history_series", "Series with an hour.", lambda: judge.history.series),
+        SelfMetric(
+            "history_series_refused",
+            "Series beyond the bound of the history, in the last minute.",
+            lambda: judge.history.refused,
+        ),
+        SelfMetric("spool_events", "Events not acknowledged yet.", lambda: spool.events),
+        SelfMetric("spool_held_events", "Of these, not on disk: it is full.", lambda: spool.held),
+        SelfMetric(
+            "events_dropped_total",
+            "Events lost for want of room.",
+            lambda: judge.events_dropped + keeper.dropped + spool.dropped,
+        ),
+    )
+    if reporter is None:
+        return rows
+    return (
+        *rows,
+        SelfMetric("coordinator_connected", "1 in a session.", lambda: reporter.connected),
+        SelfMetric("reports_total", "Reports sent.", lambda: reporter.reports),
+        SelfMetric(
+            "reports_acknowledged_total",
+            "Reports that the coordinator has stored.",
+            lambda: reporter.reports_acknowledged,
+        ),
+    )

@@ -1,0 +1,126 @@
+"""The agent's configuration file as types; each default is what a node of one needs.
+
+A value that cannot be used is refused where it is read, with the place and what to do; the file
+has no secrets and is read once, because a restart takes less than a second.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from gpuward.agent.samplers.engine import EngineConfig  # noqa: TC001 - msgspec reads it
+
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+SHORTEST_INTERVAL_S = 1.0
+LONGEST_INTERVAL_S = 300.0
+# The longest path that a Unix socket's address holds, unix(7).
+MAX_SOCKET_PATH = 107
+_HOST_PORT = re.compile(r"(?P<host>[\w.-]+|\[[0-9a-fA-F:]+\]):(?P<port>\d{1,5})")
+MAX_PORT = 65_535
+
+
+def host_port(address: str) -> tuple[str, int]:
+    """Return the parts of ``host:port``, an IPv6 host without brackets; raises ``ValueError``."""
+    found = _HOST_PORT.fullmatch(address)
+    if found is None or int(found["port"]) > MAX_PORT:
+        raise ValueError(f"address {address!r} is not host:port")
+    return found["host"].strip("[]"), int(found["port"])
+
+
+class NodeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """``name``: what the coordinator and people call this node; empty: its host name."""
+
+    name: str = ""
+
+
+class StateConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """``directory``: where the spool lives; kept over restarts."""
+
+    directory: str = "/var/lib/gpuward-agent"
+
+    def __post_init__(self) -> None:
+        if not Path(self.directory).is_absolute():
+            raise ValueError(f"directory {self.directory!r} is not an absolute path")
+
+
+class HttpConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """``address``: ``host:port`` of /metrics; port 0 takes a free one."""
+
+    address: str = "127.0.0.1:9477"
+
+    def __post_init__(self) -> None:
+        host_port(self.address)
+
+
+class GrpcConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """``address``: ``unix:/path`` or ``host:port`` on loopback, where queries are answered."""
+
+    address: str = "127.0.0.1:9478"
+
+    def __post_init__(self) -> None:
+        if self.address.startswith("unix:"):
+            if not 1 < len(self.address) - len("unix:") <= MAX_SOCKET_PATH:
+                raise ValueError(f"a socket needs a path of at most {MAX_SOCKET_PATH} bytes")
+        elif host_port(self.address)[0] not in LOOPBACK:
+            raise ValueError(
+                "queries beyond loopback need mutual TLS, which this version does not have;"
+                " use 127.0.0.1:9478 or unix:/path"
+            )
+
+
+class CoordinatorConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """``address``: ``host:port`` to report to; empty: report to nobody."""
+
+    address: str = ""
+    # Until the coordinator says how often it wants to hear.
+    report_interval_s: float = 10.0
+
+    def __post_init__(self) -> None:
+        if self.address:
+            host_port(self.address)
+        if not SHORTEST_INTERVAL_S <= self.report_interval_s <= LONGEST_INTERVAL_S:
+            raise ValueError(
+                f"report_interval_s must be {SHORTEST_INTERVAL_S:g} to {LONGEST_INTERVAL_S:g}"
+            )
+
+
+class TapConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """``directory``: where taps publish; must be what GPUWARD_TAP_DIR says to them."""
+
+    directory: str = "/run/gpuward/tap"
+
+
+class KmsgConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """``path``: the kernel's log."""
+
+    path: str = "/dev/kmsg"
+
+
+class ProbesConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """``mode``: cpu measures the node with numpy, off measures nothing."""
+
+    mode: Literal["cpu", "off"] = "cpu"
+
+
+class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The whole file."""
+
+    node: NodeConfig = NodeConfig()
+    state: StateConfig = StateConfig()
+    http: HttpConfig = HttpConfig()
+    grpc: GrpcConfig = GrpcConfig()
+    coordinator: CoordinatorConfig = CoordinatorConfig()
+    tap: TapConfig = TapConfig()
+    kmsg: KmsgConfig = KmsgConfig()
+    probes: ProbesConfig = ProbesConfig()
+    engines: tuple[EngineConfig, ...] = ()
+
+    @property
+    def node_name(self) -> str:
+        """Return the configured name, or the host's."""
+        return self.node.name or socket.gethostname()

@@ -1,0 +1,46 @@
+"""The samplers of an agent, listed once: to add one, write its file and its line here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gpuward.agent.model import SeriesKey
+from gpuward.agent.samplers.engine import EngineSampler
+from gpuward.agent.samplers.kmsg import KmsgSampler
+from gpuward.agent.samplers.nvml import NvmlSampler
+from gpuward.agent.samplers.tap import TapSampler
+from gpuward.agent.samplers.tap_samples import DeviceMemory
+
+if TYPE_CHECKING:
+    from gpuward.agent.config import AgentConfig
+    from gpuward.agent.judge import Judge
+    from gpuward.agent.sampling import Sampler
+    from gpuward.daemon.clock import Clock
+
+PROC = Path("/proc")
+
+
+def build_samplers(
+    config: AgentConfig, *, judge: Judge, clock: Clock, boot_id: str
+) -> tuple[Sampler, ...]:
+    """Return every sampler that ``config`` asks for, not started."""
+
+    def device_memory(gpu: str) -> DeviceMemory | None:
+        samples = judge.snapshot.samples
+        total = samples.get(SeriesKey("gpu_memory_total_bytes", gpu=gpu))
+        free = samples.get(SeriesKey("gpu_memory_free_bytes", gpu=gpu))
+        if total is None or free is None:
+            return None
+        return DeviceMemory(int(total.value), int(free.value))
+
+    samplers: list[Sampler] = [
+        NvmlSampler(clock),
+        KmsgSampler(Path(config.kmsg.path), boot_id=boot_id, gpus=lambda: judge.snapshot.gpus),
+        TapSampler(
+            Path(config.tap.directory), clock=clock, proc_root=PROC, device_memory=device_memory
+        ),
+    ]
+    if config.engines:
+        samplers.append(EngineSampler(config.engines, clock))
+    return tuple(samplers)

@@ -1,0 +1,97 @@
+"""Run every sampler at its own pace, each inside the wrapper that contains its failure.
+
+The driver is asked by a child process, which takes a moment to start: until it has spoken, its
+sampler is asked ten times a second, so that the first scrape is complete half a second after the
+process began.  After two seconds nothing is waited for: a driver that hangs at that moment must not
+keep the agent from being ready.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Protocol
+
+from gpuward.agent.model import Batch
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from gpuward.agent.component import Components
+    from gpuward.agent.judge import Judge
+    from gpuward.daemon.clock import Clock
+
+EAGER_S = 2.0
+EAGER_PERIOD_S = 0.1
+# A turn takes no longer, however short the period.
+LEAST_LIMIT_S = 5.0
+# Samplers that have little to say in their first turn.
+EAGER = frozenset({"nvml"})
+
+
+class Sampler(Protocol):
+    """One source of numbers."""
+
+    name: str
+    period_s: float
+
+    async def sample(self, now_s: float) -> Batch:
+        """Return what is new; ``now_s`` is monotonic."""
+        ...
+
+
+class Sampling:
+    """The loops of all samplers; ``started`` is set when each has had its chance to speak."""
+
+    def __init__(
+        self, samplers: Sequence[Sampler], *, judge: Judge, clock: Clock, components: Components
+    ) -> None:
+        self._samplers = tuple(samplers)
+        self._judge = judge
+        self._clock = clock
+        self._components = components
+        self._silent = {sampler.name for sampler in samplers}
+        self.started = asyncio.Event()
+
+    async def run(self) -> None:
+        """Sample for ever."""
+        eager_until_s = self._clock.mono_s() + EAGER_S
+        async with asyncio.TaskGroup() as group:
+            for sampler in self._samplers:
+                group.create_task(self._loop(sampler, eager_until_s))
+
+    async def _loop(self, sampler: Sampler, eager_until_s: float) -> None:
+        due_s = self._clock.mono_s()
+        while True:
+            batch = await self._turn(sampler)
+            is_late = self._clock.mono_s() >= eager_until_s
+            if sampler.name not in EAGER or is_late or _tells_of_gpus(batch):
+                self._spoke(sampler.name)
+            is_eager = sampler.name in self._silent
+            due_s += EAGER_PERIOD_S if is_eager else sampler.period_s
+            # A turn that came late is not made up for.
+            due_s = max(due_s, self._clock.mono_s())
+            await self._clock.sleep_until(due_s)
+
+    async def _turn(self, sampler: Sampler) -> Batch:
+        component = f"sampler.{sampler.name}"
+        batch = Batch()
+        with self._components.contain(component):
+            async with asyncio.timeout(max(sampler.period_s, LEAST_LIMIT_S)):
+                batch = await sampler.sample(self._clock.mono_s())
+            self._judge.take(sampler.name, batch)
+            self._components.note(component, getattr(sampler, "health", None))
+        return batch
+
+    def _spoke(self, name: str) -> None:
+        if name not in self._silent:
+            return
+        self._silent.discard(name)
+        if not self._silent:
+            # Shown at once: the next turn of the judge is up to a second away.
+            self._judge.tick()
+            self.started.set()
+
+
+def _tells_of_gpus(batch: Batch) -> bool:
+    is_missing = batch.driver is not None and not batch.driver.up
+    return is_missing or any(sample.key.gpu for sample in batch.samples)
