@@ -8,6 +8,7 @@ or not supported.
 from __future__ import annotations
 
 from importlib.resources import files
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -20,10 +21,12 @@ from gpuward.simulator.layout import (
     Capability,
     GpuRow,
 )
-from gpuward.simulator.state import State
+
+if TYPE_CHECKING:
+    from gpuward.simulator.state import State
 
 TEXT_SIZE = dict(GPU_TEXT)
-LARGEST = {name: 2**64 - 1 for name in GPU_U64} | {name: 2**32 - 1 for name in GPU_U32}
+LARGEST = dict.fromkeys(GPU_U64, 2**64 - 1) | dict.fromkeys(GPU_U32, 2**32 - 1)
 
 Values = dict[str, int | str | list[str]]
 
@@ -88,7 +91,7 @@ def check_values(where: str, values: Values) -> None:
 
 def _capabilities(where: str, value: object) -> Capability:
     if not isinstance(value, list):
-        raise ValueError(f"{where}.capabilities: a list of names")
+        raise ValueError(f"{where}.capabilities: a list of names")  # noqa: TRY004 - msgspec's
     known = {capability.name.lower(): capability for capability in Capability if capability.name}
     for name in value:
         if name not in known:

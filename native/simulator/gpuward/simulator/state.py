@@ -143,6 +143,15 @@ class State:
                 if row.pid == pid:
                     row.memory_bytes = max(0, row.memory_bytes - size_bytes)
 
+    def set_utilization(
+        self, gpu_index: int, pid: int, *, sm_percent: int, memory_percent: int = 0
+    ) -> None:
+        """Set what NVML says of how busy ``pid``, already on the GPU, keeps it."""
+        with self._locked(LOCK_GPU + gpu_index):
+            for row in self.gpu(gpu_index).processes:
+                if row.pid == pid:
+                    row.sm_percent, row.memory_percent = sm_percent, memory_percent
+
     def forget(self, pid: int) -> None:
         """Drop ``pid`` from every GPU, as its exit does."""
         for gpu_index in range(self.row.gpu_count):
