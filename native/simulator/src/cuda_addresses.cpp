@@ -1,9 +1,30 @@
 #include "cuda_addresses.h"
 
+#include <atomic>
 #include <cstdint>
 #include <sys/mman.h>
 
 namespace gpuward::simulator {
+
+namespace {
+
+// Device memory has addresses of its own, far from the heap and from mapped files.  They rise and
+// none is handed out twice before all were, so the same program gets the same addresses each time
+// and torch, which prefers low ones, decides the same.
+constexpr std::uintptr_t FIRST_ADDRESS = 0x2000'0000'0000;
+constexpr std::uintptr_t LAST_ADDRESS = 0x4000'0000'0000;
+
+std::uintptr_t next_addresses(std::size_t size) {
+    static std::atomic<std::uintptr_t> next{FIRST_ADDRESS};
+    std::uintptr_t start = next.load();
+    std::uintptr_t chosen = 0;
+    do {
+        chosen = size <= LAST_ADDRESS - start ? start : FIRST_ADDRESS;
+    } while (!next.compare_exchange_weak(start, chosen + size));
+    return chosen;
+}
+
+}  // namespace
 
 void AddressMap::add(const Range& range) {
     const std::lock_guard lock(mutex_);
@@ -40,19 +61,16 @@ AddressMap& addresses() {
 
 std::byte* map_device_pages(std::size_t size, bool is_accessible) {
     const int protection = is_accessible ? PROT_READ | PROT_WRITE : PROT_NONE;
-    void* mapped = mmap(nullptr, size + DEVICE_PAGE_BYTES, protection,
-                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (mapped == MAP_FAILED) {
-        return nullptr;
+    constexpr int FLAGS = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE;
+    constexpr int TRIES = 64;  // the second time round, older memory is in the way
+    for (int attempt = 0; attempt < TRIES; ++attempt) {
+        const std::uintptr_t start = next_addresses(size);
+        void* mapped = mmap(reinterpret_cast<void*>(start), size, protection, FLAGS, -1, 0);
+        if (mapped != MAP_FAILED) {
+            return static_cast<std::byte*>(mapped);
+        }
     }
-    auto* first = static_cast<std::byte*>(mapped);
-    const std::size_t misalignment = reinterpret_cast<std::uintptr_t>(first) % DEVICE_PAGE_BYTES;
-    const std::size_t before = misalignment == 0 ? 0 : DEVICE_PAGE_BYTES - misalignment;
-    if (before > 0) {
-        munmap(first, before);
-    }
-    munmap(first + before + size, DEVICE_PAGE_BYTES - before);
-    return first + before;
+    return nullptr;
 }
 
 void unmap_device_pages(std::byte* start, std::size_t size) {
