@@ -30,11 +30,19 @@ class View:
         self.reason = ""
         self.lost: dict[int, str] = {}
         self.heartbeat: protocol.Heartbeat | None = None
+        self._present = 0
+        self._read: set[int] = set()
         self._gpus: dict[int, Gpu] = {}
         self._holders: dict[int, protocol.Holders] = {}
 
     def gpus(self) -> tuple[Gpu, ...]:
         return tuple(gpu for _, gpu in sorted(self._gpus.items()))
+
+    def is_complete(self) -> bool:
+        """Return whether everything there is has been heard of: each GPU, or that none can be."""
+        if not self.up:
+            return bool(self.reason)
+        return len(self._read | self.lost.keys()) >= self._present
 
     def uuid(self, index: int) -> str:
         """Return the GPU's UUID, empty when it has not said it."""
@@ -67,6 +75,7 @@ class View:
         match message:
             case protocol.Present():
                 self.up, self.version, self.reason = True, message.driver_version, ""
+                self._present = message.gpus
                 self._gpus = {i: gpu for i, gpu in self._gpus.items() if i < message.gpus}
             case protocol.Found():
                 self._find(message)
@@ -74,7 +83,8 @@ class View:
                 self.lost[message.index] = message.text
                 self._holders.pop(message.index, None)
             case protocol.Readings():
-                yield from self._read(message)
+                self._read.add(message.index)
+                yield from self._values(message)
             case protocol.Holders():
                 self._holders[message.index] = message
                 yield from self._count(message)
@@ -94,7 +104,7 @@ class View:
             unsupported=frozenset(found.unsupported),
         )
 
-    def _read(self, readings: protocol.Readings) -> Iterator[Sample]:
+    def _values(self, readings: protocol.Readings) -> Iterator[Sample]:
         if uuid := self.uuid(readings.index):
             for signal, value in readings.values.items():
                 yield Sample(SeriesKey(signal, gpu=uuid), readings.at_s, value)

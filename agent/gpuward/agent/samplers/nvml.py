@@ -41,6 +41,8 @@ SILENT_S = 3.0
 HUNG_S = 60.0
 ABANDON_S = 120.0
 NO_GPU = -1
+# A start that takes longer is one with a sick GPU: show the others.
+FIRST_S = 1.0
 
 
 class NvmlSampler:
@@ -66,6 +68,9 @@ class NvmlSampler:
         )
         self._view = View()
         self._heard_s = 0.0
+        self._started_s = clock.mono_s()
+        # Samples of the start, until every GPU has been read once.
+        self._first: list[Sample] | None = []
         # Calls of children left behind, by GPU index, until that GPU answers another child.
         self._unanswered: dict[int, Waiting] = {}
         self._logged: tuple[bool, str] | None = None
@@ -96,6 +101,12 @@ class NvmlSampler:
         samples = self._listen(now_s)
         self._leave_hung_behind(now_s)
         driver = self._driver(now_s)
+        if self._first is not None:
+            self._first += samples
+            if now_s - self._started_s < FIRST_S and not self._view.is_complete():
+                # One whole picture, not GPU by GPU; the first scrape waits for it.
+                return Batch()
+            samples, self._first = self._first, None
         if driver is not None:
             samples += _driver_samples(driver, now_s)
             self._log_change(driver)

@@ -1,0 +1,183 @@
+"""Ask the probe workers for their figures, on a schedule.
+
+The agent itself starts one worker only, that of the processor, and only where none answers.  A
+worker on a GPU holds a CUDA context of some hundred MiB: whether there is room beside the engines
+is for the operator to say, by enabling ``gpuward-probe@UUID``; where its socket is, it is asked,
+unless the GPU is so full that even a burst might take what an engine is about to need.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import signal
+import socket
+import sys
+from typing import TYPE_CHECKING, Literal, Self
+
+import msgspec
+import structlog
+
+from gpuward.agent.model import Batch, ComponentHealth, Result, Sample, SeriesKey
+from gpuward.daemon import subprocesses
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+    from subprocess import Popen  # noqa: TID251 - the type only
+
+    from gpuward.agent.model import Gpu
+
+log = structlog.get_logger()
+
+Mode = Literal["auto", "cpu", "off"]
+
+COMMAND = (sys.executable, "-P", "-m", "gpuward.agent.probe_worker")
+CPU = "cpu"
+REQUEST = b'{"probe": "latency"}'
+REPLY_LIMIT_BYTES = 65_536
+# Longer than a probe's own deadline (2 s), shorter than a turn.
+ANSWER_S = 3.0
+FIRST_BACK_OFF_S = 1.0
+LONGEST_BACK_OFF_S = 60.0
+LEAST_FREE_BYTES = 1 << 30
+LEAVE_S = 1.0
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """What a worker answers: figures, or which condition kept it from measuring."""
+
+    figures: dict[str, float] = {}
+    error: str = ""
+    reason: str = ""
+
+
+class ProbeSampler:
+    """Turns the workers' launch latency into samples."""
+
+    name = "probe"
+    period_s = 10.0
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        mode: Mode = "auto",
+        gpus: Callable[[], Sequence[Gpu]] = tuple,
+        free_bytes: Callable[[str], float | None] = lambda _: None,
+        command: Sequence[str] = COMMAND,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
+        """``directory``: of the sockets; ``free_bytes``: memory left on the GPU with a UUID."""
+        self._directory = directory
+        self._mode = mode
+        self._gpus = gpus
+        self._free_bytes = free_bytes
+        self._command = command
+        self._env = env
+        self._worker: Popen[bytes] | None = None
+        self._start_s = 0.0
+        self._back_off_s = FIRST_BACK_OFF_S
+        self._trouble: dict[str, str] = {}
+
+    @property
+    def health(self) -> ComponentHealth:
+        """Unknown while a worker does not measure, with the reason."""
+        reasons = "; ".join(f"{device}: {text}" for device, text in sorted(self._trouble.items()))
+        return ComponentHealth(self.name, Result.UNKNOWN if reasons else Result.OK, reasons)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    async def sample(self, now_s: float) -> Batch:
+        """Return what each worker that answers has measured just now."""
+        self._trouble.clear()
+        async with asyncio.TaskGroup() as group:
+            asked = [
+                (device, group.create_task(self._ask(device, now_s))) for device in self._devices()
+            ]
+        launch_s = [(device, task.result().get("launch_seconds")) for device, task in asked]
+        return Batch(
+            samples=tuple(
+                Sample(_key(device), now_s, value)
+                for device, value in launch_s
+                if value is not None and math.isfinite(value)
+            )
+        )
+
+    async def stop(self) -> None:
+        """Ask the worker that we started to stop."""
+        worker, self._worker = self._worker, None
+        if worker is None:
+            return
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            if worker.poll() is None:
+                subprocesses.kill_group(worker.pid, number)
+            deadline_s = asyncio.get_running_loop().time() + LEAVE_S
+            while worker.poll() is None and asyncio.get_running_loop().time() < deadline_s:
+                await asyncio.sleep(0.02)
+
+    def _devices(self) -> list[str]:
+        if self._mode == "off":
+            return []
+        if self._mode == "cpu":
+            return [CPU]
+        return [CPU, *(gpu.uuid for gpu in self._gpus() if self._is_welcome(gpu.uuid))]
+
+    def _is_welcome(self, uuid: str) -> bool:
+        free = self._free_bytes(uuid)
+        has_room = free is not None and free >= LEAST_FREE_BYTES
+        return has_room and self._socket_path(uuid).exists()
+
+    def _socket_path(self, device: str) -> Path:
+        return self._directory / f"{device}.sock"
+
+    async def _ask(self, device: str, now_s: float) -> dict[str, float]:
+        """Return the worker's figures, empty when it has none."""
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                reply = await _request(self._socket_path(device))
+        except TimeoutError:
+            self._trouble[device] = f"no answer within {ANSWER_S:g} s"
+        except (FileNotFoundError, ConnectionError):
+            self._trouble[device] = "no worker"
+            if device == CPU:
+                self._start_worker(now_s)
+        except (OSError, msgspec.MsgspecError) as error:
+            self._trouble[device] = str(error)
+        else:
+            if not reply.error:
+                self._back_off_s = FIRST_BACK_OFF_S
+                return reply.figures
+            self._trouble[device] = f"{reply.error}: {reply.reason}"[:200]
+        return {}
+
+    def _start_worker(self, now_s: float) -> None:
+        if now_s < self._start_s or (self._worker and self._worker.poll() is None):
+            return
+        if self._worker:
+            log.warning("probe_worker.ended", status=self._worker.poll())
+        path = str(self._socket_path(CPU))
+        self._start_s = now_s + self._back_off_s
+        self._back_off_s = min(2 * self._back_off_s, LONGEST_BACK_OFF_S)
+        self._worker = subprocesses.start(
+            [*self._command, "--gpu", CPU, "--socket", path], env=self._env
+        )
+
+
+async def _request(path: Path) -> Reply:
+    loop = asyncio.get_running_loop()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK) as caller:
+        await loop.sock_connect(caller, str(path))
+        await loop.sock_sendall(caller, REQUEST)
+        data = await loop.sock_recv(caller, REPLY_LIMIT_BYTES)
+    if not data:
+        raise ConnectionResetError("the worker hung up")
+    return msgspec.json.decode(data, type=Reply)
+
+
+def _key(device: str) -> SeriesKey:
+    return SeriesKey("probe_launch_seconds", gpu="" if device == CPU else device)
