@@ -102,9 +102,13 @@ class KmsgConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 
 
 class ProbesConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """``mode``: cpu measures the node with numpy, off measures nothing."""
+    """``mode``: auto asks GPU workers that are enabled too, cpu none of them, off measures nothing.
 
-    mode: Literal["cpu", "off"] = "cpu"
+    ``directory``: of the workers' sockets; empty: systemd's where it is, else in the state folder.
+    """
+
+    mode: Literal["auto", "cpu", "off"] = "auto"
+    directory: str = ""
 
 
 class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -9,6 +9,7 @@ from gpuward.agent.model import SeriesKey
 from gpuward.agent.samplers.engine import EngineSampler
 from gpuward.agent.samplers.kmsg import KmsgSampler
 from gpuward.agent.samplers.nvml import NvmlSampler
+from gpuward.agent.samplers.probe import ProbeSampler
 from gpuward.agent.samplers.tap import TapSampler
 from gpuward.agent.samplers.tap_samples import DeviceMemory
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from gpuward.daemon.clock import Clock
 
 PROC = Path("/proc")
+# Made by gpuward-probe@.service.
+OF_SYSTEMD = Path("/run/gpuward-probe")
 
 
 def build_samplers(
@@ -26,13 +29,16 @@ def build_samplers(
 ) -> tuple[Sampler, ...]:
     """Return every sampler that ``config`` asks for, not started."""
 
+    def latest(signal: str, gpu: str) -> float | None:
+        sample = judge.snapshot.samples.get(SeriesKey(signal, gpu=gpu))
+        return None if sample is None else sample.value
+
     def device_memory(gpu: str) -> DeviceMemory | None:
-        samples = judge.snapshot.samples
-        total = samples.get(SeriesKey("gpu_memory_total_bytes", gpu=gpu))
-        free = samples.get(SeriesKey("gpu_memory_free_bytes", gpu=gpu))
+        total = latest("gpu_memory_total_bytes", gpu)
+        free = latest("gpu_memory_free_bytes", gpu)
         if total is None or free is None:
             return None
-        return DeviceMemory(int(total.value), int(free.value))
+        return DeviceMemory(int(total), int(free))
 
     samplers: list[Sampler] = [
         NvmlSampler(clock),
@@ -43,4 +49,23 @@ def build_samplers(
     ]
     if config.engines:
         samplers.append(EngineSampler(config.engines, clock))
+    if config.probes.mode != "off":
+        samplers.append(
+            ProbeSampler(
+                _probe_directory(config),
+                mode=config.probes.mode,
+                gpus=lambda: judge.snapshot.gpus,
+                free_bytes=lambda gpu: latest("gpu_memory_free_bytes", gpu),
+            )
+        )
     return tuple(samplers)
+
+
+def _probe_directory(config: AgentConfig) -> Path:
+    if config.probes.directory:
+        return Path(config.probes.directory)
+    if OF_SYSTEMD.is_dir():
+        return OF_SYSTEMD
+    directory = Path(config.state.directory, "probe")
+    directory.mkdir(exist_ok=True)
+    return directory

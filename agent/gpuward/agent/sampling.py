@@ -11,13 +11,14 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Protocol
 
-from gpuward.agent.model import Batch
+from gpuward.agent.window import NOT_LOOKED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gpuward.agent.component import Components
     from gpuward.agent.judge import Judge
+    from gpuward.agent.model import Batch
     from gpuward.daemon.clock import Clock
 
 EAGER_S = 2.0
@@ -62,9 +63,12 @@ class Sampling:
     async def _loop(self, sampler: Sampler, eager_until_s: float) -> None:
         due_s = self._clock.mono_s()
         while True:
-            batch = await self._turn(sampler)
-            is_late = self._clock.mono_s() >= eager_until_s
-            if sampler.name not in EAGER or is_late or _tells_of_gpus(batch):
+            await self._turn(sampler)
+            if sampler.name in self._silent and (
+                sampler.name not in EAGER
+                or self._clock.mono_s() >= eager_until_s
+                or self._knows_every_gpu()
+            ):
                 self._spoke(sampler.name)
             is_eager = sampler.name in self._silent
             due_s += EAGER_PERIOD_S if is_eager else sampler.period_s
@@ -72,26 +76,23 @@ class Sampling:
             due_s = max(due_s, self._clock.mono_s())
             await self._clock.sleep_until(due_s)
 
-    async def _turn(self, sampler: Sampler) -> Batch:
+    async def _turn(self, sampler: Sampler) -> None:
         component = f"sampler.{sampler.name}"
-        batch = Batch()
         with self._components.contain(component):
             async with asyncio.timeout(max(sampler.period_s, LEAST_LIMIT_S)):
                 batch = await sampler.sample(self._clock.mono_s())
             self._judge.take(sampler.name, batch)
             self._components.note(component, getattr(sampler, "health", None))
-        return batch
+
+    def _knows_every_gpu(self) -> bool:
+        window = self._judge.readings.window(self._clock.mono_s())
+        sampled = {key.gpu for key in window.fresh()}
+        is_missing = not window.driver.up and window.driver != NOT_LOOKED
+        return is_missing or (bool(window.gpus) and all(gpu.uuid in sampled for gpu in window.gpus))
 
     def _spoke(self, name: str) -> None:
-        if name not in self._silent:
-            return
         self._silent.discard(name)
         if not self._silent:
             # Shown at once: the next turn of the judge is up to a second away.
             self._judge.tick()
             self.started.set()
-
-
-def _tells_of_gpus(batch: Batch) -> bool:
-    is_missing = batch.driver is not None and not batch.driver.up
-    return is_missing or any(sample.key.gpu for sample in batch.samples)
