@@ -38,10 +38,14 @@ SEVERITY_OF = {FindingClass.PAGE: Severity.SEV2, FindingClass.TICKET: Severity.S
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """How the findings of a node changed with a report."""
+    """How the findings of a node changed with a report.
+
+    ``louder``: those of ``updated`` whose class changed, and which therefore are placed anew.
+    """
 
     raised: tuple[Finding, ...]
     updated: tuple[Finding, ...]
+    louder: tuple[Finding, ...]
     cleared: tuple[Finding, ...]
 
 
@@ -74,9 +78,13 @@ def compare(known: Iterable[Finding], report: Report) -> Delta:
         for finding_id, finding in before.items()
         if finding_id not in now
     )
+    updated = tuple(f for i, f in now.items() if i in before and before[i] != f)
     return Delta(
         raised=tuple(f for finding_id, f in now.items() if finding_id not in before),
-        updated=tuple(f for i, f in now.items() if i in before and before[i] != f),
+        updated=updated,
+        louder=tuple(
+            f for f in updated if f.default_class is not before[f.finding_id].default_class
+        ),
         cleared=tuple(cleared),
     )
 
@@ -109,7 +117,7 @@ def clear(finding: Finding, incidents: Iterable[Incident]) -> tuple[Tell, ...]:
 
 
 def open_service(
-    impact: Impact, assessment: Assessment, findings: Iterable[Finding], since_s: float
+    impact: Impact, assessment: Assessment, findings: Iterable[Finding], now_s: float
 ) -> Open:
     """Return the incident of a service whose users are hurt, with its causes."""
     causes = find_causes(impact, findings)
@@ -124,7 +132,7 @@ def open_service(
         service=impact.service,
         reasons=assessment.reasons,
         customer_impact=True,
-        impact_since_s=since_s,
+        impact_since_s=now_s if impact.hurt_since_s is None else impact.hurt_since_s,
     )
     return Open(event, tuple(e.LinkFinding(cause) for cause in causes))
 
@@ -182,7 +190,12 @@ def service_key(service: str) -> str:
 
 
 def group_key(finding: Finding) -> str:
-    """Return what groups findings into one incident: node, GPU and kind."""
+    """Return what groups findings into one incident: node, GPU and kind.
+
+    Silent nodes are one group: a broken network is one trouble, not one per node.
+    """
+    if finding.kind == NODE_OVERDUE:
+        return f"finding|{NODE_OVERDUE}"
     return f"finding|{finding.subject.node}|{finding.subject.gpu_uuid}|{finding.kind}"
 
 

@@ -13,7 +13,7 @@ from math import sqrt
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from gpuward.coordinator.model import ServiceTotals
 
@@ -42,6 +42,8 @@ class Impact:
     running: int = 0
     stalled_for_s: float = 0.0
     unready_for_s: float = 0.0
+    # When the first failed or slow request of the window was reported.
+    hurt_since_s: float | None = None
     nodes: frozenset[str] = frozenset()
 
     @property
@@ -80,20 +82,21 @@ def wilson_low(hits: int, n: int) -> float:
 
 
 def measure(
-    service: str, samples: Iterable[ServiceTotals], *, window_s: float, now_s: float
+    service: str, samples: Iterable[ServiceTotals], *, since_s: float, now_s: float
 ) -> Impact:
-    """Return the impact on ``service`` over the last ``window_s``.
+    """Return the impact on ``service`` from ``since_s`` to ``now_s``.
 
-    ``samples``: of its instances, any order; of each instance also the last one before the window,
+    ``samples``: of its instances, any order; of each instance also the last one before ``since_s``,
     where there is one, because counting starts from it.
     """
     by_instance = groupby(
-        sorted(samples, key=lambda s: (s.instance, s.observed_at_s)), key=lambda s: s.instance
+        sorted(samples, key=lambda s: (s.instance, s.received_at_s, s.observed_at_s)),
+        key=lambda s: s.instance,
     )
     series = [list(group) for _, group in by_instance]
-    recent = [s for s in series if now_s - s[-1].received_at_s <= window_s]
+    recent = [s for s in series if s[-1].received_at_s > since_s]
     heard = [s for s in recent if now_s - s[-1].received_at_s <= SILENT_AFTER_S]
-    counts = sum((_counted(s, now_s - window_s) for s in recent), _Counts())
+    counts = sum((_counted(s, since_s) for s in recent), _Counts())
     return Impact(
         service=service,
         requests=counts.requests,
@@ -106,6 +109,7 @@ def measure(
         running=sum(s[-1].running for s in heard),
         stalled_for_s=_for_all(heard, _stalled_since_s, now_s),
         unready_for_s=_for_all(heard, _unready_since_s, now_s),
+        hurt_since_s=min((at for s in recent for at in _hurt_at_s(s, since_s)), default=None),
         nodes=frozenset(s[-1].node for s in recent),
     )
 
@@ -116,6 +120,13 @@ def _counted(series: Sequence[ServiceTotals], since_s: float) -> _Counts:
     start = _totals(first) if first.started_at_s >= since_s else _Counts()
     steps = ((a, b) for a, b in pairwise(series) if b.received_at_s > since_s)
     return sum((_delta(a, b) for a, b in steps), start)
+
+
+def _hurt_at_s(series: Sequence[ServiceTotals], since_s: float) -> Iterator[float]:
+    for before, after in pairwise(series):
+        delta = _delta(before, after)
+        if after.received_at_s > since_s and delta.failed + delta.slow > 0:
+            yield after.received_at_s
 
 
 def _delta(before: ServiceTotals, after: ServiceTotals) -> _Counts:

@@ -13,7 +13,7 @@ from functools import reduce, singledispatch
 from typing import TYPE_CHECKING
 
 from gpuward.coordinator import events as e
-from gpuward.coordinator.model import Incident, LinkedFinding, Severity, State
+from gpuward.coordinator.model import Incident, LinkedFinding, Relation, Severity, State
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -89,18 +89,19 @@ def _change(event: object, incident: Incident) -> Incident:
 @_change.register
 def _(event: e.FindingLinked, incident: Incident) -> Incident:
     others = (f for f in incident.findings if f.finding_id != event.finding.finding_id)
-    return replace(incident, findings=(*others, event.finding))
+    grown = replace(incident, findings=(*others, event.finding))
+    if event.finding.is_open and event.finding.relation is Relation.SUBJECT:
+        grown = _relapsed(grown)
+    return _settled(grown)
 
 
 @_change.register
 def _(event: e.FindingCleared, incident: Incident) -> Incident:
-    return replace(
-        incident,
-        findings=tuple(
-            replace(f, is_open=False) if f.finding_id == event.finding_id else f
-            for f in incident.findings
-        ),
+    findings = tuple(
+        replace(f, is_open=False) if f.finding_id == event.finding_id else f
+        for f in incident.findings
     )
+    return _settled(replace(incident, findings=findings))
 
 
 @_change.register
@@ -139,15 +140,10 @@ def _(event: e.Unacknowledged, incident: Incident) -> Incident:
 
 @_change.register
 def _(event: e.ImpactBegan, incident: Incident) -> Incident:
-    state = incident.state
-    if state is State.MITIGATED:
-        state = State.OPEN if incident.acknowledged_at_s is None else State.ACKNOWLEDGED
     return replace(
-        incident,
-        state=state,
+        _relapsed(incident),
         customer_impact=True,
         impact_since_s=event.since_s,
-        mitigated_at_s=None,
         reasons=event.reasons,
     )
 
@@ -249,6 +245,19 @@ def _(command: e.BeginImpact, incident: Incident) -> tuple[e.AnyEvent, ...]:
     if incident.customer_impact and incident.state is not State.MITIGATED:
         return ()
     return (e.ImpactBegan(since_s=command.since_s, reasons=command.reasons),)
+
+
+def _relapsed(incident: Incident) -> Incident:
+    """Return ``incident`` back from mitigated to where it was before."""
+    if incident.state is not State.MITIGATED:
+        return incident
+    state = State.OPEN if incident.acknowledged_at_s is None else State.ACKNOWLEDGED
+    return replace(incident, state=state, mitigated_at_s=None)
+
+
+def _settled(incident: Incident) -> Incident:
+    quiet = bool(incident.findings) and not any(f.is_open for f in incident.findings)
+    return replace(incident, quiet_since_s=incident.updated_at_s if quiet else None)
 
 
 def find(incident: Incident, finding_id: str) -> LinkedFinding | None:

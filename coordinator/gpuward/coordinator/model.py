@@ -230,6 +230,8 @@ class Incident:
     escalates_from_s: float | None = None
     acknowledgement_missed_at_s: float | None = None
     findings: tuple[LinkedFinding, ...] = ()
+    # Since when none of its findings is open; ``None`` while one is, or when it has none.
+    quiet_since_s: float | None = None
     version: int = 0
 
     @property

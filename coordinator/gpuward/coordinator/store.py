@@ -109,6 +109,10 @@ class Transaction:
             await self._reconcile(after, now_s)
         if after.rotation is not incident.rotation:
             await self._hand_over(after, now_s)
+        if incident.is_open and not after.is_open and after.service:
+            # What hurt until now is settled; only what comes after may open a new incident.
+            watch = store_reports.Watch(counted_from_s=now_s)
+            await store_reports.write_watch(self.connection, after.service, watch)
         return after
 
     async def _reconcile(self, incident: Incident, now_s: float) -> None:

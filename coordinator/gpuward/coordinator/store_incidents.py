@@ -45,6 +45,13 @@ async def load_open(connection: AsyncConnection) -> tuple[Incident, ...]:
     return tuple(_incident.decode(body) for body in rows.scalars())
 
 
+async def load_group(connection: AsyncConnection, group_key: str) -> Incident | None:
+    """Return the open incident of a group, locked until commit; ``None`` when there is none."""
+    query = select(table.c.body).where(table.c.open_group_key == group_key)
+    body = (await connection.execute(claim(connection, query, table, wait=True))).scalar()
+    return None if body is None else _incident.decode(body)
+
+
 async def load_resolved(connection: AsyncConnection, limit: int) -> tuple[Incident, ...]:
     """Return the newest ``limit`` resolved incidents, newest first."""
     query = select(table.c.body).where(table.c.open_group_key.is_(None))

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 # Longer than any notifier may take: two replicas never send one page at the same time.
 LEASE_S = 30.0
-# Pages leased in one transaction.
-LEASE_LIMIT = 50
 ERROR_LIMIT = 512
 
 
@@ -60,9 +58,12 @@ async def is_any_due(connection: AsyncConnection, now_s: float) -> bool:
     return (await connection.execute(query)).first() is not None
 
 
-async def lease(connection: AsyncConnection, now_s: float) -> tuple[Page, ...]:
-    """Take due pages for ``LEASE_S``, oldest first, counting one attempt each."""
-    query = select(table).where(_due(now_s)).order_by(table.c.id).limit(LEASE_LIMIT)
+async def lease(connection: AsyncConnection, now_s: float, limit: int) -> tuple[Page, ...]:
+    """Take due pages for ``LEASE_S``, oldest first, counting one attempt each.
+
+    The values returned are those before the attempt.
+    """
+    query = select(table).where(_due(now_s)).order_by(table.c.id).limit(limit)
     pages = tuple(_page(row) for row in await connection.execute(claim(connection, query, table)))
     if pages:
         await connection.execute(
@@ -73,11 +74,6 @@ async def lease(connection: AsyncConnection, now_s: float) -> tuple[Page, ...]:
     return pages
 
 
-async def mark_sent(connection: AsyncConnection, page: Page, now_s: float) -> None:
-    """End the page: its channel took it."""
-    await _mark(connection, page, sent_at_s=now_s, lease_until_s=None, last_error="")
-
-
 async def mark_retry(connection: AsyncConnection, page: Page, due_at_s: float, error: str) -> None:
     """Give the lease back; the page is due again at ``due_at_s``."""
     await _mark(
@@ -85,17 +81,21 @@ async def mark_retry(connection: AsyncConnection, page: Page, due_at_s: float, e
     )
 
 
-async def mark_abandoned(
-    connection: AsyncConnection, page: Page, now_s: float, reason: str
-) -> None:
-    """End the page unsent."""
-    await _mark(
-        connection, page, abandoned_at_s=now_s, lease_until_s=None, last_error=reason[:ERROR_LIMIT]
+async def mark_ended(connection: AsyncConnection, page: Page, now_s: float, unsent: str) -> bool:
+    """End the page: sent, or given up for the reason ``unsent``; false when it had ended before."""
+    ended = {"abandoned_at_s": now_s} if unsent else {"sent_at_s": now_s}
+    return await _mark(
+        connection, page, lease_until_s=None, last_error=unsent[:ERROR_LIMIT], **ended
     )
 
 
-async def _mark(connection: AsyncConnection, page: Page, **values: Any) -> None:
-    await connection.execute(update(table).where(table.c.id == page.id).values(**values))
+async def _mark(connection: AsyncConnection, page: Page, **values: Any) -> bool:
+    statement = (
+        update(table)
+        .where(table.c.id == page.id, table.c.sent_at_s.is_(None), table.c.abandoned_at_s.is_(None))
+        .values(**values)
+    )
+    return (await connection.execute(statement)).rowcount == 1
 
 
 def _due(now_s: float) -> ColumnElement[bool]:

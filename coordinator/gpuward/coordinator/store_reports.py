@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -138,7 +139,7 @@ async def load_totals(
     """Return readings received after ``since_s``, and per instance the last one before it."""
     table = service_sample
     before = (
-        select(table.c.instance, func.max(table.c.observed_at_s).label("observed_at_s"))
+        select(table.c.instance, func.max(table.c.received_at_s).label("received_at_s"))
         .where(table.c.service == service, table.c.received_at_s <= since_s)
         .group_by(table.c.instance)
         .subquery()
@@ -146,7 +147,7 @@ async def load_totals(
     baseline = select(table.c.body).join(
         before,
         (table.c.instance == before.c.instance)
-        & (table.c.observed_at_s == before.c.observed_at_s)
+        & (table.c.received_at_s == before.c.received_at_s)
         & (table.c.service == service),
     )
     inside = select(table.c.body).where(table.c.service == service, table.c.received_at_s > since_s)
@@ -162,19 +163,26 @@ async def forget_totals(connection: AsyncConnection, before_s: float) -> None:
     )
 
 
-async def load_better_since(connection: AsyncConnection, service: str) -> float | None:
-    """Return since when the service has been better than its incident says, if it is."""
-    query = select(service_watch.c.better_since_s).where(service_watch.c.service == service)
-    value: float | None = (await connection.execute(query)).scalar()
-    return value
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """What the judgement of a service remembers; see the table."""
+
+    better_since_s: float | None = None
+    counted_from_s: float | None = None
 
 
-async def write_better_since(
-    connection: AsyncConnection, service: str, since_s: float | None
-) -> None:
-    """Remember it, or forget it where ``None``."""
-    if since_s is None:
-        await connection.execute(delete(service_watch).where(service_watch.c.service == service))
-        return
-    row = {"service": service, "better_since_s": since_s}
+async def load_watch(connection: AsyncConnection, service: str) -> Watch:
+    """Return what is remembered of ``service``."""
+    query = select(service_watch).where(service_watch.c.service == service)
+    row = (await connection.execute(query)).first()
+    return Watch() if row is None else Watch(row.better_since_s, row.counted_from_s)
+
+
+async def write_watch(connection: AsyncConnection, service: str, watch: Watch) -> None:
+    """Remember ``watch``."""
+    row = {
+        "service": service,
+        "better_since_s": watch.better_since_s,
+        "counted_from_s": watch.counted_from_s,
+    }
     await connection.execute(upsert(connection, service_watch, row))

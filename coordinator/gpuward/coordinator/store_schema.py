@@ -105,12 +105,15 @@ service_sample = Table(
     Index(None, "received_at_s"),
 )
 
-# How long a service has been better than its incident says: what a downgrade waits for.
+# What the judgement of a service remembers.
 service_watch = Table(
     "service_watch",
     metadata,
     Column("service", String(256), primary_key=True),
-    Column("better_since_s", Double, nullable=False),
+    # Since when it has been better than its incident says: what a downgrade waits for.
+    Column("better_since_s", Double),
+    # Requests before then are settled: a person has resolved that incident.
+    Column("counted_from_s", Double),
 )
 
 escalation_step = Table(

@@ -161,6 +161,7 @@ def _services() -> None:
     op.create_table(
         "service_watch",
         sa.Column("service", sa.String(length=256), nullable=False),
-        sa.Column("better_since_s", sa.Double(), nullable=False),
+        sa.Column("better_since_s", sa.Double(), nullable=True),
+        sa.Column("counted_from_s", sa.Double(), nullable=True),
         sa.PrimaryKeyConstraint("service", name="pk_service_watch"),
     )

@@ -1,0 +1,29 @@
+"""Channels that pages go out on: one file each, one line each in the two tables here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from gpuward.coordinator.notifiers import console, file, webhook
+from gpuward.coordinator.notifiers.console import ConsoleConfig
+from gpuward.coordinator.notifiers.file import FileConfig
+from gpuward.coordinator.notifiers.webhook import WebhookConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from gpuward.coordinator.page import Notifier
+    from gpuward.daemon.clock import Clock
+
+NotifierConfig = ConsoleConfig | FileConfig | WebhookConfig
+
+CREATE: Mapping[type, Callable[[Any, Clock], Notifier]] = {
+    ConsoleConfig: console.create,
+    FileConfig: file.create,
+    WebhookConfig: webhook.create,
+}
+
+
+def create(config: NotifierConfig, clock: Clock) -> Notifier:
+    """Return the notifier that ``config`` describes; raises ``ConfigError``."""
+    return CREATE[type(config)](config, clock)

@@ -1,0 +1,105 @@
+"""Page by signed webhook, as standardwebhooks.com describes it.
+
+The receiver checks the signature over id, timestamp and body, and drops an id that it has seen:
+``webhook-id`` is the same on every attempt, so at-least-once delivery is harmless.
+"""
+
+from __future__ import annotations
+
+import binascii
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import httpx2
+import msgspec
+from standardwebhooks import Webhook
+from standardwebhooks.webhooks import EmptyWebhookSecretError
+
+from gpuward.coordinator.page import Message, Outcome, Refused, Retry, Sent
+from gpuward.daemon.config import ConfigError
+
+if TYPE_CHECKING:
+    from gpuward.daemon.clock import Clock
+
+TIMEOUT_S = 10.0
+# 408 and 429 ask to come back; every other 4xx is about this very request.
+COME_BACK = frozenset({408, 429})
+# A receiver that asks for longer is asked again anyway: a page must not wait for a day.
+RETRY_AFTER_LIMIT_S = 300.0
+
+
+class WebhookConfig(
+    msgspec.Struct,
+    frozen=True,
+    forbid_unknown_fields=True,
+    kw_only=True,
+    tag_field="type",
+    tag="webhook",
+):
+    """A channel that posts to ``url``; ``secret_file`` holds the shared secret, "whsec_..."."""
+
+    name: str
+    url: str
+    secret_file: str
+
+
+class WebhookNotifier:
+    """Posts each page to ``url``, signed with ``secret``."""
+
+    def __init__(self, url: str, secret: str, clock: Clock) -> None:
+        self._url = url
+        self._webhook = Webhook(secret)
+        self._clock = clock
+        self._client = httpx2.AsyncClient(timeout=TIMEOUT_S, follow_redirects=False)
+
+    async def send(self, message: Message) -> Outcome:
+        at = datetime.fromtimestamp(self._clock.wall_s(), UTC)
+        body = _body(message, at)
+        headers = {
+            "content-type": "application/json",
+            "webhook-id": message.id,
+            "webhook-timestamp": str(int(at.timestamp())),
+            "webhook-signature": self._webhook.sign(message.id, at, body),
+        }
+        try:
+            response = await self._client.post(self._url, content=body, headers=headers)
+        except httpx2.HTTPError as error:
+            return Retry(f"{type(error).__name__}: {error}")
+        return outcome(response.status_code, response.headers.get("retry-after", ""))
+
+    async def close(self) -> None:
+        await self._client.aclose()
+
+
+def outcome(status: int, retry_after: str) -> Outcome:
+    """Return what an HTTP ``status`` means for the page."""
+    if httpx2.codes.is_success(status):
+        return Sent()
+    reason = f"status {status}"
+    if status not in COME_BACK and not httpx2.codes.is_server_error(status):
+        return Refused(reason)
+    # The header may also be a date; our own backoff serves then.
+    after_s = min(RETRY_AFTER_LIMIT_S, float(retry_after)) if retry_after.isdecimal() else None
+    return Retry(reason, after_s)
+
+
+def create(config: WebhookConfig, clock: Clock) -> WebhookNotifier:
+    """Return the notifier that the configuration describes; raises ``ConfigError``."""
+    where = f"notifiers.{config.name}"
+    if not config.url.startswith(("http://", "https://")):
+        raise ConfigError(f"{where}.url: not an http(s) address: {config.url}")
+    try:
+        secret = Path(config.secret_file).read_text(encoding="ascii").strip()
+        return WebhookNotifier(config.url, secret, clock)
+    except OSError as error:
+        raise ConfigError(f"{where}.secret_file: {config.secret_file}: {error.strerror}") from error
+    except (UnicodeDecodeError, binascii.Error, EmptyWebhookSecretError) as error:
+        raise ConfigError(
+            f"{where}.secret_file: {config.secret_file}: not a base64 secret"
+        ) from error
+
+
+def _body(message: Message, at: datetime) -> str:
+    envelope = {"type": "incident.page", "timestamp": at.isoformat(), "data": message}
+    return msgspec.json.encode(envelope).decode()

@@ -1,0 +1,322 @@
+"""Turn messages from agents into values: untrusted, so bounded and checked, field by field.
+
+What cannot be used at all raises ``BadMessage``.  What is merely odd (a time in the next century,
+an enum value from a newer agent, a name of a megabyte) is mended, and a note says so: a strange
+field must not cost a page.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeVar
+
+from gpuward.coordinator.model import (
+    Action,
+    CauseDomain,
+    Evidence,
+    Finding,
+    FindingClass,
+    Report,
+    Result,
+    ServiceTotals,
+    Subject,
+)
+from gpuward.v1 import coordinator_pb2, finding_pb2, report_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from enum import StrEnum
+
+    from google.protobuf.timestamp_pb2 import Timestamp
+
+PROTOCOL_REVISION = 1
+
+# Lengths: columns of the store, and what a person can read.
+NAME_LIMIT = 256
+ID_LIMIT = 128
+KEY_LIMIT = 1_200
+TEXT_LIMIT = 2_000
+ADDRESS_LIMIT = 512
+FINDINGS_LIMIT = 1_000
+EVENTS_LIMIT = 500
+TOTALS_LIMIT = 500
+EVIDENCE_LIMIT = 50
+CAUSES_LIMIT = 20
+NOTES_LIMIT = 20
+# Largest integer that both databases hold.
+INTEGER_LIMIT = (1 << 63) - 1
+# A node's clock may be ahead by this; a finding may be this old.
+AHEAD_S = 300.0
+OLDEST_S = 365 * 86_400.0
+
+E = TypeVar("E", bound="StrEnum")
+T = TypeVar("T")
+
+
+class BadMessage(Exception):  # noqa: N818 - it names a condition
+    """A message that cannot be used; the text is one line for the agent's log."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """Who is at the other end of a session."""
+
+    node: str
+    boot_id: str
+    agent_version: str
+    query_address: str
+
+
+@dataclass(slots=True)
+class Reader:
+    """Reads fields of one message that arrived at ``now_s``; ``notes`` says what it mended."""
+
+    now_s: float
+    notes: list[str] = field(default_factory=list)
+
+    def note(self, text: str) -> None:
+        if len(self.notes) < NOTES_LIMIT:
+            self.notes.append(text)
+
+    def text(self, value: str, name: str, limit: int = NAME_LIMIT) -> str:
+        """Return ``value`` on one line without control characters, at most ``limit`` long."""
+        clean = "".join(c if c.isprintable() else " " for c in value)
+        if len(clean) > limit:
+            self.note(f"{name}: cut to {limit} characters")
+        return clean[:limit]
+
+    def number(self, value: float, name: str, low: float, high: float) -> float:
+        """Return ``value`` within bounds; what is no number becomes ``low``."""
+        if low <= value <= high:
+            return value
+        self.note(f"{name}: {value} is not within {low}..{high}")
+        return low if math.isnan(value) else min(high, max(low, value))
+
+    def at(self, value: Timestamp, name: str) -> float:
+        """Return a wall time that is neither in the future nor of another age."""
+        seconds = value.seconds + value.nanos / 1e9
+        if self.now_s - OLDEST_S <= seconds <= self.now_s + AHEAD_S:
+            return min(seconds, self.now_s)
+        self.note(f"{name}: {seconds:.0f} is not near {self.now_s:.0f}; the time of arrival stands")
+        return self.now_s
+
+    def one_of(self, table: Mapping[int, E], value: int, fallback: E, name: str) -> E:
+        if value not in table:
+            self.note(f"{name}: {value} is unknown, taken as {fallback}")
+        return table.get(value, fallback)
+
+
+def _table(prefix: str, values: Mapping[str, int], kind: type[E]) -> dict[int, E]:
+    return {values[f"{prefix}_{member.name}"]: member for member in kind}
+
+
+RESULTS = _table("CHECK_RESULT", dict(finding_pb2.CheckResult.items()), Result)
+CLASSES = _table("FINDING_CLASS", dict(finding_pb2.FindingClass.items()), FindingClass)
+DOMAINS = _table("CAUSE_DOMAIN", dict(finding_pb2.CauseDomain.items()), CauseDomain)
+ACTIONS = _table("SUGGESTED_ACTION", dict(finding_pb2.SuggestedAction.items()), Action)
+
+
+def hello_from(message: coordinator_pb2.Hello, reader: Reader) -> Hello:
+    """Return who calls; raises ``BadMessage`` for another protocol or a nameless node."""
+    if message.protocol_revision != PROTOCOL_REVISION:
+        raise BadMessage(
+            f"agent {message.agent_version[:ID_LIMIT]!r} speaks protocol revision"
+            f" {message.protocol_revision}, this coordinator {PROTOCOL_REVISION}:"
+            " install the same version of gpuward on both"
+        )
+    return Hello(
+        node=_node(message.node),
+        boot_id=reader.text(message.boot_id, "boot_id", 64),
+        agent_version=reader.text(message.agent_version, "agent_version", 64),
+        query_address=reader.text(message.query_address, "query_address", ADDRESS_LIMIT),
+    )
+
+
+def report_from(message: report_pb2.Report, node: str, reader: Reader) -> Report:
+    """Return the report of ``node``, whose session it is; raises ``BadMessage``."""
+    if message.node != node:
+        raise BadMessage(f"session of node {node!r} sent a report of {message.node[:NAME_LIMIT]!r}")
+    if not 0 < message.seq <= INTEGER_LIMIT:
+        raise BadMessage(f"report.seq: {message.seq} is not within 1..{INTEGER_LIMIT}")
+    if not 0 < len(message.agent_instance) <= ID_LIMIT:
+        raise BadMessage(f"report.agent_instance: not 1 to {ID_LIMIT} characters long")
+    return Report(
+        node=node,
+        boot_id=reader.text(message.boot_id, "boot_id", 64),
+        agent_instance=message.agent_instance,
+        seq=message.seq,
+        at_s=reader.at(message.at, "at"),
+        findings=_findings(message, node, reader),
+        events=_events(message, node, reader),
+        service_totals=_totals(message.service_totals, node, reader),
+    )
+
+
+def drain_until(message: coordinator_pb2.Drain, reader: Reader) -> float | None:
+    """Return until when the node will be away, at most a day; ``None`` when it does not say."""
+    if not message.HasField("until"):
+        return None
+    until_s = message.until.seconds + message.until.nanos / 1e9
+    return reader.number(until_s, "drain.until", reader.now_s, reader.now_s + 86_400.0)
+
+
+def _node(name: str) -> str:
+    if not name or len(name) > NAME_LIMIT or not name.isprintable():
+        raise BadMessage(f"node: not a name of 1 to {NAME_LIMIT} printable characters")
+    return name
+
+
+def _findings(message: report_pb2.Report, node: str, reader: Reader) -> tuple[Finding, ...]:
+    listed = _bounded(message.findings, "findings", FINDINGS_LIMIT, reader)
+    found = (_finding(item, node, reader) for item in listed)
+    # One finding a raise: of a doubled id the last word stands.
+    return tuple({f.finding_id: f for f in found if f is not None}.values())
+
+
+def _events(
+    message: report_pb2.Report, node: str, reader: Reader
+) -> tuple[tuple[int, Finding], ...]:
+    events = []
+    for item in _bounded(message.events, "events", EVENTS_LIMIT, reader):
+        finding = _finding(item.finding, node, reader)
+        if finding is not None and item.seq <= INTEGER_LIMIT:
+            events.append((item.seq, finding))
+    return tuple(events)
+
+
+def _finding(item: finding_pb2.Finding, node: str, reader: Reader) -> Finding | None:
+    """Return the finding; ``None``, with a note, for one that has no usable identity."""
+    if not 0 < len(item.finding_id) <= ID_LIMIT or not item.finding_id.isprintable():
+        reader.note(f"finding_id: dropped, not 1 to {ID_LIMIT} printable characters")
+        return None
+    name = f"finding {item.finding_id}"
+    kind = reader.text(item.kind, f"{name}.kind") or "unknown"
+    last_seen_s = reader.at(item.last_seen, f"{name}.last_seen")
+    subject = _subject(item.subject, node, reader)
+    key = reader.text(item.dedup_key, f"{name}.dedup_key", KEY_LIMIT)
+    return Finding(
+        finding_id=item.finding_id,
+        dedup_key=key or f"{node}|{kind}|{subject.gpu_uuid}|{subject.process_key}",
+        kind=kind,
+        subject=subject,
+        summary=reader.text(item.summary, f"{name}.summary", TEXT_LIMIT) or kind,
+        # A class that we do not know is at least a ticket: unknown is not harmless.
+        default_class=reader.one_of(
+            CLASSES, item.default_class, FindingClass.TICKET, f"{name}.default_class"
+        ),
+        since_s=min(reader.at(item.since, f"{name}.since"), last_seen_s),
+        last_seen_s=last_seen_s,
+        domain=reader.one_of(
+            DOMAINS, item.cause_domain, CauseDomain.CAPACITY, f"{name}.cause_domain"
+        ),
+        result=reader.one_of(RESULTS, item.result, Result.UNKNOWN, f"{name}.result"),
+        code=item.code,
+        cleared_at_s=_cleared_at(item, name, reader),
+        count=max(1, min(item.count, INTEGER_LIMIT)),
+        confidence=reader.number(item.confidence, f"{name}.confidence", 0.0, 1.0),
+        evidence=tuple(
+            _evidence(fact, name, reader)
+            for fact in _bounded(item.evidence, f"{name}.evidence", EVIDENCE_LIMIT, reader)
+        ),
+        action=reader.one_of(
+            ACTIONS, item.suggested_action, Action.NONE, f"{name}.suggested_action"
+        ),
+        cause_dedup_keys=tuple(
+            reader.text(key, f"{name}.cause_dedup_keys", KEY_LIMIT)
+            for key in _bounded(item.cause_dedup_keys, f"{name}.causes", CAUSES_LIMIT, reader)
+        ),
+    )
+
+
+def _cleared_at(item: finding_pb2.Finding, name: str, reader: Reader) -> float | None:
+    if item.state != finding_pb2.FINDING_STATE_CLEARED:
+        return None
+    return reader.at(item.cleared_at, f"{name}.cleared_at")
+
+
+def _subject(item: finding_pb2.Subject, node: str, reader: Reader) -> Subject:
+    def text(name: str) -> str:
+        return reader.text(getattr(item, name), f"subject.{name}")
+
+    return Subject(
+        node=node,
+        gpu_uuid=text("gpu_uuid"),
+        gpu_serial=text("gpu_serial"),
+        process_key=text("process_key"),
+        pid=item.pid,
+        unit=text("unit"),
+        pod=text("pod"),
+        container=text("container"),
+        engine=text("engine"),
+        model=text("model"),
+        service=text("service"),
+    )
+
+
+def _evidence(fact: finding_pb2.Evidence, name: str, reader: Reader) -> Evidence:
+    where = f"{name}.evidence"
+    bound = 1e300
+    threshold = (
+        reader.number(fact.threshold, f"{where}.threshold", -bound, bound)
+        if fact.HasField("threshold")
+        else None
+    )
+    return Evidence(
+        name=reader.text(fact.name, f"{where}.name"),
+        value=reader.number(fact.value, f"{where}.value", -bound, bound),
+        unit=reader.text(fact.unit, f"{where}.unit", 32),
+        threshold=threshold,
+        text=reader.text(fact.text, f"{where}.text", TEXT_LIMIT),
+        observed_at_s=(
+            reader.at(fact.observed_at, f"{where}.observed_at")
+            if fact.HasField("observed_at")
+            else None
+        ),
+        source=reader.text(fact.source, f"{where}.source", 64),
+    )
+
+
+def _totals(
+    items: Sequence[report_pb2.ServiceTotals], node: str, reader: Reader
+) -> tuple[ServiceTotals, ...]:
+    listed = _bounded(items, "service_totals", TOTALS_LIMIT, reader)
+    return tuple(_service_totals(item, node, reader) for item in listed if item.service)
+
+
+def _service_totals(item: report_pb2.ServiceTotals, node: str, reader: Reader) -> ServiceTotals:
+    service = reader.text(item.service, "service_totals.service")
+    return ServiceTotals(
+        service=service,
+        instance=reader.text(item.instance, "service_totals.instance") or node,
+        node=node,
+        started_at_s=_started_at(item, service, reader),
+        observed_at_s=reader.at(item.observed_at, f"{service}.observed_at"),
+        received_at_s=reader.now_s,
+        requests=min(item.requests, INTEGER_LIMIT),
+        failed=min(item.failed, INTEGER_LIMIT),
+        timed_out=min(item.timed_out, INTEGER_LIMIT),
+        over_objective=min(item.over_objective, INTEGER_LIMIT),
+        tokens=min(item.tokens, INTEGER_LIMIT),
+        ready=item.ready,
+        waiting=item.waiting,
+        running=item.running,
+    )
+
+
+def _started_at(item: report_pb2.ServiceTotals, service: str, reader: Reader) -> float:
+    """Return the start time, or 0 where it is absurd.
+
+    Never the time of arrival: a start that moves with every report would count all requests anew.
+    """
+    seconds = item.started_at.seconds + item.started_at.nanos / 1e9
+    if 0 <= seconds <= reader.now_s + AHEAD_S:
+        return seconds
+    reader.note(f"{service}.started_at: {seconds:.0f} is absurd, taken as unknown")
+    return 0.0
+
+
+def _bounded(items: Sequence[T], name: str, limit: int, reader: Reader) -> Sequence[T]:
+    if len(items) > limit:
+        reader.note(f"{name}: {len(items)} given, the first {limit} kept")
+    return items[:limit]
