@@ -41,7 +41,9 @@ ANSWER_S = 3.0
 FIRST_BACK_OFF_S = 1.0
 LONGEST_BACK_OFF_S = 60.0
 LEAST_FREE_BYTES = 1 << 30
-LEAVE_S = 1.0
+# One second after SIGTERM, one after SIGKILL.
+LEAVE_POLLS = 50
+POLL_S = 0.02
 
 
 class Reply(msgspec.Struct, frozen=True):
@@ -116,9 +118,10 @@ class ProbeSampler:
         for number in (signal.SIGTERM, signal.SIGKILL):
             if worker.poll() is None:
                 subprocesses.kill_group(worker.pid, number)
-            deadline_s = asyncio.get_running_loop().time() + LEAVE_S
-            while worker.poll() is None and asyncio.get_running_loop().time() < deadline_s:
-                await asyncio.sleep(0.02)
+            for _ in range(LEAVE_POLLS):
+                if worker.poll() is not None:
+                    return
+                await asyncio.sleep(POLL_S)
 
     def _devices(self) -> list[str]:
         if self._mode == "off":
