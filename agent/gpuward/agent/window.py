@@ -30,6 +30,7 @@ EVENT_KEEP_S = 3_600.0
 MAX_SERIES = 10_000
 MAX_EVENTS_PER_KIND = 1_000
 MAX_IDENTITIES = 10_000
+PID_KNOWN_S = 60.0
 # Nobody has looked at the driver, or nobody has lately.
 NOT_LOOKED = Driver(up=False, reason="not looked at")
 DRIVER_STALE_AFTER_S = 10.0
@@ -102,7 +103,7 @@ class Readings:
         if batch.driver is not None:
             self._driver, self._driver_at_s = batch.driver, now_s
         return tuple(
-            self._keep(event)
+            self._keep(event, now_s)
             for event in batch.events
             if (event.kind, event.identity) not in self._event_ids
         )
@@ -152,10 +153,10 @@ class Readings:
             rings[sample.key] = Ring(sample)
             self.series += 1
 
-    def _keep(self, event: Event) -> Event:
+    def _keep(self, event: Event, now_s: float) -> Event:
         self._event_ids[event.kind, event.identity] = event.at_s
-        if event.pid and not event.process:
-            # Named now: in a minute the process may be gone, and with it its name.
+        if event.pid and not event.process and event.at_s >= now_s - PID_KNOWN_S:
+            # Named now: in a minute the process may be gone, and another have its pid.
             event = replace(event, process=self._key_of(event.pid))
         kept = self._events.setdefault(event.kind, deque(maxlen=MAX_EVENTS_PER_KIND))
         kept.append(event)

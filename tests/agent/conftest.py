@@ -1,0 +1,58 @@
+"""What the agent's tests share: a clock that tests move, and a judge around it."""
+
+from __future__ import annotations
+
+import pytest
+
+from gpuward.agent.component import Components
+from gpuward.agent.judge import Judge
+from gpuward.daemon.testing import FakeClock
+
+
+class FakeNotifier:
+    """Remembers what the supervisor was told."""
+
+    def __init__(self):
+        self.told = []
+
+    def ready(self, status):
+        self.told.append("ready")
+
+    def watchdog(self):
+        self.told.append("watchdog")
+
+    def stopping(self):
+        self.told.append("stopping")
+
+
+@pytest.fixture
+def clock():
+    return FakeClock(wall_s=1_800_000_000.0, mono_s=1_000.0)
+
+
+@pytest.fixture
+def notifier():
+    return FakeNotifier()
+
+
+@pytest.fixture
+def components():
+    return Components()
+
+
+@pytest.fixture
+def make_judge(clock, notifier, components):
+    """Build a judge of node n1 on the fake clock; detectors may be replaced."""
+
+    def make(**changes):
+        return Judge(
+            node="n1",
+            boot_id="boot-1",
+            instance="i",
+            clock=clock,
+            components=components,
+            notifier=notifier,
+            **changes,
+        )
+
+    return make

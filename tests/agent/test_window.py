@@ -1,0 +1,215 @@
+"""Ring buffers and the view that detectors see: stale is absent, bounds hold."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gpuward.agent.model import (
+    Batch,
+    Driver,
+    Event,
+    Gpu,
+    Process,
+    Sample,
+    SeriesKey,
+)
+from gpuward.agent.window import NOT_LOOKED, Readings, Window
+
+USED = SeriesKey("gpu_memory_used_bytes", gpu="GPU-1")
+LIMIT = SeriesKey("gpu_power_limit_watts", gpu="GPU-1")
+
+
+def batch(*samples, **others):
+    return Batch(samples=samples, **others)
+
+
+@pytest.mark.parametrize(
+    ("key", "age_s", "is_known"),
+    [
+        pytest.param(USED, 0.0, True, id="just now"),
+        pytest.param(USED, 10.0, True, id="as old as the signal allows"),
+        pytest.param(USED, 10.1, False, id="older than it allows"),
+        pytest.param(LIMIT, 90.0, True, id="a slow signal lives longer"),
+        pytest.param(LIMIT, 90.1, False, id="and goes too"),
+    ],
+)
+def test_a_stale_value_is_absent(key, age_s, is_known):
+    """Values vanish when their signal's time is over; they never freeze."""
+    window = Window.of([Sample(key, 1_000.0 - age_s, 5.0)], now_s=1_000.0)
+
+    assert (window.latest(key) is not None) == is_known
+    assert (window.keys(key.signal) == (key,)) == is_known
+    assert (key in window.fresh()) == is_known
+
+
+def test_the_newest_sample_counts():
+    window = Window.of([Sample(USED, at, at) for at in (997.0, 999.0, 998.0)], now_s=1_000.0)
+
+    assert window.latest(USED) == Sample(USED, 999.0, 999.0)
+
+
+def test_values_are_those_since_oldest_first():
+    window = Window.of([Sample(USED, at, at) for at in (900.0, 950.0, 1_000.0)], now_s=1_000.0)
+
+    assert window.values(USED, 950.0) == (
+        Sample(USED, 950.0, 950.0),
+        Sample(USED, 1_000.0, 1_000.0),
+    )
+
+
+def test_of_an_unknown_series_there_is_nothing():
+    window = Window.of(now_s=1_000.0)
+
+    assert window.latest(USED) is None
+    assert window.values(USED, 0.0) == ()
+    assert window.keys("gpu_memory_used_bytes") == ()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_what_is_no_number_was_not_measured(value):
+    assert Window.of([Sample(USED, 1_000.0, value)], now_s=1_000.0).latest(USED) is None
+
+
+def test_an_unknown_signal_fails_where_it_is_made():
+    """A sampler's typing error is its own failure, not the next scrape's."""
+    readings = Readings()
+
+    with pytest.raises(KeyError):
+        readings.apply("x", batch(Sample(SeriesKey("gpu_memroy"), 1.0, 1.0)), 1.0)
+
+
+@given(st.lists(st.integers(0, 2_000), max_size=700))
+def test_a_ring_keeps_the_last_310_in_order(steps):
+    """Whatever arrives, in any order: kept are the newest of those that came in order."""
+    readings, expected = Readings(), []
+    for at in steps:
+        readings.apply("x", batch(Sample(USED, float(at), float(at))), float(at))
+        if not expected or at > expected[-1]:
+            expected.append(at)
+
+    kept = readings.window(2_000.0).values(USED, 0.0)
+
+    assert [int(sample.value) for sample in kept] == expected[-310:]
+
+
+def test_a_full_ring_drops_its_oldest():
+    readings = Readings()
+    for at in range(1, 1_001):
+        readings.apply("x", batch(Sample(USED, float(at), float(at))), float(at))
+
+    kept = readings.window(1_000.0).values(USED, 0.0)
+
+    assert [sample.at_s for sample in kept] == [float(at) for at in range(691, 1_001)]
+
+
+def test_more_series_than_the_bound_are_counted():
+    readings = Readings()
+    keys = [SeriesKey("process_gpu_memory_bytes", process=f"p{i}") for i in range(10_001)]
+
+    readings.apply("x", batch(*(Sample(key, 1.0, 1.0) for key in keys)), 1.0)
+
+    assert (readings.series, readings.refused) == (10_000, 1)
+    readings.forget_old(302.0)
+    assert readings.series == 0
+
+
+def test_what_vanished_is_forgotten_after_five_minutes():
+    readings = Readings()
+    readings.apply("x", batch(Sample(USED, 1_000.0, 1.0)), 1_000.0)
+
+    readings.forget_old(1_300.0)
+    kept = readings.series
+    readings.forget_old(1_300.1)
+
+    assert (kept, readings.series) == (1, 0)
+
+
+def event(identity="a", at_s=1_000.0, **fields):
+    return Event("gpu.xid", at_s, identity, code=31, gpu="GPU-1", **fields)
+
+
+def test_an_event_read_twice_is_one_event():
+    readings = Readings()
+
+    first = readings.apply("kmsg", batch(events=(event("a"),)), 1_000.0)
+    again = readings.apply("nvml", batch(events=(event("a"), event("b"))), 1_001.0)
+
+    assert [e.identity for e in first + again] == ["a", "b"]
+    assert [e.identity for e in readings.window(1_001.0).events("gpu.xid", 0.0)] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("since_s", "count"),
+    [pytest.param(1_000.0, 1, id="at the limit"), pytest.param(1_000.1, 0, id="before it")],
+)
+def test_events_are_those_since(since_s, count):
+    window = Window.of(events=[event()], now_s=1_010.0)
+
+    assert len(window.events("gpu.xid", since_s)) == count
+
+
+def test_an_event_keeps_the_name_of_a_process_that_ends():
+    """The process is named while it is there; in a minute nobody knows its pid any more."""
+    readings = Readings()
+    vllm = Process(key="vllm.service", pid=77, start_ticks=5)
+    readings.apply("nvml", batch(processes=(vllm,)), 1_000.0)
+    readings.apply("kmsg", batch(events=(event(pid=77),)), 1_001.0)
+    readings.apply("nvml", batch(processes=()), 1_002.0)
+
+    assert readings.window(1_002.0).events("gpu.xid", 0.0)[0].process == "vllm.service"
+
+
+def test_an_old_event_is_not_blamed_on_who_has_the_pid_now():
+    """The log of the whole boot is read at the start; pids have been used again since."""
+    readings = Readings()
+    readings.apply("nvml", batch(processes=(Process(key="new", pid=77, start_ticks=5),)), 1_000.0)
+
+    readings.apply("kmsg", batch(events=(event(at_s=900.0, pid=77),)), 1_000.0)
+
+    assert readings.window(1_000.0).events("gpu.xid", 0.0)[0].process == ""
+
+
+def test_the_same_process_seen_twice_is_one():
+    """NVML knows its GPUs, the tap knows that it is torch."""
+    readings = Readings()
+    readings.apply(
+        "nvml",
+        batch(
+            processes=(Process(key="a", pid=1, start_ticks=9, gpus=("GPU-1",), unit="a.service"),)
+        ),
+        1.0,
+    )
+    readings.apply(
+        "tap",
+        batch(processes=(Process(key="a", pid=1, start_ticks=9, gpus=("GPU-2",), tapped=True),)),
+        1.0,
+    )
+
+    assert readings.window(1.0).processes == (
+        Process(
+            key="a",
+            pid=1,
+            start_ticks=9,
+            gpus=("GPU-1", "GPU-2"),
+            unit="a.service",
+            tapped=True,
+        ),
+    )
+
+
+def test_gpus_come_in_order_of_their_index():
+    gpus = [Gpu("GPU-b", 1, "H100", "1"), Gpu("GPU-a", 0, "H100", "0")]
+
+    assert [gpu.uuid for gpu in Window.of(gpus=gpus, now_s=1.0).gpus] == ["GPU-a", "GPU-b"]
+
+
+def test_a_driver_that_nobody_looks_at_is_not_well():
+    """When the sampler itself is gone, its last word does not stand for ever."""
+    readings = Readings()
+    readings.apply("nvml", batch(driver=Driver(up=True)), 1_000.0)
+
+    assert readings.window(1_010.0).driver == Driver(up=True)
+    assert readings.window(1_010.1).driver == NOT_LOOKED
+    assert not NOT_LOOKED.up
