@@ -207,7 +207,6 @@ class CachingAllocator:
         for neighbour in (block.previous, block.next):
             if won := merge(block, neighbour):
                 blocks, size = blocks - 1, size - won
-        block.requested = 0
         block.pool.free.add(block)
         if block.is_split:
             blocks, size = blocks + 1, size + block.size

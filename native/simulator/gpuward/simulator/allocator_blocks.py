@@ -27,6 +27,7 @@ class Block:
     stream: int
     address: int
     size: int
+    # What the program asked for when the block was last handed out; torch keeps it when it is free.
     requested: int = 0
     allocated: bool = False
     mapped: bool = True
