@@ -44,10 +44,11 @@ _NO_SUMMARY = SnapshotSummary(
 )
 
 
-class _Device:
+class Device:
     """What is published of one device, and what the next publication carries on."""
 
     def __init__(self, gpu_uuid: bytes, ordinal: int) -> None:
+        self.ordinal = ordinal
         self.record = layout.Record(0, 0, 0, gpu_uuid, ordinal)
         self.snapshot = _NO_SUMMARY
         self.oom = layout.OutOfMemory()
@@ -94,7 +95,7 @@ class Publisher:
             rank=rank,
             world=world,
         )
-        self._devices = [_Device(gpu_uuid, ordinal) for gpu_uuid, ordinal in devices]
+        self.devices = [Device(gpu_uuid, ordinal) for gpu_uuid, ordinal in devices]
         self._buffer = bytearray(layout.SLOT_SIZE)
         self._view = memoryview(self._buffer)[: layout.RECORD_SIZE]
         self._busy = threading.Lock()
@@ -116,7 +117,7 @@ class Publisher:
         Returns False when another thread is publishing.  Raises ``OSError`` when the file cannot
         be written, ``ValueError`` after ``close``.
         """
-        device = self._devices[device_index]
+        device = self.devices[device_index]
         if snapshot_summary is not None:
             device.snapshot = snapshot_summary
         figures = counters(stats)
@@ -144,7 +145,7 @@ class Publisher:
 
         The record stays until the next error, so that a reader that was not there finds it.
         """
-        device = self._devices[device_index]
+        device = self.devices[device_index]
         record = device.record
         if stats is not None:
             figures = counters(stats)
@@ -180,7 +181,7 @@ class Publisher:
             with contextlib.suppress(OSError):
                 os.close(fd)
 
-    def _write(self, device_index: int, device: _Device, record: layout.Record) -> bool:
+    def _write(self, device_index: int, device: Device, record: layout.Record) -> bool:
         if not self._busy.acquire(blocking=False):
             device.missed += 1
             return False
@@ -190,7 +191,7 @@ class Publisher:
             self._busy.release()
         return True
 
-    def _write_locked(self, device_index: int, device: _Device, record: layout.Record) -> None:
+    def _write_locked(self, device_index: int, device: Device, record: layout.Record) -> None:
         if self._fd < 0:
             raise ValueError("the tap file is closed")
         seq = device.record.seq + 2

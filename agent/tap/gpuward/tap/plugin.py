@@ -1,0 +1,36 @@
+"""Entry point that ``import torch`` calls in every process: group ``torch.backends``, torch 2.5.
+
+An exception here would break ``import torch`` for a whole service, so none leaves this module, and
+nothing heavier than ``os`` is imported before it is known that CUDA is used at all.  No thread and
+no file exist until CUDA is initialised in this very process: a thread before ``fork`` is a hazard,
+and most processes that import torch never touch a GPU.  torch keeps the call for forked children.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+
+DISABLE = "GPUWARD_TAP_DISABLE"
+DIRECTORY = "GPUWARD_TAP_DIR"
+DEFAULT_DIRECTORY = "/run/gpuward/tap"
+
+
+def torch_backend() -> None:
+    """Ask torch to call ``start`` once CUDA is initialised; never raises."""
+    if os.environ.get(DISABLE, "0") not in ("", "0"):
+        return
+    with contextlib.suppress(BaseException):
+        # torch is being imported right now, so that an import statement would only look it up.
+        sys.modules["torch"].cuda._lazy_call(start)  # noqa: SLF001 - torch's only such hook
+
+
+def start() -> None:
+    """Start publishing from this process; torch treats an exception here as a failed CUDA."""
+    with contextlib.suppress(BaseException):
+        from gpuward.tap.ticker import Ticker
+        from gpuward.tap.torch_source import TorchSource
+
+        directory = os.environ.get(DIRECTORY) or DEFAULT_DIRECTORY
+        Ticker(directory, TorchSource(sys.modules["torch"])).start()

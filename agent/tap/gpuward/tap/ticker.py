@@ -1,0 +1,171 @@
+"""Publish once a second for as long as the process lives, and get out of its way otherwise.
+
+A daemon thread keeps time and looks for the kill switch; it does not touch the allocator.  The
+allocator is asked on the main thread by a pending call.  Only when the main thread has run no
+Python for a while, asleep in C while other threads work, does this thread ask instead; where an
+allocator takes the GIL nobody asks, and records say "degraded".
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gpuward.tap import layout
+from gpuward.tap.pending_call import PendingCall
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Protocol
+
+    from gpuward.tap.publisher import Publisher
+
+    class Source(Protocol):
+        """Where statistics come from, see ``TorchSource``."""
+
+        flags: int
+
+        def open_publisher(self, directory: str, period_ms: int) -> Publisher: ...
+        def stats(self, ordinal: int) -> Mapping[str, Any]: ...
+        def is_safe_to_ask(self) -> bool: ...
+        def observe_oom(self, observer: Callable[[int, int, int, int], None]) -> None: ...
+
+
+PERIOD_S = 1.0
+MAX_PERIOD_S = 60.0
+# A tick that takes longer doubles the period: the allocator is busy, or the machine.
+SLOW_TICK_NS = 5_000_000
+# Ticks without a publication after which the main thread counts as asleep.
+QUIET_TICKS = 3
+SWITCH = "DISABLE"
+
+
+class Ticker:
+    """Publishes what ``source`` says into ``directory``; gives up silently on any trouble."""
+
+    def __init__(self, directory: str, source: Source, period_s: float = PERIOD_S) -> None:
+        self._directory = directory
+        self._switch = Path(directory) / SWITCH
+        self._source = source
+        self._shortest_s = self._period_s = period_s
+        self._publisher: Publisher | None = None
+        self._used: set[int] = set()
+        self._stats_fail = False
+        self._tick_cost_ns = 0
+        self._quiet_ticks = 0
+        self._pending = PendingCall(self._publish)
+        self._stop = threading.Event()
+        self._pid = os.getpid()
+        self._thread = threading.Thread(target=self._run, name="gpuward-tap", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+        atexit.register(self.close)
+
+    def close(self) -> None:
+        """Stop, and remove the file: the process leaves cleanly."""
+        if not self._is_ours():
+            return
+        self._stop.set()
+        if threading.current_thread() is not self._thread:
+            self._thread.join(0.2)
+        if self._publisher is not None:
+            self._publisher.close()
+
+    def _run(self) -> None:
+        with contextlib.suppress(BaseException):
+            while not self._stop.wait(self._period_s) and self._tick():
+                pass
+        self.close()
+
+    def _tick(self) -> bool:
+        """Return whether to go on."""
+        if os.access(self._switch, os.F_OK):
+            return False
+        if self._publisher is None:
+            self._publisher = self._source.open_publisher(
+                self._directory, int(self._shortest_s * 1000)
+            )
+            self._source.observe_oom(self._on_oom)
+        if not self._may_ask():
+            self._publish_degraded(self._publisher)
+        elif self._pending.request():
+            self._quiet_ticks = 0
+        else:
+            self._quiet_ticks += 1
+            if self._quiet_ticks >= QUIET_TICKS:
+                self._publish()
+        return True
+
+    def _is_ours(self) -> bool:
+        """Return False in a forked child, which has neither the thread nor the file.
+
+        Its allocator lock, or the one of ``_stop``, may have been held by a thread it left behind.
+        """
+        return os.getpid() == self._pid
+
+    def _may_ask(self) -> bool:
+        return not self._stats_fail and self._source.is_safe_to_ask()
+
+    def _publish(self) -> None:
+        """Ask the allocator and publish; on the main thread as a rule."""
+        publisher = self._publisher
+        if publisher is None or not self._is_ours() or self._stop.is_set() or not self._may_ask():
+            return
+        began_ns = time.perf_counter_ns()
+        for device_index, device in enumerate(publisher.devices):
+            try:
+                stats = self._source.stats(device.ordinal)
+            except Exception:  # noqa: BLE001 - whatever torch raises, there are no statistics
+                self._stats_fail = True
+                return
+            if device_index in self._used or _is_used(stats):
+                self._used.add(device_index)
+                self._write(
+                    publisher.publish,
+                    device_index,
+                    stats,
+                    flags=self._source.flags,
+                    tick_cost_ns=self._tick_cost_ns,
+                )
+        self._tick_cost_ns = time.perf_counter_ns() - began_ns
+        self._pace()
+
+    def _publish_degraded(self, publisher: Publisher) -> None:
+        for device_index in range(len(publisher.devices)):
+            self._write(publisher.publish, device_index, {}, flags=layout.DEGRADED)
+
+    def _write(self, write: Callable[..., bool], *args: Any, **fields: Any) -> None:
+        try:
+            write(*args, **fields)
+        except (OSError, ValueError):
+            # The disk, or the file is closed: there is nobody to tell.
+            self._stop.set()
+
+    def _pace(self) -> None:
+        if self._tick_cost_ns > SLOW_TICK_NS:
+            self._period_s = min(MAX_PERIOD_S, 2 * self._period_s)
+        else:
+            self._period_s = max(self._shortest_s, self._period_s / 2)
+
+    def _on_oom(self, ordinal: int, request: int, _total: int, device_free: int) -> None:
+        """Write the black-box record; torch calls this in the thread whose request failed."""
+        publisher = self._publisher
+        if publisher is None or not self._is_ours() or self._stop.is_set():
+            return
+        with contextlib.suppress(Exception):
+            indexes = {device.ordinal: index for index, device in enumerate(publisher.devices)}
+            stats = self._source.stats(ordinal) if self._may_ask() else None
+            self._used.add(indexes[ordinal])
+            self._write(publisher.record_oom, indexes[ordinal], request, device_free, stats)
+
+
+def _is_used(stats: Mapping[str, Any]) -> bool:
+    """Return whether the process ever took memory of the device: most see eight and use one."""
+    reserved = stats.get("reserved_bytes", {}).get("all", {})
+    return bool(reserved.get("allocated", 0) or reserved.get("current", 0))

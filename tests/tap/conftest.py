@@ -1,0 +1,131 @@
+"""A torch that is not one: the few functions the tap touches, driven through real processes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+import tomllib
+from pathlib import Path
+
+import pytest
+
+TAP = Path(__file__).parents[2] / "agent" / "tap"
+
+FAKE_TORCH = {
+    "torch/__init__.py": """
+        from torch import _C, cuda
+        __version__ = "2.14.1+fake"
+        def _import_device_backends():
+            from importlib.metadata import entry_points
+            try:
+                found = entry_points(group="torch.backends")
+            except TypeError:  # CPython 3.9
+                found = entry_points().get("torch.backends", ())
+            for entry_point in found:
+                try:
+                    entry_point.load()()
+                except Exception as error:
+                    raise RuntimeError("Failed to load the backend extension") from error
+        _import_device_backends()
+    """,
+    "torch/_C.py": """
+        observers = []
+        def _cuda_attach_out_of_memory_observer(observer):
+            observers.append(observer)
+    """,
+    "torch/cuda/__init__.py": """
+        import threading
+        from torch.cuda import memory
+        GPUS = ("0b9c5b45-9f5d-4f0c-8d0f-3c5fc1a3a001", "0b9c5b45-9f5d-4f0c-8d0f-3c5fc1a3a002")
+        asked_by = []
+        reserved = {0: 1 << 30}
+        _initialized, _queued_calls = False, []
+        class Properties:
+            def __init__(self, uuid):
+                self.uuid = uuid
+        def device_count():
+            return len(GPUS)
+        def get_device_properties(device):
+            return Properties(GPUS[device])
+        def _lazy_call(function, **_):
+            function() if _initialized else _queued_calls.append(function)
+        def init():
+            global _initialized
+            if not _initialized:
+                _initialized = True
+                for function in _queued_calls:
+                    function()
+        def memory_stats_as_nested_dict(device):
+            asked_by.append(threading.current_thread().name)
+            size = reserved.get(device, 0)
+            figures = {"current": size, "peak": size, "allocated": size, "freed": 0}
+            return {"reserved_bytes": {p: figures for p in ("all", "large_pool", "small_pool")}}
+    """,
+    "torch/cuda/memory.py": """
+        def get_allocator_backend():
+            return "native"
+    """,
+}
+
+
+class Host:
+    """Runs scripts in processes that have the fake torch and the tap on their path."""
+
+    def __init__(self, folder: Path) -> None:
+        self.directory = folder / "tap"
+        self.directory.mkdir()
+        self._path = folder / "path"
+        for name, text in FAKE_TORCH.items():
+            _write(self._path / name, textwrap.dedent(text))
+        project = tomllib.loads((TAP / "pyproject.toml").read_text())["project"]
+        info = self._path / f"gpuward_tap-{project['version']}.dist-info"
+        _write(info / "METADATA", f"Name: gpuward-tap\nVersion: {project['version']}\n")
+        _write(info / "entry_points.txt", _ini(project["entry-points"]))
+
+    def start(self, script: str, *, python: str = sys.executable, **env: str) -> subprocess.Popen:
+        """Start ``script``; its standard input stays open until the test closes it."""
+        variables = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+        return subprocess.Popen(
+            # -S: no site-packages, so that nothing but the standard library is there.
+            [python, "-S", "-c", textwrap.dedent(script)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={
+                **variables,
+                "PYTHONPATH": f"{self._path}:{TAP}",
+                "PYTHONDONTWRITEBYTECODE": "1",
+                "GPUWARD_TAP_DIR": str(self.directory),
+                **env,
+            },
+        )
+
+    def run(self, script: str, **env: str) -> tuple[int, str, str]:
+        """Run ``script`` to its end; return exit status, output, errors."""
+        with self.start(script, **env) as process:
+            out, err = process.communicate(timeout=15)
+        return process.returncode, out, err
+
+    @property
+    def files(self) -> list[Path]:
+        return sorted(self.directory.iterdir())
+
+
+@pytest.fixture
+def host(tmp_path):
+    return Host(tmp_path)
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def _ini(groups: dict[str, dict[str, str]]) -> str:
+    return "\n".join(
+        f"[{group}]\n" + "\n".join(f"{name} = {target}" for name, target in entries.items())
+        for group, entries in groups.items()
+    )
