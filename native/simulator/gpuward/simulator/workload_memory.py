@@ -40,7 +40,8 @@ class SharedDevice:
         self._index = index
         self._pid = os.getpid()
         gpu = state.gpu(index)
-        self._total_bytes = int(gpu.memory_total_bytes)
+        # cudaMemGetInfo leaves out what the driver keeps for itself.
+        self._total_bytes = int(gpu.memory_total_bytes - gpu.memory_reserved_bytes)
         self.uuid = bytes(gpu.uuid).split(b"\0")[0].decode()
 
     @property

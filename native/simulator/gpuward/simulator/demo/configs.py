@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from string import Template
 from typing import TYPE_CHECKING
 
@@ -27,7 +27,41 @@ PEOPLE = People(
     primary="ada", secondary="grace", lead="edsger", expert="barbara", executive="margaret"
 )
 
-_COORDINATOR = Template("")
+_COORDINATOR = Template("""\
+# The coordinator of a small team: one person holds a place in every rotation.
+people = [
+    { name = $primary, channels = ["pager", "chat"] },
+    { name = $secondary, channels = ["pager"] },
+    { name = $lead, channels = ["pager"] },
+    { name = $expert, channels = ["pager"] },
+    { name = $executive, channels = ["pager"] },
+]
+notifiers = [
+    { type = "file", name = "pager", path = $pages },
+    { type = "file", name = "chat", path = $pages },
+]
+
+[state]
+directory = $state
+
+[grpc]
+address = "127.0.0.1:$grpc_port"
+
+[http]
+address = "127.0.0.1:$web_port"
+
+[escalation]
+speed = $speed
+executive = $executive
+
+[rotations]
+infrastructure = { primary = $primary, secondary = $secondary, lead = $lead }
+ml = { primary = $expert }
+data = { primary = $expert }
+
+[experts]
+capacity = $expert
+""")
 
 _AGENT = Template("""\
 # The agent of a node with eight simulated GPUs.
@@ -91,8 +125,14 @@ def agent(
 
 def coordinator(*, state: Path, grpc_port: int, web_port: int, pages: Path, speed: float) -> str:
     """Return the coordinator's TOML; pages go to the file ``pages``."""
+    people = {place: _text(name) for place, name in asdict(PEOPLE).items()}
     return _COORDINATOR.substitute(
-        state=_text(state), grpc_port=grpc_port, web_port=web_port, pages=_text(pages), speed=speed
+        people,
+        state=_text(state),
+        grpc_port=grpc_port,
+        web_port=web_port,
+        pages=_text(pages),
+        speed=float(speed),
     )
 
 
