@@ -37,9 +37,11 @@ class PendingCall:
         if self.is_under_way:
             return False
         self.is_under_way = True
-        if ctypes.pythonapi.Py_AddPendingCall(self._is_true, ctypes.c_void_p(id(self))) != 0:
-            self.is_under_way = False
-        return self.is_under_way
+        # The call may be over before the next line: the return value must not depend on it.
+        if ctypes.pythonapi.Py_AddPendingCall(self._is_true, ctypes.c_void_p(id(self))) == 0:
+            return True
+        self.is_under_way = False
+        return False
 
     def __bool__(self) -> bool:
         """Run the call; False, as a C int 0, is success."""

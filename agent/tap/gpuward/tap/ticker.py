@@ -72,7 +72,7 @@ class Ticker:
         if not self._is_ours():
             return
         self._stop.set()
-        if threading.current_thread() is not self._thread:
+        if self._thread.is_alive() and threading.current_thread() is not self._thread:
             self._thread.join(0.2)
         if self._publisher is not None:
             self._publisher.close()

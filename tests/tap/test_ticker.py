@@ -1,0 +1,215 @@
+"""The rhythm of the tap, tick by tick, on a source of statistics that a test controls."""
+
+from __future__ import annotations
+
+import pytest
+
+from gpuward.tap import ticker as ticker_module
+from gpuward.tap.layout import unpack_header, unpack_record
+from gpuward.tap.publisher import Publisher
+from gpuward.tap.ticker import Ticker
+
+USED = {"reserved_bytes": {"all": {"current": 5, "allocated": 5}}}
+FREED = {"reserved_bytes": {"all": {"current": 0, "allocated": 5}}}
+UNUSED = {"reserved_bytes": {"all": {"current": 0, "allocated": 0}}}
+
+
+class FakeSource:
+    flags = 0
+
+    def __init__(self, *by_ordinal):
+        self.by_ordinal = list(by_ordinal)
+        self.safe = True
+        self.cost_ns = 0
+        self.asked = 0
+        self.observer = None
+
+    def open_publisher(self, directory, period_ms):
+        devices = [(bytes([n + 1]) * 16, n) for n in range(len(self.by_ordinal))]
+        return Publisher(directory, devices, period_ms=period_ms)
+
+    def stats(self, ordinal):
+        self.asked += 1
+        ticker_module.time.now_ns += self.cost_ns
+        if isinstance(self.by_ordinal[ordinal], Exception):
+            raise self.by_ordinal[ordinal]
+        return self.by_ordinal[ordinal]
+
+    def is_safe_to_ask(self):
+        return self.safe
+
+    def observe_oom(self, observer):
+        self.observer = observer
+
+
+class FakeTime:
+    now_ns = 0
+
+    def perf_counter_ns(self):
+        return self.now_ns
+
+
+@pytest.fixture
+def make(tmp_path, monkeypatch):
+    monkeypatch.setattr(ticker_module, "time", FakeTime())
+    made = []
+
+    def ticker(*by_ordinal):
+        made.append(Ticker(str(tmp_path), FakeSource(*by_ordinal)))
+        return made[-1]
+
+    yield ticker
+    for one in made:
+        if one._publisher is not None:
+            one._publisher.close()
+
+
+def tick(ticker):
+    """Tick once; the pending call runs before the next line of the test does."""
+    going_on = ticker._tick()
+    for _ in range(3):
+        pass
+    return going_on
+
+
+def records(ticker):
+    raw = ticker._publisher.path.read_bytes()
+    header = unpack_header(raw)
+    found = []
+    for index in range(header.device_count):
+        at = header.device_offset(index)
+        both = [unpack_record(raw, at), unpack_record(raw, at + header.slot_size)]
+        found.append(max((r for r in both if r), key=lambda r: r.seq, default=None))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("stats", "published"),
+    [
+        pytest.param(USED, True, id="in use"),
+        pytest.param(FREED, True, id="used before"),
+        pytest.param(UNUSED, False, id="visible only"),
+        pytest.param({}, False, id="no statistics"),
+    ],
+)
+def test_only_devices_that_the_process_uses_are_published(make, stats, published):
+    ticker = make(USED, stats)
+    tick(ticker)
+
+    assert [record is not None for record in records(ticker)] == [True, published]
+
+
+@pytest.mark.parametrize(
+    ("costs_ms", "period_s"),
+    [
+        pytest.param([5.0], 1.0, id="exactly 5 ms is no slow tick"),
+        pytest.param([5.1], 2.0, id="slow"),
+        pytest.param([9, 9, 9], 8.0, id="slow again and again"),
+        pytest.param([9] * 9, 60.0, id="a minute at most"),
+        pytest.param([9, 9, 9, 0.1], 4.0, id="recovers"),
+        pytest.param([9, 0.1, 0.1, 0.1], 1.0, id="a second at least"),
+    ],
+)
+def test_a_slow_allocator_is_asked_less_often(make, costs_ms, period_s):
+    ticker = make(USED)
+    for cost_ms in costs_ms:
+        ticker._source.cost_ns = int(cost_ms * 1e6)
+        tick(ticker)
+
+    assert ticker._period_s == period_s
+
+
+def test_an_allocator_that_turns_unsafe_is_not_asked_again(make):
+    ticker = make(USED)
+    tick(ticker)
+    ticker._source.safe = False
+    tick(ticker)
+
+    assert ticker._source.asked == 1
+    assert records(ticker)[0].flags == 4
+
+
+def test_it_may_turn_unsafe_between_the_request_and_the_call(make):
+    ticker = make(USED)
+    tick(ticker)
+    ticker._source.safe = False
+    ticker._publish()
+
+    assert ticker._source.asked == 1
+
+
+def test_statistics_that_failed_once_are_not_asked_for_again(make):
+    ticker = make(RuntimeError("pluggable"))
+    for _ in range(3):
+        tick(ticker)
+
+    assert ticker._source.asked == 1
+    assert records(ticker)[0].flags == 4
+
+
+@pytest.mark.parametrize(
+    ("quiet_ticks", "asked"),
+    [
+        pytest.param(2, 0, id="two seconds of silence are normal"),
+        pytest.param(3, 1, id="three are a main thread asleep"),
+        pytest.param(5, 3, id="and then each tick"),
+    ],
+)
+def test_a_silent_main_thread_is_stood_in_for(make, quiet_ticks, asked):
+    ticker = make(USED)
+    ticker._pending.is_under_way = True
+    for _ in range(quiet_ticks):
+        tick(ticker)
+
+    assert ticker._source.asked == asked
+
+
+def test_the_switch_ends_it(make, tmp_path):
+    ticker = make(USED)
+    assert tick(ticker)
+    (tmp_path / "DISABLE").touch()
+
+    assert not tick(ticker)
+
+
+def test_an_error_is_recorded_with_the_statistics_of_the_moment(make):
+    ticker = make(USED, USED)
+    tick(ticker)
+    ticker._source.by_ordinal[1] = {"reserved_bytes": {"all": {"current": 9}}, "num_ooms": 1}
+    ticker._source.observer(1, 100, 1000, 20)
+
+    record = records(ticker)[1]
+    assert record.oom[1:] == (100, 20, 9, 0)
+    assert (record.totals.ooms, record.flags) == (1, 16)
+
+
+def test_an_error_where_nobody_may_ask_is_recorded_all_the_same(make):
+    ticker = make(USED)
+    tick(ticker)
+    ticker._source.safe = False
+    ticker._source.observer(0, 100, 1000, 20)
+
+    assert ticker._source.asked == 1
+    assert records(ticker)[0].oom[1:] == (100, 20, 5, 0)
+
+
+def test_an_observer_that_outlives_the_tap_does_nothing(make):
+    """torch cannot detach it."""
+    ticker = make(USED)
+    tick(ticker)
+    ticker.close()
+
+    ticker._source.observer(0, 100, 1000, 20)
+
+
+def test_a_disk_that_fails_ends_it(make, monkeypatch):
+    ticker = make(USED)
+    tick(ticker)
+
+    def fail(*_):
+        raise OSError(28, "full")
+
+    monkeypatch.setattr("os.pwrite", fail)
+    tick(ticker)
+
+    assert ticker._stop.is_set()
