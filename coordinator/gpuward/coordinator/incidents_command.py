@@ -14,7 +14,8 @@ from urllib.parse import quote
 import click
 import httpx2
 
-from gpuward.coordinator.incidents_text import details, plain, table
+from gpuward.coordinator.incidents_text import details, table
+from gpuward.coordinator.review.wording import plain
 from gpuward.daemon.clock import SystemClock
 
 if TYPE_CHECKING:

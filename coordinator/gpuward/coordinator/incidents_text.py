@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gpuward.coordinator.review.wording import duration, utc
+from gpuward.coordinator.review.wording import duration, plain, utc
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -86,11 +86,6 @@ def _aligned(facts: Iterable[tuple[str, str]]) -> Iterator[str]:
     width = max((len(name) for name, _ in pairs), default=0)
     for name, value in pairs:
         yield f"  {name.ljust(width)}{GAP}{value}"
-
-
-def plain(text: str) -> str:
-    """Return ``text`` on one line, without control characters."""
-    return "".join(c if c.isprintable() else " " for c in text).strip()
 
 
 def _coloured(severity: str, text: str) -> str:

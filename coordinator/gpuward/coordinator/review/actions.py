@@ -6,13 +6,13 @@ is a role, because the person who holds it next week may be another.
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from typing import TYPE_CHECKING
 
 from gpuward.coordinator import events as e
 from gpuward.coordinator.model import Severity
 from gpuward.coordinator.review.model import ActionItem, Claim
-from gpuward.coordinator.review.wording import duration
+from gpuward.coordinator.review.wording import duration, moment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -131,7 +131,7 @@ def _item(facts: Facts, purpose: str, action: str, days: int, because: Claim) ->
 
 def _due(from_s: float, days: int) -> date:
     """Return the working day, in UTC, that is at least ``days`` after ``from_s``."""
-    day = datetime.fromtimestamp(from_s, UTC).date() + timedelta(days=days)
+    day = moment(from_s).date() + timedelta(days=days)
     while day.weekday() >= SATURDAY:
         day += timedelta(days=1)
     return day

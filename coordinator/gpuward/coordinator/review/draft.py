@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from gpuward.coordinator import events as e
 from gpuward.coordinator.model import Severity
 from gpuward.coordinator.review.actions import LATE_DETECTION_S, propose
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 
     from gpuward.coordinator.model import Incident
 
-    Blameless = Callable[[str], str]
+    Tell = Callable[[e.AnyEvent], str]
 
 
 def draft(incident: Incident, entries: Sequence[e.TimelineEntry]) -> Review | NotDue:
@@ -39,30 +41,49 @@ def draft(incident: Incident, entries: Sequence[e.TimelineEntry]) -> Review | No
 
 
 def _draft(facts: Facts) -> Review:
-    blameless = _blameless(facts)
-    incident = facts.incident
+    tell = _blameless(facts)
     return Review(
-        incident_id=incident.id,
-        title=incident.title,
-        peak_severity=incident.peak_severity,
+        incident_id=facts.incident.id,
+        title=facts.incident.title,
+        peak_severity=facts.incident.peak_severity,
         summary=tuple(_summary(facts)),
-        timeline=tuple(_timeline(facts, blameless)),
+        timeline=tuple(_timeline(facts, tell)),
         proximate=tuple(_proximate(facts)),
         contributing=tuple(_contributing(facts)),
         detection=tuple(_detection(facts)),
-        resolution=tuple(_resolution(facts, blameless)),
+        resolution=tuple(_resolution(facts, tell)),
         spans=tuple(_spans(facts)),
         actions=tuple(propose(facts)),
         questions=tuple(_questions(facts)),
     )
 
 
-def _blameless(facts: Facts) -> Blameless:
-    """Return what turns every known name in a text into that person's role."""
+def _blameless(facts: Facts) -> Tell:
+    """Return what describes an event with roles for names, inside what people wrote too."""
     known = roles(facts.entries)
-    names = sorted((name for name in known if name), key=len, reverse=True)
+    names = sorted(filter(None, known), key=len, reverse=True)
     pattern = re.compile(r"(?<!\w)(" + "|".join(map(re.escape, names)) + r")(?!\w)")
-    return lambda text: pattern.sub(lambda match: known[match[1]], text)
+
+    def hide(text: str) -> str:
+        return pattern.sub(lambda match: known[match[1]], text)
+
+    def who(name: str) -> str:
+        return known.get(name, ANY_RESPONDER)
+
+    return lambda event: describe(_rewritten(event, hide), who)
+
+
+def _rewritten(event: e.AnyEvent, hide: Callable[[str], str]) -> e.AnyEvent:
+    """Return ``event`` with ``hide`` applied to the words of a person."""
+    match event:
+        case e.Acknowledged(note=note) | e.Resolved(note=note):
+            return msgspec.structs.replace(event, note=hide(note))
+        case e.Unacknowledged(reason=reason) | e.Mitigated(reason=reason):
+            return msgspec.structs.replace(event, reason=hide(reason))
+        case e.Noted(text=text):
+            return msgspec.structs.replace(event, text=hide(text))
+        case _:
+            return event
 
 
 def _summary(facts: Facts) -> Iterator[Claim]:
@@ -86,11 +107,10 @@ def _summary(facts: Facts) -> Iterator[Claim]:
         )
 
 
-def _timeline(facts: Facts, blameless: Blameless) -> Iterator[Moment]:
+def _timeline(facts: Facts, tell: Tell) -> Iterator[Moment]:
     began_s, _ = facts.impact_began
     for entry in facts.entries:
-        text = blameless(describe(entry.event, lambda name: name))
-        yield Moment(entry.seq, entry.at_s, entry.at_s - began_s, text)
+        yield Moment(entry.seq, entry.at_s, entry.at_s - began_s, tell(entry.event))
 
 
 def _proximate(facts: Facts) -> Iterator[Claim]:
@@ -141,16 +161,15 @@ def _detection(facts: Facts) -> Iterator[Claim]:
             yield Claim(text, (linked.seq,))
 
 
-def _resolution(facts: Facts, blameless: Blameless) -> Iterator[Claim]:
+def _resolution(facts: Facts, tell: Tell) -> Iterator[Claim]:
     ended, relief = facts.ended, facts.mitigated
     last = facts.entries[-1]
     for mitigated in facts.all(e.Mitigated):
-        text = describe(mitigated.event, lambda name: name)
-        yield Claim(blameless(text), (mitigated.seq,))
+        yield Claim(tell(mitigated.event), (mitigated.seq,))
     if ended is None:
         yield Claim("It was not resolved at the last entry of the timeline.", (last.seq,))
         return
-    yield Claim(blameless(describe(ended.event, lambda name: name)), (ended.seq,))
+    yield Claim(tell(ended.event), (ended.seq,))
     began_s, began_seq = facts.impact_began
     if relief is not None:
         took = duration(relief.at_s - began_s)

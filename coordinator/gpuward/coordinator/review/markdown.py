@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from gpuward.coordinator.review.wording import duration, utc
+from gpuward.coordinator.review.wording import duration, plain, utc
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -88,4 +88,4 @@ def _took(seconds: float | None) -> str:
 
 def _plain(text: str) -> str:
     """Return ``text`` on one line, meaning nothing to Markdown or HTML."""
-    return MARKUP.sub(r"\\\1", " ".join(text.split()))
+    return MARKUP.sub(r"\\\1", plain(text))

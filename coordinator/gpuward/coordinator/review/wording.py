@@ -27,6 +27,8 @@ ROLE_OF_LEVEL = {
     "executive": "engineering leadership",
     "handover": "the primary on call",
 }
+# 9999-12-31, where calendars end.
+LAST_S = 253_402_300_799.0
 UNITS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
 ANY_RESPONDER = "a responder"
 
@@ -48,8 +50,8 @@ def _parts(event: e.AnyEvent) -> Iterable[tuple[str, str]]:
     match event:
         case e.StepFired(level=level, targets=targets):
             return [(target, role_of(level)) for target in targets]
-        case e.PageSent(level=level, target=target) | e.PageFailed(level=level, target=target):
-            return [(target, role_of(level))]
+        case e.PageSent() | e.PageFailed() | e.PageSuppressed():
+            return [(event.target, role_of(event.level))]
         case e.Acknowledged(by=by) | e.Unacknowledged(by=by) | e.Mitigated(by=by):
             return [(by, ANY_RESPONDER)]
         case e.Resolved(by=by) | e.Noted(by=by):
@@ -65,7 +67,12 @@ def role_of(level: str) -> str:
 
 def utc(at_s: float) -> str:
     """Return a moment for people: ``2026-11-24 05:48:01 UTC``."""
-    return datetime.fromtimestamp(at_s, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    return moment(at_s).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def moment(at_s: float) -> datetime:
+    """Return the moment in UTC; a clock that is far off shows as its nearest possible time."""
+    return datetime.fromtimestamp(min(max(at_s, 0.0), LAST_S), UTC)
 
 
 def duration(seconds: float) -> str:
@@ -77,6 +84,11 @@ def duration(seconds: float) -> str:
             more = f" {rest:02d} {finer}" if rest else ""
             return f"{left // length_s} {unit}{more}"
     return f"{left} s"
+
+
+def plain(text: str) -> str:
+    """Return ``text`` on one line, without what a terminal or a reader's eye would obey."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
 def sentence(text: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, quote, unquote
 
@@ -14,7 +13,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from gpuward.coordinator import events as e
 from gpuward.coordinator.incident import Refused, fold
 from gpuward.coordinator.review import NotDue, draft
-from gpuward.coordinator.review.wording import describe, duration, sentence, utc
+from gpuward.coordinator.review.wording import describe, duration, moment, sentence, utc
 from gpuward.coordinator.store import Conflict, NotFound
 from gpuward.coordinator.web import guard, views
 from gpuward.coordinator.web.context import context, person_command
@@ -48,12 +47,12 @@ def environment() -> Environment:
     )
     found.filters.update(
         breakable=lambda name: escape(name).replace("_", Markup("_<wbr>")),
-        clock=lambda at_s: datetime.fromtimestamp(at_s, UTC).strftime("%H:%M:%S"),
+        clock=lambda at_s: moment(at_s).strftime("%H:%M:%S"),
         delivery=views.delivery,
         describe=lambda event: describe(event, lambda name: name),
         duration=duration,
         is_key=lambda event: isinstance(event, KEY_EVENTS),
-        iso=lambda at_s: datetime.fromtimestamp(at_s, UTC).isoformat(timespec="seconds"),
+        iso=lambda at_s: moment(at_s).isoformat(timespec="seconds"),
         quantity=quantity,
         sentence=sentence,
         utc=utc,

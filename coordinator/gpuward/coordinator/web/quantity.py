@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import isfinite
+
 KIBI = 1024.0
 KILO = 1000.0
 SUFFIX = {"celsius": " °C", "watts": " W", "volts": " V"}
@@ -30,7 +32,7 @@ def _seconds(value: float) -> str:
 
 def _scaled(value: float, step: float, units: tuple[str, ...]) -> str:
     place = 0
-    while abs(value) >= step and place < len(units) - 1:
+    while isfinite(value) and abs(value) >= step and place < len(units) - 1:
         value /= step
         place += 1
     return f"{_short(value)} {units[place]}"
@@ -38,6 +40,8 @@ def _scaled(value: float, step: float, units: tuple[str, ...]) -> str:
 
 def _short(value: float) -> str:
     """Three digits that mean something, whole numbers whole."""
+    if not isfinite(value):
+        return f"{value}"
     if value == int(value):
         return f"{int(value):,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"  # noqa: PLR2004 - digits
