@@ -1,0 +1,138 @@
+"""The loop that judges: contains failures, publishes snapshots, feeds the watchdog."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from structlog.testing import capture_logs
+
+from gpuward.agent.model import (
+    Batch,
+    Driver,
+    Event,
+    Finding,
+    Gpu,
+    Result,
+    Sample,
+    SeriesKey,
+    Subject,
+)
+
+USED = SeriesKey("gpu_memory_used_bytes", gpu="GPU-1")
+XID = Event("gpu.xid", 1_000.0, "a", code=79, gpu="GPU-1", text="fallen off the bus")
+
+
+def always(window):
+    yield Finding("gpu.xid", Subject(gpu="GPU-1"), "there", code=79)
+
+
+def broken(window):
+    yield Finding("gpu.xid", Subject(gpu="GPU-1"), "there", code=79)
+    raise ZeroDivisionError
+
+
+def misnamed(window):
+    yield Finding("gpu.xidd", Subject(gpu="GPU-1"), "there")
+
+
+always.__module__ = "detectors.always"
+broken.__module__ = "detectors.broken"
+misnamed.__module__ = "detectors.misnamed"
+
+
+async def test_a_tick_swaps_the_snapshot(make_judge, clock):
+    """The old one stays as it was: who reads it needs no lock."""
+    judge = make_judge()
+    before = judge.snapshot
+    judge.take("nvml", Batch(samples=(Sample(USED, 1_000.0, 5.0),), driver=Driver(up=True)))
+    judge.tick()
+
+    assert before.samples == {}
+    assert judge.snapshot.samples == {USED: Sample(USED, 1_000.0, 5.0)}
+    assert judge.snapshot.driver.up
+    assert judge.snapshot.at_s + judge.snapshot.wall_offset_s == 1_800_000_000.0
+
+
+async def test_a_raise_and_a_clear_wake_the_reporter(make_judge, clock):
+    judge = make_judge()
+    judge.take("kmsg", Batch(events=(XID,)))
+    judge.tick()
+    raised = judge.changed.is_set()
+    judge.changed.clear()
+    judge.tick()
+    again = judge.changed.is_set()
+    await clock.advance(3_601.0)
+    judge.tick()
+
+    assert (raised, again, judge.changed.is_set()) == (True, False, True)
+    assert judge.snapshot.open_findings == ()
+
+
+@pytest.mark.parametrize("detector", [broken, misnamed])
+async def test_a_detector_that_breaks_silences_nobody(make_judge, components, detector):
+    """It is unhealthy, its own findings stay as they were, the others are judged."""
+    judge = make_judge(detectors=(detector, always))
+    with capture_logs() as logs:
+        judge.tick()
+        judge.tick()
+
+    name = f"detector.{detector.__name__}"
+    health = {part.component: part.result for part in judge.snapshot.components}
+    assert health == {name: Result.FAIL, "detector.always": Result.OK}
+    assert len(judge.snapshot.open_findings) == 1
+    failed = [log for log in logs if log["event"] == "component.failed"]
+    assert [log["component"] for log in failed] == [name], "said once, not every second"
+
+
+async def test_findings_outlive_the_failure_of_their_detector(make_judge, clock):
+    calls = iter([None, ZeroDivisionError, ZeroDivisionError])
+
+    def fails_later(window):
+        if error := next(calls):
+            raise error
+        yield from always(window)
+
+    judge = make_judge(detectors=(fails_later,))
+    for _ in range(3):
+        judge.tick()
+        await clock.advance(100.0)
+
+    assert len(judge.snapshot.open_findings) == 1
+
+
+async def test_what_happened_once_is_queued_once(make_judge):
+    """The same record, read again after a restart of the reader, is no second event."""
+    judge = make_judge()
+    judge.take("nvml", Batch(gpus=(Gpu("GPU-1", 0, "H100", "1B", serial="165"),)))
+    judge.take("kmsg", Batch(events=(XID,)))
+    judge.take("kmsg", Batch(events=(XID,)))
+
+    event, opened = judge.events.get_nowait()
+    assert judge.events.empty()
+    assert event.identity == "a"
+    assert opened.finding.summary == "XID 79: GPU has fallen off the bus."
+    assert opened.finding.subject.gpu_serial == "165"
+    assert opened.finding.evidence[0].text == "fallen off the bus"
+
+
+async def test_a_storm_of_events_is_bounded_and_counted(make_judge):
+    judge = make_judge()
+    judge.take(
+        "kmsg",
+        Batch(events=tuple(Event("gpu.xid", 1_000.0, str(n), code=45) for n in range(1_005))),
+    )
+
+    assert (judge.events.qsize(), judge.events_dropped) == (1_000, 5)
+
+
+async def test_the_loop_feeds_the_watchdog_whatever_the_driver_does(make_judge, clock, notifier):
+    """One tick a second, one word to the supervisor a tick."""
+    judge = make_judge()
+    async with asyncio.TaskGroup() as group:
+        loop = group.create_task(judge.run())
+        await clock.advance(5.0)
+        loop.cancel()
+
+    assert judge.ticks == 6
+    assert notifier.told == ["watchdog"] * 6
