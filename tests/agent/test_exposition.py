@@ -1,0 +1,174 @@
+"""`/metrics`: what it says, byte by byte, and that others can read it."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client.parser import text_string_to_metric_families
+
+from gpuward.agent.exposition import exposition
+from gpuward.agent.model import (
+    ComponentHealth,
+    Driver,
+    Finding,
+    Gpu,
+    OpenFinding,
+    Result,
+    Sample,
+    SeriesKey,
+    Snapshot,
+    Subject,
+)
+from gpuward.agent.signals import SIGNALS, Scope
+
+GOLDEN = Path(__file__).parents[1] / "fixtures" / "golden" / "agent_metrics.txt"
+GPU = "GPU-3c0f2b5e-7a41-4d86-9e12-5b8d40a6c100"
+PROCESS = "vllm@llama.service"
+
+EMPTY = Snapshot("n1", "boot-1", 1_000.0, 1_799_999_000.0, Driver(up=False))
+
+
+def sample(signal, value=1.0, **about):
+    return Sample(SeriesKey(signal, **about), 1_000.0, value)
+
+
+def snapshot(*samples, **changes):
+    by_key = MappingProxyType({sample.key: sample for sample in samples})
+    return replace(EMPTY, samples=by_key, **changes)
+
+
+def full_snapshot():
+    """One series of every signal, one GPU, one finding, one part that failed."""
+    about = {
+        Scope.NODE: {},
+        Scope.GPU: {"gpu": GPU},
+        Scope.PROCESS: {"gpu": GPU, "process": PROCESS},
+        Scope.SERVICE: {"service": "chat"},
+    }
+    samples = [
+        sample(name, float(len(name)), **about[signal.scope]) for name, signal in SIGNALS.items()
+    ]
+    finding = Finding(
+        "process.memory.fragmentation", Subject(gpu=GPU, process=PROCESS, service="chat"), "text"
+    )
+    return snapshot(
+        *samples,
+        driver=Driver(up=True, version="580.95.05"),
+        gpus=(Gpu(GPU, 0, "NVIDIA H100 80GB HBM3", "00000000:1B:00.0", serial="1652622031501"),),
+        open_findings=(OpenFinding("i-1", finding, 990.0, 995.0, 1_000.0, 6),),
+        components=(
+            ComponentHealth("sampler.kmsg", Result.UNKNOWN, "/dev/kmsg: Permission denied"),
+            ComponentHealth("sampler.nvml", Result.OK),
+        ),
+    )
+
+
+def families(text):
+    return {family.name: family for family in text_string_to_metric_families(text)}
+
+
+def test_golden(golden):
+    """Names, help, types, labels and order are a contract."""
+    golden("agent_metrics.txt", exposition(full_snapshot()))
+
+
+@pytest.mark.debian
+def test_promtool_has_nothing_to_say_of_the_golden_file():
+    if shutil.which("promtool") is None:
+        pytest.skip("promtool (Debian package prometheus)")
+
+    with GOLDEN.open("rb") as page:
+        lint = subprocess.run(
+            ["promtool", "check", "metrics"], stdin=page, capture_output=True, check=False
+        )
+
+    assert (lint.returncode, lint.stdout, lint.stderr) == (0, b"", b"")
+
+
+def test_prometheus_own_parser_reads_the_same_values():
+    """The client library is the oracle of what was written by hand."""
+    read = {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in families(exposition(full_snapshot())).values()
+        for sample in family.samples
+    }
+
+    for key, written in full_snapshot().samples.items():
+        labels = {"gpu": key.gpu, "process": key.process, "service": key.service}
+        known = tuple(sorted((name, value) for name, value in labels.items() if value))
+        assert read[(f"gpuward_{key.signal}", known)] == written.value
+
+
+def test_an_agent_without_a_driver_says_that_it_is_down():
+    """Also before anybody has looked: a missing line would look like a missing agent."""
+    assert "\ngpuward_driver_up 0.0\n" in exposition(EMPTY)
+
+
+def test_what_is_not_sampled_is_absent():
+    """Never 0."""
+    assert families(exposition(EMPTY)).keys() == {"gpuward_driver_up"}
+
+
+nasty = st.text(st.characters(exclude_categories=()), min_size=1, max_size=20)
+
+
+@given(st.sets(st.tuples(nasty, nasty), max_size=8))
+def test_no_name_can_break_the_page(names):
+    """Names of processes and GPUs come from outside: each comes back whole, or is replaced."""
+    samples = [
+        sample("process_gpu_memory_bytes", float(n), gpu=gpu, process=process)
+        for n, (gpu, process) in enumerate(sorted(names))
+    ]
+    text = exposition(snapshot(*samples))
+
+    def valid(name):
+        return name.encode("utf-8", "replace").decode()
+
+    lines = [line for line in text.split("\n") if line.startswith("gpuward_process_gpu")]
+    assert len(lines) == len(samples)
+    if names and all("\\" not in name and "\r" not in name for pair in names for name in pair):
+        read = [
+            (s.labels["gpu"], s.labels["process"], s.value)
+            for s in families(text)["gpuward_process_gpu_memory_bytes"].samples
+        ]
+        assert read == [
+            (valid(gpu), valid(process), float(n)) for n, (gpu, process) in enumerate(sorted(names))
+        ]
+
+
+@pytest.mark.parametrize(
+    ("name", "escaped"),
+    [
+        pytest.param('say "hi"', r"say \"hi\"", id="quotes"),
+        pytest.param("a\nb", r"a\nb", id="line break"),
+        pytest.param("a\\b", r"a\\b", id="backslash"),
+        pytest.param("a\udc80b", "a?b", id="not UTF-8"),
+    ],
+)
+def test_labels_are_escaped(name, escaped):
+    text = exposition(snapshot(sample("process_gpu_memory_bytes", process=name)))
+
+    assert f'gpuward_process_gpu_memory_bytes{{process="{escaped}"}} 1.0\n' in text
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        pytest.param(0.0, "0.0", id="zero"),
+        pytest.param(85_899_345_920.0, "85899345920.0", id="80 GiB"),
+        pytest.param(1.98e9, "1980000000.0", id="a clock"),
+        pytest.param(1e-5, "1e-05", id="microseconds"),
+        pytest.param(1e22, "1e+22", id="large"),
+    ],
+)
+def test_values_keep_every_digit(value, written):
+    text = exposition(snapshot(sample("gpu_sm_clock_hertz", value, gpu=GPU)))
+
+    assert f'gpuward_gpu_sm_clock_hertz{{gpu="{GPU}"}} {written}\n' in text
