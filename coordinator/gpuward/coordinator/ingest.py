@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import asyncio
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
@@ -17,6 +16,7 @@ from grpc_reflection.v1alpha import reflection  # type: ignore[import-untyped]
 from sqlalchemy.exc import SQLAlchemyError
 
 from gpuward.coordinator import intake, store_reports, wire
+from gpuward.coordinator.version import installed_version
 from gpuward.v1 import coordinator_pb2 as pb
 from gpuward.v1 import coordinator_pb2_grpc
 
@@ -66,7 +66,7 @@ class Ingest(coordinator_pb2_grpc.CoordinatorServiceServicer):
         yield pb.SessionResponse(
             hello_ack=pb.HelloAck(
                 protocol_revision=wire.PROTOCOL_REVISION,
-                coordinator_version=version("gpuward"),
+                coordinator_version=installed_version(),
                 report_interval_s=self._report_interval_s,
             )
         )

@@ -1,0 +1,151 @@
+"""What users feel, counted from cumulative counters."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gpuward.coordinator.impact import measure, wilson_low
+
+T = 1_800_000_000.0
+
+
+def look(samples, since_s=T, now_s=T + 300):
+    return measure("chat", samples, since_s=since_s, now_s=now_s)
+
+
+@pytest.mark.parametrize(
+    ("hits", "n", "low"),
+    [
+        pytest.param(0, 0, 0.0, id="no requests"),
+        pytest.param(0, 100, 0.0, id="no hits"),
+        # R: binom::binom.wilson(50, 100) = 0.4038315 .. 0.5961685
+        pytest.param(50, 100, 0.4038315, id="half of a hundred"),
+        # R: binom.wilson(30, 30) = 0.8864863 .. 1
+        pytest.param(30, 30, 0.8864863, id="all of thirty"),
+        pytest.param(3, 4, 0.3006418, id="three of four"),
+    ],
+)
+def test_wilson(hits, n, low):
+    assert low == pytest.approx(wilson_low(hits, n), abs=1e-6)
+
+
+@given(st.integers(0, 1000), st.integers(1, 1000))
+def test_the_lower_bound_is_below_the_share(hits, n):
+    hits = min(hits, n)
+
+    assert 0.0 <= wilson_low(hits, n) <= hits / n
+    assert wilson_low(hits, n) <= wilson_low(hits * 10, n * 10)
+
+
+def test_counts_are_differences(make):
+    samples = [make.totals(T - 5, 100, 1), make.totals(T + 5, 150, 3), make.totals(T + 290, 400, 9)]
+
+    impact = look(samples)
+
+    assert (300, 8) == (impact.requests, impact.failed)
+    assert T + 5 == impact.hurt_since_s
+
+
+def test_timeouts_count_as_failed_and_slow_ones_apart(make):
+    before = make.totals(T - 5)
+    after = make.totals(T + 5, 100, 2, timed_out=3, over_objective=40)
+
+    impact = look([before, after])
+
+    assert (5, 40) == (impact.failed, impact.slow)
+    assert impact.slow_share_low == wilson_low(40, 95)
+
+
+def test_without_a_reading_before_there_is_no_difference(make):
+    """An instance first seen with a million old requests has told nothing of the window."""
+    assert 0 == look([make.totals(T + 5, 1_000_000, 9)]).requests
+
+
+def test_an_instance_that_started_inside_the_window_counts_in_full(make):
+    impact = look([make.totals(T + 5, 40, 2, started_at_s=T + 1)])
+
+    assert (40, 2) == (impact.requests, impact.failed)
+
+
+@pytest.mark.parametrize(
+    "started_at_s",
+    [
+        pytest.param(T + 50, id="the start time says so"),
+        pytest.param(T - 86_400, id="only the counters fell"),
+    ],
+)
+def test_a_restart_begins_at_zero(make, started_at_s):
+    samples = [
+        make.totals(T - 5, 1000, 10),
+        make.totals(T + 40, 1100, 12),
+        make.totals(T + 60, 30, 1, started_at_s=started_at_s),
+    ]
+
+    assert (130, 3) == (look(samples).requests, look(samples).failed)
+
+
+def test_instances_add_up_and_silent_ones_are_not_ready(make):
+    samples = [
+        make.totals(T - 5, instance="a"),
+        make.totals(T + 290, 100, 1, instance="a"),
+        make.totals(T - 5, instance="b", node="n2"),
+        make.totals(T + 10, 50, 5, instance="b", node="n2"),
+    ]
+
+    impact = look(samples)
+
+    assert (150, 6) == (impact.requests, impact.failed)
+    assert (2, 1, 1) == (impact.instances, impact.ready, impact.silent)
+    assert frozenset({"n1", "n2"}) == impact.nodes
+
+
+@pytest.mark.parametrize(
+    ("readings", "for_s"),
+    [
+        pytest.param([(200, False), (290, False)], 100, id="not ready since the first of the run"),
+        pytest.param([(200, False), (280, True), (290, False)], 10, id="ready in between"),
+        pytest.param([(200, False), (290, True)], 0, id="ready now"),
+    ],
+)
+def test_unready_for(make, readings, for_s):
+    samples = [make.totals(T + at, ready=ready) for at, ready in readings]
+
+    assert for_s == look(samples).unready_for_s
+
+
+def test_one_ready_instance_is_enough(make):
+    samples = [
+        make.totals(T + 200, instance="a", ready=False),
+        make.totals(T + 290, instance="a", ready=False),
+        make.totals(T + 290, instance="b"),
+    ]
+
+    assert 0 == look(samples).unready_for_s
+
+
+@pytest.mark.parametrize(
+    ("readings", "for_s"),
+    [
+        pytest.param([(200, 10, 1), (290, 10, 1)], 100, id="nothing completes"),
+        pytest.param([(200, 10, 1), (290, 11, 1)], 10, id="one completed"),
+        pytest.param([(200, 10, 0), (290, 10, 0)], 0, id="nothing in flight"),
+    ],
+)
+def test_stalled_for(make, readings, for_s):
+    samples = [make.totals(T + at, n, running=running) for at, n, running in readings]
+
+    assert for_s == look(samples).stalled_for_s
+
+
+@given(st.permutations(range(4)))
+def test_order_does_not_matter(order):
+    from gpuward.coordinator.model import ServiceTotals
+
+    samples = [
+        ServiceTotals("chat", "a", "n", T - 900, T + i * 9, T + i * 9, requests=i * 10, failed=i)
+        for i in range(4)
+    ]
+
+    assert look(samples) == look([samples[i] for i in order])
