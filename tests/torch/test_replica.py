@@ -34,7 +34,7 @@ def sequence(seed: int, length: int) -> list[list]:
     dice = random.Random(seed)
     operations, held = [], []
     for key in range(length):
-        if held and dice.random() < 0.45:
+        if held and dice.random() < 0.38:
             operations.append(["free", held.pop(dice.randrange(len(held)))])
         elif dice.random() < 0.01:
             operations.append(["empty_cache"])

@@ -26,6 +26,35 @@ def copy_back(name):
     return tensors[name][:4].cpu().tolist()
 
 
+def run_python(seconds):
+    """Run bytecode for a while, as a busy serving loop does."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        time.sleep(0.005)
+
+
+def worst_gap(allocations):
+    """Allocate new segments; return for how long another Python thread stood still, at most."""
+    gaps = [0.0]
+    done = threading.Event()
+
+    def watch():
+        before = time.monotonic()
+        while not done.is_set():
+            time.sleep(0.005)
+            now = time.monotonic()
+            gaps.append(now - before)
+            before = now
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    for index in range(allocations):
+        malloc(f"gap {index}", (64 + 2 * index) << 20)
+    done.set()
+    watcher.join()
+    return max(gaps)
+
+
 def fork():
     """Return what CUDA says in a child of fork."""
     reader, writer = os.pipe()
@@ -66,6 +95,8 @@ OPERATIONS = {
     "malloc": malloc,
     "free": free,
     "copy_back": copy_back,
+    "run_python": run_python,
+    "worst_gap": worst_gap,
     "fork": fork,
     "churn": churn,
     "empty_cache": torch.cuda.empty_cache,
