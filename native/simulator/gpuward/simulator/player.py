@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from gpuward.simulator.scenario import Scenario
     from gpuward.simulator.state import State
 
-TICK_S = 0.1
+TURNS_A_SECOND = 10
 MICROSECONDS = 1_000_000
 
 log = structlog.get_logger()
@@ -81,10 +81,12 @@ class Player:
 
     async def run(self) -> None:
         """Go on playing after ``begin``; returns only by cancellation."""
+        turn = 0
         while True:
-            ticks = int((self._clock.mono_s() - self._start_s) / TICK_S) + 1
-            await self._clock.sleep_until(self._start_s + ticks * TICK_S)
-            self._play_until(self._clock.mono_s() - self._start_s)
+            # After a pause turns are skipped; what was due in them is not.
+            turn = max(turn + 1, int((self._clock.mono_s() - self._start_s) * TURNS_A_SECOND))
+            await self._clock.sleep_until(self._start_s + turn / TURNS_A_SECOND)
+            self._play_until(max(turn / TURNS_A_SECOND, self._clock.mono_s() - self._start_s))
 
     def end(self) -> None:
         """End the scenario's processes."""
