@@ -21,6 +21,7 @@ MAX_CONNECTIONS = 40
 MAX_HEAD_BYTES = 8_192
 HEAD_WITHIN_S = 5.0
 TAKEN_WITHIN_S = 10.0
+LINGER_S = 1.0
 TEXT = "text/plain; charset=utf-8"
 
 
@@ -59,6 +60,11 @@ class HttpServer:
         await self._server.wait_closed()
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if len(self._open) >= 2 * MAX_CONNECTIONS:
+            # Not even a refusal is free.
+            self.refused += 1
+            writer.transport.abort()
+            return
         # Drain then waits until the client has taken everything.
         writer.transport.set_write_buffer_limits(0)
         self._open.add(writer)
@@ -67,6 +73,8 @@ class HttpServer:
             async with asyncio.timeout(TAKEN_WITHIN_S):
                 writer.write(_encode(response, with_body=with_body))
                 await writer.drain()
+            writer.write_eof()
+            await _linger(reader)
         except (TimeoutError, OSError, asyncio.IncompleteReadError):
             writer.transport.abort()
         finally:
@@ -97,6 +105,14 @@ class HttpServer:
         answer = self._routes.get(target.partition("?")[0])
         response = _error(HTTPStatus.NOT_FOUND) if answer is None else answer()
         return response, method == "GET"
+
+
+async def _linger(reader: asyncio.StreamReader) -> None:
+    """Read what the client still sends: closing over it would reset away our answer."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(LINGER_S):
+            while await reader.read(MAX_HEAD_BYTES):
+                pass
 
 
 def _error(status: HTTPStatus) -> Response:
