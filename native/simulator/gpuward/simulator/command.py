@@ -22,6 +22,7 @@ from gpuward.daemon.clock import SystemClock
 from gpuward.daemon.config import ConfigError
 from gpuward.simulator import scenario as scenarios
 from gpuward.simulator.children import RealChildren
+from gpuward.simulator.cuda_stubs import TorchError, torch_environment
 from gpuward.simulator.libraries import NotBuiltError, environment
 from gpuward.simulator.player import Player
 from gpuward.simulator.root_tree import RootTree
@@ -68,8 +69,17 @@ class _Failure(click.ClickException):
     type=click.Path(dir_okay=False, path_type=Path),
     help="The file that all simulated parts share.  [default: temporary]",
 )
+@click.option(
+    "--torch",
+    type=click.Path(exists=True, path_type=Path),
+    help="Python interpreter whose CUDA build of torch is to run: adds the libraries it lacks.",
+)
 def simulate(
-    scenario: str, command: tuple[str, ...], root: Path | None, state: Path | None
+    scenario: str,
+    command: tuple[str, ...],
+    root: Path | None,
+    state: Path | None,
+    torch: Path | None,
 ) -> None:
     """Read what to play, play it around the command."""
     log.configure(level="warning")
@@ -78,7 +88,8 @@ def simulate(
         with tempfile.TemporaryDirectory(prefix="gpuward-simulate-") as directory:
             state_file = (state or Path(directory) / "state").resolve()
             root = (root or Path(directory) / "root").resolve()
-            env = environment(state_file, root)
+            base = os.environ if torch is None else torch_environment(torch, os.environ)
+            env = environment(state_file, root, base=base)
             with _machine(machine, state_file, root) as (simulated, tree):
                 player = Player(
                     story, simulated, tree, clock=SystemClock(), children=RealChildren()
@@ -86,7 +97,7 @@ def simulate(
                 status = asyncio.run(_play_around(command, env, player))
     except ConfigError as error:
         raise _Failure(str(error), EXIT_CONFIG) from error
-    except (NotBuiltError, StateError) as error:
+    except (NotBuiltError, StateError, TorchError) as error:
         raise _Failure(str(error), 1) from error
     except OSError as error:
         raise _Failure(f"{error.filename}: {error.strerror}", 1) from error

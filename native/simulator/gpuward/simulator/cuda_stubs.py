@@ -23,7 +23,7 @@ from gpuward.simulator.cuda_symbols import MissingLibrary, missing_libraries, re
 from gpuward.simulator.libraries import library_directory
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 RUNTIME = "libcudart.so.13"
 SIMULATED = (RUNTIME, "libcuda.so.1")
@@ -52,6 +52,15 @@ def library_folders(python_or_torch: Path, cache: Path | None = None) -> list[Pa
     torch = python_or_torch if python_or_torch.is_dir() else _find_torch(python_or_torch)
     _check(torch)
     return [library_directory(), stub_folder(torch, cache or _default_cache())]
+
+
+def torch_environment(
+    python_or_torch: Path, base: Mapping[str, str], cache: Path | None = None
+) -> dict[str, str]:
+    """Return ``base`` changed so that this torch loads; see ``library_folders``."""
+    folders = [str(folder) for folder in library_folders(python_or_torch, cache)]
+    search = ":".join(filter(None, [*folders, base.get("LD_LIBRARY_PATH", "")]))
+    return {**base, "LD_LIBRARY_PATH": search}
 
 
 def stub_folder(torch: Path, cache: Path) -> Path:
