@@ -36,6 +36,8 @@ FEW_REQUESTS = 30
 UNREADY_AFTER_S = 15.0
 # Requests in flight and none completing: longer than a long generation takes.
 STALL_AFTER_S = 60.0
+# Whatever the speed: agents report once a second at best, so less is no evidence of anything.
+LEAST_SILENCE_S = 5.0
 
 DOWNGRADE_FACTOR = 0.8
 HOLD_S = 600.0
@@ -160,14 +162,18 @@ def _slow(impact: Impact, factor: float) -> Iterator[Reason]:
 
 
 def _capacity(impact: Impact, speed: float) -> Iterator[Reason]:
-    if impact.has_demand and impact.unready_for_s * speed >= UNREADY_AFTER_S:
+    if impact.has_demand and impact.unready_for_s >= _after_s(UNREADY_AFTER_S, speed):
         yield Reason(
             Severity.SEV1,
             f"none of {impact.instances} instances has been ready for {impact.unready_for_s:.0f} s",
         )
-    if impact.stalled_for_s * speed >= STALL_AFTER_S:
+    if impact.stalled_for_s >= _after_s(STALL_AFTER_S, speed):
         yield Reason(
             Severity.SEV2,
             f"{impact.running + impact.waiting} requests in flight,"
             f" none completed for {impact.stalled_for_s:.0f} s",
         )
+
+
+def _after_s(threshold_s: float, speed: float) -> float:
+    return max(threshold_s / speed, min(threshold_s, LEAST_SILENCE_S))

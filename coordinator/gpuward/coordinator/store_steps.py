@@ -54,7 +54,8 @@ async def is_any_due(connection: AsyncConnection, now_s: float) -> bool:
 async def claim_due(connection: AsyncConnection, now_s: float) -> tuple[Step, ...]:
     """Return due steps, locked together with their incidents, oldest first."""
     starved = await _claim(connection, now_s - STARVED_AFTER_S, wait=True)
-    return starved or await _claim(connection, now_s, wait=False)
+    due = await _claim(connection, now_s, wait=False)
+    return tuple(dict.fromkeys((*starved, *due)))
 
 
 async def mark_fired(connection: AsyncConnection, step: Step, now_s: float) -> bool:

@@ -1,0 +1,191 @@
+"""Which findings open, grow and clear which incidents."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gpuward.coordinator import events as e
+from gpuward.coordinator.correlate import (
+    Open,
+    Tell,
+    clear,
+    compare,
+    find_causes,
+    group_key,
+    open_service,
+    place,
+    strongest_domain,
+    update_causes,
+)
+from gpuward.coordinator.impact import Impact
+from gpuward.coordinator.model import (
+    CauseDomain,
+    FindingClass,
+    LinkedFinding,
+    Relation,
+    Report,
+    Rotation,
+    Severity,
+    Subject,
+)
+from gpuward.coordinator.severity import Assessment
+
+IMPACT = Impact("chat", 100, 50, 0, nodes=frozenset({"n1"}))
+
+
+@pytest.mark.parametrize(
+    ("cls", "severity"),
+    [
+        pytest.param(FindingClass.STORE, None, id="stored findings open nothing"),
+        pytest.param(FindingClass.TICKET, Severity.SEV4, id="tickets wait"),
+        pytest.param(FindingClass.PAGE, Severity.SEV2, id="hard faults page"),
+    ],
+)
+def test_a_new_finding_opens(make, cls, severity):
+    placed = place(make.finding(default_class=cls), ())
+
+    assert severity == (placed.event.severity if isinstance(placed, Open) else None)
+
+
+def test_same_node_gpu_and_kind_is_one_incident(make):
+    first = make.finding("f1")
+    known = replace(make.incident(Severity.SEV4), group_key=group_key(first), kind=first.kind)
+
+    placed = place(make.finding("f2"), [known])
+
+    assert isinstance(placed, Tell)
+    assert ("f2",) == tuple(c.finding.finding_id for c in placed.commands)
+
+
+def test_a_finding_that_gets_louder_raises_its_incident(make):
+    first = make.finding("f1", kind="driver.unresponsive")
+    known = replace(make.incident(Severity.SEV4), group_key=group_key(first), kind=first.kind)
+
+    placed = place(replace(first, default_class=FindingClass.PAGE), [known])
+
+    assert e.ChangeSeverity(Severity.SEV2, (first.summary,)) in placed.commands
+
+
+def test_a_cause_of_a_service_incident_opens_none_of_its_own(make):
+    """One trouble, one incident: also for the next raise of the same trouble."""
+    cause = make.finding("f1", default_class=FindingClass.PAGE)
+    hurt = replace(make.incident(), findings=(make.linked(cause),))
+
+    assert place(replace(cause, finding_id="f2"), [hurt]) is None
+
+
+def test_silent_nodes_are_one_group(make):
+    a = make.finding("a", kind="node.overdue", subject=Subject("n1"))
+    b = make.finding("b", kind="node.overdue", subject=Subject("n2"))
+
+    assert group_key(a) == group_key(b)
+
+
+def test_clear_tells_every_incident_that_knows_it(make):
+    value = make.finding()
+    knows = replace(make.incident(), findings=(make.linked(value),))
+    cleared = replace(knows, findings=(replace(make.linked(value), is_open=False),))
+
+    assert (Tell(knows, (e.ClearFinding("f1"),)),) == clear(value, [knows, cleared])
+
+
+@pytest.mark.parametrize(
+    ("subject", "relation"),
+    [
+        pytest.param(
+            Subject("n1", "GPU-1", service="chat"), Relation.SERVICE, id="names the service"
+        ),
+        pytest.param(Subject("n9", service="chat"), Relation.SERVICE, id="names it from elsewhere"),
+        pytest.param(Subject("n1", "GPU-1"), Relation.GPU, id="same GPU"),
+        pytest.param(Subject("n1", "GPU-1", service="embed"), Relation.GPU, id="noisy neighbour"),
+        pytest.param(Subject("n1", "GPU-2"), Relation.NODE, id="same node"),
+        pytest.param(Subject("n1"), Relation.NODE, id="the node itself"),
+        pytest.param(Subject("n1", "GPU-2", service="embed"), None, id="another service's GPU"),
+        pytest.param(Subject("n2", "GPU-1"), None, id="another node"),
+    ],
+)
+def test_relation(make, subject, relation):
+    named = make.finding("named")
+    other = make.finding("other", kind="gpu.xid", subject=subject)
+
+    found = {f.finding_id: f.relation for f in find_causes(IMPACT, [named, other])}
+
+    assert relation == found.get("other")
+
+
+def test_a_cleared_finding_is_no_cause(make):
+    assert () == find_causes(IMPACT, [make.finding(cleared_at_s=make.now_s)])
+
+
+def test_the_closest_cause_picks_the_rotation(make):
+    near = make.finding("near", domain=CauseDomain.DRIFT)
+    far = make.finding("far", kind="gpu.xid", subject=Subject("n1"), domain=CauseDomain.GPU)
+
+    opening = open_service(IMPACT, Assessment(Severity.SEV2, ("half fail",)), [far, near], 5.0)
+
+    assert (CauseDomain.DRIFT, Rotation.ML) == (opening.event.domain, opening.event.rotation)
+    assert "chat: half fail" == opening.event.title
+    assert ["near", "far"] == [c.finding.finding_id for c in opening.then]
+
+
+def test_without_a_cause_capacity_answers():
+    opening = open_service(IMPACT, Assessment(Severity.SEV2, ("half fail",)), (), 5.0)
+
+    assert Rotation.INFRASTRUCTURE is opening.event.rotation
+    assert 5.0 == opening.event.impact_since_s
+
+
+def test_a_stray_finding_does_not_take_over_from_a_cause_that_cleared(make):
+    cause = LinkedFinding("c", "k", "x", Relation.SERVICE, CauseDomain.DRIFT, "s", is_open=False)
+    stray = make.finding("stray", subject=Subject("n1"), domain=CauseDomain.GPU)
+    hurt = replace(make.incident(domain=CauseDomain.DRIFT), findings=(cause,))
+
+    *_, hand_over = update_causes(hurt, IMPACT, [stray])
+
+    assert CauseDomain.DRIFT is hand_over.domain
+    assert CauseDomain.CAPACITY is strongest_domain(())
+
+
+def test_compare(make):
+    same, gone = make.finding("same"), make.finding("gone")
+    known = [same, gone, make.finding("changed"), make.finding("louder")]
+    now = [
+        same,
+        make.finding("changed", count=2),
+        make.finding("louder", default_class=FindingClass.PAGE),
+        make.finding("new"),
+    ]
+
+    delta = compare(known, make.report(findings=now, at_s=make.now_s + 9))
+
+    assert ["new"] == [f.finding_id for f in delta.raised]
+    assert ["changed", "louder"] == [f.finding_id for f in delta.updated]
+    assert ["louder"] == [f.finding_id for f in delta.louder]
+    assert [("gone", make.now_s + 9)] == [(f.finding_id, f.cleared_at_s) for f in delta.cleared]
+
+
+ids = st.lists(st.sampled_from("abcdef"), unique=True)
+
+
+@given(ids, ids)
+def test_any_report_leaves_exactly_its_own_findings_open(before, after):
+    """Level-triggered: whatever was lost in between, one report heals it."""
+    known = [_plain(i) for i in before]
+
+    delta = compare(known, Report("n1", "b", "a", 1, 9.0, tuple(_plain(i) for i in after)))
+
+    open_ids = {f.finding_id for f in known} - {f.finding_id for f in delta.cleared}
+    assert set(after) == open_ids | {f.finding_id for f in delta.raised}
+    assert all(f.cleared_at_s == 9.0 for f in delta.cleared)
+
+
+def _plain(finding_id):
+    from gpuward.coordinator.model import Finding
+
+    return Finding(
+        finding_id, finding_id, "gpu.xid", Subject("n1"), "s", FindingClass.TICKET, 1.0, 2.0
+    )
