@@ -1,0 +1,171 @@
+"""The agent answers over gRPC, from what it knows, without touching the driver."""
+
+from __future__ import annotations
+
+import contextlib
+
+import grpc
+import grpc.aio
+import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from gpuward.agent.model import Batch, Driver, Gpu, Sample, SeriesKey
+from gpuward.agent.query import QueryServer
+from gpuward.v1 import agent_pb2, agent_pb2_grpc
+
+USED = SeriesKey("gpu_memory_used_bytes", gpu="GPU-1")
+# Not of the signals that are kept for an hour.
+LIMIT = SeriesKey("gpu_power_limit_watts", gpu="GPU-1")
+WALL_AT_START_S = 1_800_000_000
+
+
+@contextlib.asynccontextmanager
+async def asking(judge, address="127.0.0.1:0"):
+    server = QueryServer(judge)
+    bound = await server.start(address)
+    async with grpc.aio.insecure_channel(bound) as channel:
+        yield channel
+    await server.close()
+
+
+@pytest.fixture
+async def judge(make_judge, clock):
+    """A node that was sampled for five seconds."""
+    judge = make_judge()
+    for second in range(5):
+        now_s = clock.mono_s()
+        samples = (Sample(USED, now_s, float(second)), Sample(LIMIT, now_s, 700.0))
+        driver = Driver(up=True, version="580.95.05")
+        judge.take("nvml", Batch(samples, gpus=(Gpu("GPU-1", 0, "H100", "1B"),), driver=driver))
+        judge.tick()
+        await clock.advance(1.0)
+    return judge
+
+
+async def history(stub, key, *, since=None, until=None):
+    answer = await stub.GetHistory(
+        agent_pb2.GetHistoryRequest(
+            series=agent_pb2.SeriesKey(signal=key.signal, gpu_uuid=key.gpu),
+            since=since and Timestamp(seconds=WALL_AT_START_S + since),
+            until=until and Timestamp(seconds=WALL_AT_START_S + until),
+        ),
+        timeout=5,
+    )
+    return [(point.at.seconds - WALL_AT_START_S, point.value) for point in answer.points]
+
+
+async def test_get_snapshot(judge):
+    async with asking(judge) as channel:
+        stub = agent_pb2_grpc.AgentServiceStub(channel)
+        answer = await stub.GetSnapshot(agent_pb2.GetSnapshotRequest(), timeout=5)
+
+    snapshot = answer.snapshot
+    assert (snapshot.node, snapshot.boot_id, snapshot.driver_up) == ("n1", "boot-1", True)
+    assert [gpu.uuid for gpu in snapshot.gpus] == ["GPU-1"]
+    assert {value.series.signal: value.value for value in snapshot.values} == {
+        "gpu_memory_used_bytes": 4.0,
+        "gpu_power_limit_watts": 700.0,
+    }
+    assert snapshot.at.seconds == WALL_AT_START_S + 4
+
+
+@pytest.mark.parametrize(
+    ("since", "until", "seconds"),
+    [
+        pytest.param(None, None, [0, 1, 2, 3, 4], id="all"),
+        pytest.param(2, None, [2, 3, 4], id="since is in"),
+        pytest.param(None, 2, [0, 1], id="until is out"),
+        pytest.param(9, None, [], id="nothing"),
+    ],
+)
+@pytest.mark.parametrize("key", [USED, LIMIT], ids=["kept for an hour", "kept for five minutes"])
+async def test_get_history(judge, key, since, until, seconds):
+    async with asking(judge) as channel:
+        points = await history(
+            agent_pb2_grpc.AgentServiceStub(channel), key, since=since, until=until
+        )
+
+    assert [at for at, _ in points] == seconds
+
+
+async def test_a_series_that_is_not_there_has_no_history(judge):
+    async with asking(judge) as channel:
+        stub = agent_pb2_grpc.AgentServiceStub(channel)
+        assert await history(stub, SeriesKey(USED.signal, gpu="GPU-9")) == []
+
+
+async def test_an_unknown_signal_is_said(judge):
+    async with asking(judge) as channel:
+        stub = agent_pb2_grpc.AgentServiceStub(channel)
+        with pytest.raises(grpc.aio.AioRpcError) as error:
+            await history(stub, SeriesKey("gpuward_gpu_memory_used_bytes"))
+
+    assert error.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert "no prefix" in error.value.details()
+
+
+@pytest.mark.parametrize(
+    ("method", "request_"),
+    [
+        ("RunProbe", agent_pb2.RunProbeRequest(probe="latency")),
+        ("GetMemoryMap", agent_pb2.GetMemoryMapRequest()),
+        ("RunCheck", agent_pb2.RunCheckRequest()),
+    ],
+)
+async def test_what_is_not_built_says_so(judge, method, request_):
+    async with asking(judge) as channel:
+        stub = agent_pb2_grpc.AgentServiceStub(channel)
+        with pytest.raises(grpc.aio.AioRpcError) as error:
+            await getattr(stub, method)(request_, timeout=5)
+
+    assert error.value.code() is grpc.StatusCode.UNIMPLEMENTED
+    assert method in error.value.details()
+
+
+async def test_watch_says_so_too(judge):
+    async with asking(judge) as channel:
+        stub = agent_pb2_grpc.AgentServiceStub(channel)
+        with pytest.raises(grpc.aio.AioRpcError) as error:
+            await stub.Watch(agent_pb2.WatchRequest(), timeout=5).read()
+
+    assert error.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+async def test_health(judge):
+    async with asking(judge) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        answer = await stub.Check(
+            health_pb2.HealthCheckRequest(service="gpuward.v1.AgentService"), timeout=5
+        )
+
+    assert answer.status == health_pb2.HealthCheckResponse.SERVING
+
+
+async def test_reflection_names_the_service(judge):
+    request = reflection_pb2.ServerReflectionRequest(list_services="")
+    async with asking(judge) as channel:
+        stub = reflection_pb2_grpc.ServerReflectionStub(channel)
+        call = stub.ServerReflectionInfo(iter([request]), timeout=5)
+        answer = await call.read()
+
+    services = {service.name for service in answer.list_services_response.service}
+    assert "gpuward.v1.AgentService" in services
+
+
+async def test_a_unix_socket(judge, tmp_path):
+    async with asking(judge, f"unix:{tmp_path}/a.sock") as channel:
+        stub = agent_pb2_grpc.AgentServiceStub(channel)
+        answer = await stub.GetSnapshot(agent_pb2.GetSnapshotRequest(), timeout=5)
+
+    assert answer.snapshot.node == "n1"
+
+
+async def test_a_taken_port_is_an_error(judge):
+    """Two agents must not share a port and half of the questions each."""
+    first = QueryServer(judge)
+    bound = await first.start("127.0.0.1:0")
+    with pytest.raises(OSError, match="bind"):
+        await QueryServer(judge).start(bound)
+    await first.close()
