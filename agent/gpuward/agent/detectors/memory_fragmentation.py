@@ -40,7 +40,7 @@ GIB = 2**30
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Limits that raise; ``relaxed()`` gives those that clear."""
+    """Limits that raise; what raised them clears a fifth away from them."""
 
     # Share of reserved memory, from ``least_bytes`` on.
     stranded_warn_ratio: float = 0.10
@@ -54,19 +54,7 @@ class Limits:
     notable_ratio: float = 0.05
     notable_bytes: float = 0.25 * GIB
     recent_s: float = 60.0
-
-    def relaxed(self) -> Limits:
-        """Return limits a fifth less strict to leave than these are to enter."""
-        return replace(
-            self,
-            stranded_warn_ratio=0.8 * self.stranded_warn_ratio,
-            stranded_critical_ratio=0.8 * self.stranded_critical_ratio,
-            least_bytes=0.8 * self.least_bytes,
-            headroom_warn_ratio=1.25 * self.headroom_warn_ratio,
-            headroom_critical_ratio=1.25 * self.headroom_critical_ratio,
-            notable_ratio=0.8 * self.notable_ratio,
-            notable_bytes=0.8 * self.notable_bytes,
-        )
+    clear_factor: float = 0.8
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,11 +94,10 @@ def detect(window: Window, limits: Limits = Limits()) -> Iterator[Finding]:
                 KIND, subject, "The state of the allocator is unknown.", outcome=Outcome.UNKNOWN
             )
             continue
-        result = _judge(cache, limits)
-        doubtful = None if result else _judge(cache, limits.relaxed())
-        if result or doubtful:
-            outcome = Outcome.BAD if result else Outcome.DOUBTFUL
-            yield _finding(cache, subject, limits, outcome, result or Result.WARN)
+        if result := _judge(cache, limits):
+            yield _finding(cache, subject, limits, Outcome.BAD, result)
+        elif _judge(cache, limits, limits.clear_factor):
+            yield _finding(cache, subject, limits, Outcome.DOUBTFUL, Result.WARN)
 
 
 def _tapped(window: Window) -> list[tuple[str, str]]:
@@ -180,29 +167,32 @@ def _fragmentation_oom(window: Window, key: SeriesKey, since_s: float) -> Event 
     return None
 
 
-def _judge(cache: Cache, limits: Limits) -> Result | None:
-    large = cache.stranded >= limits.least_bytes
+def _judge(cache: Cache, limits: Limits, factor: float = 1.0) -> Result | None:
+    """Return how bad it is; ``factor`` below 1 makes every limit that much easier to reach."""
+    share = cache.stranded_ratio / factor
+    large = cache.stranded >= limits.least_bytes * factor
     notable = large or (
-        cache.stranded >= limits.notable_bytes and cache.stranded_ratio >= limits.notable_ratio
+        cache.stranded >= limits.notable_bytes * factor and share >= limits.notable_ratio
     )
-    if large and cache.stranded_ratio >= limits.stranded_critical_ratio:
+    if large and share >= limits.stranded_critical_ratio:
         return Result.FAIL
     if cache.oom is not None or (notable and cache.retries > 0):
         return Result.FAIL
-    if notable and _is_why(cache, cache.headroom_ratio, limits.headroom_critical_ratio):
+    if notable and _is_why(cache, cache.headroom_ratio, limits.headroom_critical_ratio, factor):
         return Result.FAIL
-    if large and cache.stranded_ratio >= limits.stranded_warn_ratio:
+    if large and share >= limits.stranded_warn_ratio:
         return Result.WARN
-    if notable and _is_why(cache, cache.lasting_ratio, limits.headroom_warn_ratio):
+    if notable and _is_why(cache, cache.lasting_ratio, limits.headroom_warn_ratio, factor):
         return Result.WARN
     return None
 
 
-def _is_why(cache: Cache, ratio: float | None, limit: float) -> bool:
+def _is_why(cache: Cache, ratio: float | None, limit: float, factor: float) -> bool:
     """Return whether headroom is below ``limit``, and in one piece the cache would put it above."""
-    if cache.headroom is None or cache.mean_request is None or ratio is None or ratio >= limit:
+    if cache.headroom is None or cache.mean_request is None or ratio is None:
         return False
-    return cache.headroom + cache.stranded >= limit * cache.mean_request
+    in_one_piece = cache.headroom + cache.stranded
+    return ratio < limit / factor and in_one_piece >= limit * factor * cache.mean_request
 
 
 def _finding(

@@ -1,0 +1,135 @@
+"""The arithmetic of fragmentation, and its agreement with the replica of torch's allocator."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gpuward.agent.fragmentation import (
+    AllocatorState,
+    attribute,
+    headroom_fast,
+    headroom_ratio,
+    headroom_safe,
+    is_virtual,
+    mean_large_request,
+)
+
+MIB = 2**20
+GIB = 2**30
+
+
+@pytest.mark.parametrize(
+    ("state", "free", "releasable", "stranded"),
+    [
+        pytest.param(AllocatorState(100, 100, 0), 0, 0, 0, id="all in use"),
+        pytest.param(AllocatorState(100, 60, 0), 40, 40, 0, id="whole segments are free"),
+        pytest.param(AllocatorState(100, 60, 40), 40, 0, 40, id="all of it is split"),
+        pytest.param(AllocatorState(100, 60, 15), 40, 25, 15, id="some of each"),
+        pytest.param(AllocatorState(100, 120, 0), 0, 0, 0, id="more active than reserved"),
+        pytest.param(AllocatorState(100, 60, 90), 40, 0, 40, id="more split than free"),
+        pytest.param(AllocatorState(0, 0, 0), 0, 0, 0, id="nothing"),
+        pytest.param(
+            AllocatorState(1000, 900, 0, expandable=True), 100, 50, 50, id="expandable: 5 % unsure"
+        ),
+        pytest.param(
+            AllocatorState(1000, 960, 0, expandable=True), 40, 0, 40, id="expandable: below that"
+        ),
+        pytest.param(
+            AllocatorState(1000, 900, 0, expandable=True, walked_releasable=99),
+            100,
+            99,
+            1,
+            id="expandable: walked",
+        ),
+        pytest.param(
+            AllocatorState(1000, 900, 7, walked_releasable=500),
+            100,
+            100,
+            0,
+            id="walked too long ago",
+        ),
+    ],
+)
+def test_releasable_and_stranded(state, free, releasable, stranded):
+    assert (free, releasable, stranded) == (state.free, state.releasable, state.stranded)
+
+
+@given(st.builds(AllocatorState, *[st.integers(0, 2**50)] * 3, expandable=st.booleans()))
+def test_free_memory_is_releasable_or_stranded_and_nothing_else(state):
+    assert state.releasable + state.stranded == state.free
+    assert min(state.releasable, state.stranded) >= 0
+    assert 0.0 <= state.stranded_ratio <= 1.0
+
+
+@pytest.mark.parametrize(
+    ("largest_free", "device_free", "safe", "fast"),
+    [
+        pytest.param(None, 30, 70, 30, id="largest block unknown"),
+        pytest.param(20, 30, 70, 30, id="a small hole"),
+        pytest.param(90, 30, 90, 90, id="a large hole"),
+        pytest.param(50, 30, 70, 50, id="a hole for which no flush is needed"),
+    ],
+)
+def test_headroom(largest_free, device_free, safe, fast):
+    state = AllocatorState(200, 100, 60, largest_free=largest_free)
+
+    assert safe == headroom_safe(state, device_free)
+    assert fast == headroom_fast(state, device_free)
+
+
+@pytest.mark.parametrize(
+    ("history", "mean"),
+    [
+        pytest.param([], None, id="nothing"),
+        pytest.param([(5, 500)], None, id="one point"),
+        pytest.param([(5, 500), (5, 500)], None, id="no request"),
+        pytest.param([(5, 500), (7, 800)], 150.0, id="two requests"),
+        pytest.param([(5, 500), (7, 800), (0, 0), (1, 10)], 310 / 3, id="reset in between"),
+        pytest.param([(5, 500), (6, 400)], None, id="one of both reset"),
+    ],
+)
+def test_mean_large_request(history, mean):
+    assert mean == mean_large_request(history)
+
+
+@pytest.mark.parametrize(
+    ("headroom", "mean", "ratio"), [(100, None, None), (100, 50.0, 2.0), (0, 50.0, 0.0)]
+)
+def test_headroom_ratio(headroom, mean, ratio):
+    assert ratio == headroom_ratio(headroom, mean)
+
+
+@pytest.mark.parametrize(
+    ("reserved", "driver_used", "expected"),
+    [
+        pytest.param(GIB, GIB, False, id="equal"),
+        pytest.param(GIB + 64 * MIB, GIB, False, id="readings of two instants"),
+        pytest.param(GIB + 64 * MIB + 1, GIB, True, id="asleep"),
+    ],
+)
+def test_counters_of_memory_that_is_not_mapped(reserved, driver_used, expected):
+    assert expected == is_virtual(reserved, driver_used)
+
+
+@pytest.mark.parametrize(
+    ("free", "releasable", "neighbours", "cause"),
+    [
+        pytest.param(80, 0, 0, "fragmentation", id="free bytes would just do"),
+        pytest.param(79, 0, 0, "capacity", id="one byte short"),
+        pytest.param(79, 30, 50, "neighbour", id="with the neighbours' caches"),
+        pytest.param(79, 30, 49, "capacity", id="not even then"),
+        pytest.param(80, 0, 500, "fragmentation", id="the own cache comes first"),
+    ],
+)
+def test_why_a_request_of_100_failed_with_20_on_the_device(free, releasable, neighbours, cause):
+    verdict = attribute(
+        request=100,
+        device_free=20,
+        free=free,
+        releasable=releasable,
+        neighbours_releasable=neighbours,
+    )
+
+    assert cause == verdict
