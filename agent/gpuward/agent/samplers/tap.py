@@ -156,9 +156,7 @@ class TapSampler:
         for name, writer in self._writers.items():
             if not _is_named(writer):
                 continue
-            for index, reading in writer.readings.items():
-                if reading.record.flags & layout.DEGRADED:
-                    continue
+            for index, reading in _asked(writer):
                 group = (writer.process.key, gpu_name(reading.record.gpu_uuid))
                 groups.setdefault(group, []).append(reading)
                 if index in fresh[name]:
@@ -211,8 +209,15 @@ def _is_named(writer: _Writer) -> bool:
     return writer.alive and writer.process is not _NOBODY
 
 
+def _asked(writer: _Writer) -> Iterator[tuple[int, Reading]]:
+    """Yield the readings in which the allocator was asked; a degraded tap may not ask it."""
+    for index, reading in writer.readings.items():
+        if not reading.record.flags & layout.DEGRADED:
+            yield index, reading
+
+
 def _with_gpus(writer: _Writer) -> Process:
-    gpus = sorted({gpu_name(reading.record.gpu_uuid) for reading in writer.readings.values()})
+    gpus = sorted({gpu_name(reading.record.gpu_uuid) for _, reading in _asked(writer)})
     return replace(writer.process, gpus=tuple(gpus), tapped=True)
 
 
