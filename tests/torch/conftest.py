@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
 from gpuward.simulator.cuda_stubs import TorchError, library_folders
-from gpuward.simulator.libraries import NotBuiltError
+from gpuward.simulator.libraries import NotBuiltError, library_directory
 from gpuward.simulator.state import State
 
 ROOT = Path(__file__).parents[2]
@@ -76,10 +76,12 @@ class SimulatedNode:
             **extra,
         }
 
-    def start(self, program: str, *arguments: str, **environment: str) -> subprocess.Popen:
-        """Start a program under torch's interpreter, with pipes."""
+    def start(
+        self, program: str, *arguments: str, python=TORCH_PYTHON, **environment: str
+    ) -> subprocess.Popen:
+        """Start a program, by default under torch's interpreter, with pipes."""
         child = subprocess.Popen(
-            [TORCH_PYTHON, PROGRAMS / program, *arguments],
+            [python, PROGRAMS / program, *arguments],
             env=self.environment(**environment),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -89,9 +91,16 @@ class SimulatedNode:
         self.started.append(child)
         return child
 
-    def run(self, program: str, *arguments: str, stdin: str = "", **environment: str):
+    def run(
+        self,
+        program: str,
+        *arguments: str,
+        python=TORCH_PYTHON,
+        stdin: str = "",
+        **environment: str,
+    ):
         """Run a program to its end and return the object that it printed."""
-        child = self.start(program, *arguments, **environment)
+        child = self.start(program, *arguments, python=python, **environment)
         printed, complained = child.communicate(stdin, timeout=18)
         assert child.returncode == 0, f"{program}: {child.returncode}\n{printed}\n{complained}"
         return json.loads(printed.splitlines()[-1])
@@ -102,19 +111,29 @@ class SimulatedNode:
 
     def nvml(self, gpu_index: int) -> dict:
         """What the real pynvml reads of a GPU: used bytes, and bytes of each process by pid."""
-        done = subprocess.run(
-            [sys.executable, PROGRAMS / "read_nvml.py", str(gpu_index)],
-            env=self.environment(),
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        )
-        return json.loads(done.stdout)
+        return self.run("read_nvml.py", str(gpu_index), python=sys.executable)
 
 
 @pytest.fixture
-def node(libraries, tmp_path):
+def node(libraries, state):
+    """The simulated GPUs, for real torch."""
+    with _running(SimulatedNode(state, libraries)) as node:
+        yield node
+
+
+@pytest.fixture
+def bare_node(state):
+    """The simulated GPUs for programs that need no torch, under gpuward's own interpreter."""
+    try:
+        libraries = [library_directory()]
+    except NotBuiltError as error:
+        pytest.skip(str(error))
+    with _running(SimulatedNode(state, libraries)) as node:
+        yield node
+
+
+@pytest.fixture
+def state(tmp_path):
     """Two blank GPUs of 8 GiB, 512 MiB of it the driver's own."""
     state = State.create(tmp_path / "state", gpu_count=2)
     for index, gpu in enumerate(state.row.gpus[:2]):
@@ -127,12 +146,17 @@ def node(libraries, tmp_path):
         gpu.memory_reserved_bytes = 512 * MIB
     state.row.cuda_version = 13000
     state.load_driver("580.105.08")
-    node = SimulatedNode(state, libraries)
-    yield node
-    for child in node.started:
-        if child.poll() is None:
-            child.send_signal(signal.SIGKILL)
-        child.wait()
-        for pipe in (child.stdin, child.stdout, child.stderr):
-            pipe.close()
+    yield state
     state.close()
+
+
+@contextmanager
+def _running(node: SimulatedNode):
+    try:
+        yield node
+    finally:
+        for child in node.started:
+            child.kill()
+            child.wait()
+            for pipe in (child.stdin, child.stdout, child.stderr):
+                pipe.close()

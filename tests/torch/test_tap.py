@@ -1,113 +1,83 @@
-"""The tap in a real torch process: loaded by its entry point, it publishes the true counters."""
+"""The tap in an unmodified torch on the simulated runtime: real statistics, real errors."""
 
 from __future__ import annotations
 
+import asyncio
 import time
-import uuid
+import tomllib
 from pathlib import Path
 
 import pytest
 
-from gpuward.agent.samplers.tap_file import TapFile
+from gpuward.agent.samplers.tap import TapSampler
+from gpuward.agent.samplers.tap_samples import DeviceMemory
+from gpuward.daemon.clock import SystemClock
 
 pytestmark = [pytest.mark.torch, pytest.mark.simulator]
 
+TAP = Path(__file__).parents[2] / "agent" / "tap"
 MIB = 1 << 20
-FAMILIES = (
-    "allocation",
-    "segment",
-    "active",
-    "inactive_split",
-    "allocated_bytes",
-    "reserved_bytes",
-    "active_bytes",
-    "inactive_split_bytes",
-    "requested_bytes",
-)
+GIB = 1 << 30
+GPU = "GPU-00000000-aaaa-bbbb-cccc-ddddeeeeffff"
 
 
 @pytest.fixture
-def installed_tap(tmp_path):
-    """Environment in which torch finds the tap as a mounted directory, with its entry point."""
-    root = Path(__file__).parents[2] / "agent" / "tap"
-    metadata = tmp_path / "mounted" / "gpuward_tap-0.1.0.dist-info"
-    metadata.mkdir(parents=True)
-    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: gpuward-tap\nVersion: 0.1.0\n")
-    (metadata / "entry_points.txt").write_text(
-        "[torch.backends]\ngpuward_tap = gpuward.tap.plugin:torch_backend\n"
+def tap(tmp_path):
+    """A folder that PYTHONPATH needs so that torch finds the tap, and the tap's directory."""
+    info = tmp_path / "path" / "gpuward_tap-0.1.0.dist-info"
+    info.mkdir(parents=True)
+    project = tomllib.loads((TAP / "pyproject.toml").read_text())["project"]
+    points = project["entry-points"]["torch.backends"]
+    info.joinpath("METADATA").write_text("Name: gpuward-tap\nVersion: 0.1.0\n")
+    info.joinpath("entry_points.txt").write_text(
+        "[torch.backends]\n" + "".join(f"{name} = {target}\n" for name, target in points.items())
     )
     directory = tmp_path / "tap"
     directory.mkdir()
-    return {"PYTHONPATH": f"{metadata.parent}:{root}", "GPUWARD_TAP_DIR": str(directory)}
+    return {"PYTHONPATH": f"{info.parent}:{TAP}", "GPUWARD_TAP_DIR": str(directory)}
 
 
-def published_since(server, directory, mono_ns):
-    """The tap file and its record of device 0, once there is one younger than ``mono_ns``."""
-    for _ in range(100):
-        server.ask("run_python", 0.1)
-        for path in directory.glob("*.tap"):
-            file = TapFile(path)
-            record = file.read().get(0)
-            file.close()
-            if record is not None and record.mono_ns > mono_ns:
-                return file, record
-    raise AssertionError(f"nothing published in {[*directory.iterdir()]}")
+class Watch:
+    """Samples the tap directory until something is seen."""
+
+    def __init__(self, directory):
+        self._sampler = TapSampler(
+            Path(directory),
+            clock=SystemClock(),
+            proc_root=Path("/proc"),
+            device_memory=lambda _: DeviceMemory(8 * GIB, GIB),
+        )
+
+    def until(self, wanted):
+        """Return the first true ``wanted(batch)`` of ten seconds."""
+        for _ in range(100):
+            batch = asyncio.run(self._sampler.sample(time.monotonic()))
+            if found := wanted(batch):
+                return found
+            time.sleep(0.1)
+        raise AssertionError("not seen within ten seconds")
 
 
-def test_published_numbers_are_torchs_own(node, installed_tap, tmp_path):
-    """Every counter in the file equals memory_stats(); watching makes no context on an idle GPU."""
-    server = node.serve(**installed_tap)
-    for index, size in enumerate([700, 3 * MIB, 90 * MIB, 30 * MIB, 5000]):
-        server.ask("malloc", str(index), size)
-    server.ask("free", "2")
-    before = time.monotonic_ns()
+def figures(batch):
+    return {sample.key.signal: sample.value for sample in batch.samples if sample.key.gpu == GPU}
 
-    file, record = published_since(server, tmp_path / "tap", before)
+
+def test_torch_shows_its_allocator(node, tap):
+    """Reserved and allocated are what torch itself says, the pid is the process's own."""
+    server = node.serve(**tap)
+    server.ask("alloc", "a", 100 * MIB)
+    server.ask("alloc", "b", 300 * MIB)
+    server.ask("free", "a")
     stats = server.ask("stats")
+    watch = Watch(tap["GPUWARD_TAP_DIR"])
+    seen = watch.until(
+        lambda batch: (
+            figures(batch)
+            if figures(batch).get("process_memory_allocated_bytes") == 300 * MIB
+            else None
+        )
+    )
 
-    for pool, counters in (
-        ("all", record.all_pools),
-        ("small_pool", record.small_pool),
-        ("large_pool", record.large_pool),
-    ):
-        assert counters._asdict() == {name: stats[name][pool]["current"] for name in FAMILIES}
-    assert record.peak._asdict() == {name: stats[name]["all"]["peak"] for name in FAMILIES}
-    assert record.totals.device_allocs == stats["num_device_alloc"] > 0
-    assert record.totals.allocations == stats["allocation"]["all"]["allocated"] == 5
-    assert uuid.UUID(bytes=record.gpu_uuid) == uuid.UUID("00000000-aaaa-bbbb-cccc-ddddeeeeffff")
-    assert file.header.torch_version.startswith("2.14.1")
-    assert node.nvml(1)["processes"] == {}
+    assert seen["process_memory_reserved_bytes"] == stats["reserved_bytes.all.current"]
     assert server.leave() == 0
-    assert [*(tmp_path / "tap").iterdir()] == []
-
-
-def test_out_of_memory_is_recorded(node, installed_tap, tmp_path):
-    """The tap's record keeps what was asked and what was free when torch raised."""
-    server = node.serve(**installed_tap)
-    server.ask("malloc", "weights", 4096 * MIB)
-    published_since(server, tmp_path / "tap", 0)
-    free = server.ask("free_bytes")
-
-    outcome = server.ask("malloc", "large", 4000 * MIB)
-    _, record = published_since(server, tmp_path / "tap", time.monotonic_ns())
-
-    assert outcome["error"] == "OutOfMemoryError"
-    assert record.totals.ooms == 1
-    assert record.oom.request_bytes == 4000 * MIB
-    assert record.oom.device_free_bytes == free
-
-
-def test_slow_allocations_do_not_stall_python(node, installed_tap, tmp_path):
-    """While cudaMalloc takes a second, the tap leaves the GIL to the other threads.
-
-    A thread that asked the allocator for its counters then would hold the GIL until it is done.
-    """
-    server = node.serve(**installed_tap)
-    server.ask("malloc", "weights", 64 * MIB)
-    published_since(server, tmp_path / "tap", 0)
-    node.state.row.delay_groups = 1 << 12  # CALLS_CUDA
-    node.state.row.delay_microseconds = 1_000_000
-
-    gap_s = server.ask("worst_gap", 4)
-
-    assert gap_s < 0.7
+    assert list(Path(tap["GPUWARD_TAP_DIR"]).iterdir()) == []
