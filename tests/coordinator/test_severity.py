@@ -65,9 +65,14 @@ def test_few_requests_are_said():
     assert "capped at SEV4: fewer than 30 requests" in assess(impact(10, failed=10)).reasons[0]
 
 
-def test_speed_shortens_the_holds_of_capacity():
-    assert Assessment(None) == assess(impact(0, waiting=1, unready_for_s=0.2), speed=60.0)
-    assert S1 == assess(impact(0, waiting=1, unready_for_s=0.25), speed=60.0).severity
+def test_speed_shortens_the_holds_of_capacity_to_what_can_be_seen():
+    """Unready for 15 s, stalled for 60 s, by the speed; never less than 5 s: reports take one."""
+    assert Assessment(None) == assess(impact(0, waiting=1, unready_for_s=7.4), speed=2.0)
+    assert S1 == assess(impact(0, waiting=1, unready_for_s=7.5), speed=2.0).severity
+    assert Assessment(None) == assess(impact(0, waiting=1, unready_for_s=4.9), speed=60.0)
+    assert S1 == assess(impact(0, waiting=1, unready_for_s=5.0), speed=60.0).severity
+    assert Assessment(None) == assess(impact(0, running=1, stalled_for_s=4.9), speed=60.0)
+    assert S2 == assess(impact(0, running=1, stalled_for_s=5.0), speed=60.0).severity
 
 
 T = 1_800_000_000.0
