@@ -29,6 +29,12 @@ SOURCE_ROOTS = (
     "protos",
 )
 
+AGENT_CONFIG = """
+[coordinator]
+address = "127.0.0.1:9479"
+report_interval_s = 1.0
+"""
+
 BOOT = r"""
 set -e
 mount -t tmpfs tmpfs "$1"
@@ -40,13 +46,18 @@ exec systemd-nspawn --quiet --directory="$folder/root" --boot --register=no --ke
     --private-network --console=pipe "$@"
 """
 
-# What a package puts at /usr/bin/gpuward; here it runs the working tree, mounted below /opt
-# because the units hide home directories and the tree may be in one.
+# What packages provide at these paths; here they run the working tree, mounted below /opt because
+# the units hide home directories and the tree may be in one.
 LAUNCHER = """#!/bin/sh
 export LD_LIBRARY_PATH=/opt/python/lib PYTHONDONTWRITEBYTECODE=1
 export PYTHONPATH={python_path}
-exec /opt/python/bin/python{version} -c 'from gpuward.cli.main import main; main()' "$@"
+exec /opt/python/bin/python{version} {arguments} "$@"
 """
+ARGUMENTS = {
+    "usr/bin/gpuward": "-c 'from gpuward.cli.main import main; main()'",
+    "usr/bin/python3": "",
+}
+GET = "import sys, urllib.request as r; sys.stdout.write(r.urlopen(sys.argv[1]).read().decode())"
 
 
 class Machine:
@@ -79,6 +90,11 @@ class Machine:
             journal = self.run("journalctl", "--no-pager", "--lines=40", f"--unit={unit}")
             pytest.fail(f"{error}\n{journal}")
 
+    def get(self, url: str) -> str:
+        """Return what the machine's loopback serves at ``url``."""
+        argv = ("nsenter", "-t", str(self._leader), "-n", sys.executable, "-c", GET, url)
+        return subprocess.run(argv, capture_output=True, text=True, timeout=20, check=True).stdout
+
     def write(self, path: str, text: str, mode: int = 0o644) -> None:
         """Write a file on the machine."""
         inside = Path(f"/proc/{self._leader}/root{path}")
@@ -96,7 +112,13 @@ def machine(tmp_path_factory):
     folder, seed = tmp_path_factory.mktemp("machine"), tmp_path_factory.mktemp("seed")
     _seed(seed)
     argv = ["unshare", "--mount", "--propagation", "private", "sh", "-c", BOOT, "boot"]
-    options = [f"--machine=gpuward-test-{os.getpid()}", *_binds(), "--", "--unit=basic.target"]
+    options = [
+        f"--machine=gpuward-test-{os.getpid()}",
+        "--capability=CAP_SYSLOG",  # a node has it, a container does not unless asked
+        *_binds(),
+        "--",
+        "--unit=basic.target",
+    ]
     with (folder.parent / "console").open("wb") as console:
         nspawn = subprocess.Popen([*argv, folder, seed, *options], stdout=console, stderr=console)
     try:
@@ -128,19 +150,26 @@ def _seed(seed: Path) -> None:
     """Write what the packages install, and an empty machine-id that makes it another machine."""
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     paths = [*(f"/opt/gpuward/{root}" for root in SOURCE_ROOTS), "/opt/site-packages"]
+    seed.chmod(0o755)  # it becomes the machine's root directory
     files = {
         "etc/machine-id": "",
-        "usr/bin/gpuward": LAUNCHER.format(python_path=":".join(paths), version=version),
+        "etc/gpuward/agent.toml": AGENT_CONFIG,
+        "etc/gpuward/coordinator.toml": "",
         "usr/lib/sysusers.d/gpuward.conf": (UNITS / "gpuward.sysusers.conf").read_text(),
         "usr/lib/tmpfiles.d/gpuward.conf": (UNITS / "gpuward.tmpfiles.conf").read_text(),
     }
+    for name, arguments in ARGUMENTS.items():
+        files[name] = LAUNCHER.format(
+            python_path=":".join(paths), version=version, arguments=arguments
+        )
     for unit in UNITS.glob("*.service"):
         files[f"usr/lib/systemd/system/{unit.name}"] = unit.read_text()
     for name, text in files.items():
         path = seed / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    (seed / "usr/bin/gpuward").chmod(0o755)
+    for name in ARGUMENTS:
+        (seed / name).chmod(0o755)
 
 
 def _binds() -> list[str]:
