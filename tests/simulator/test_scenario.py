@@ -1,6 +1,7 @@
 """Scenario files: every kind of step, and one clear line for everything that is wrong."""
 
 import contextlib
+import re
 from pathlib import Path
 
 import pytest
@@ -196,3 +197,14 @@ def test_any_text(text):
     """Nor is anything else raised for text that is no scenario at all."""
     with pytest.raises(ConfigError, match=r"^s\.toml: "):
         parse(text, Scenario, name="s.toml")
+
+
+def test_readme():
+    """The README's scenario can be played, and its table knows every kind of step."""
+    readme = (Path(__file__).parents[2] / "native" / "simulator" / "README.md").read_text()
+    example = readme.split("```toml\n")[1].split("```")[0]
+
+    assert len(parse(example, Scenario, name="README.md").steps) == 7
+    assert set(re.findall(r"^\| `(\w+)` \|", readme, re.MULTILINE)) == set(
+        "set ramp noise hang delay lost xid start take stop unload load".split()  # noqa: SIM905
+    )
