@@ -1,0 +1,121 @@
+"""The line parser of the text format, held to the reference parser."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client.parser import text_string_to_metric_families
+
+from gpuward.agent.openmetrics import ParseError, Series, parse
+
+NAMES = st.from_regex(r"[a-zA-Z_:][a-zA-Z0-9_:]{0,20}", fullmatch=True)
+LABEL_NAMES = st.from_regex(r"[a-zA-Z_][a-zA-Z0-9_]{0,10}", fullmatch=True)
+LABEL_VALUES = st.text(
+    st.characters(exclude_categories=("Cs", "Cc")) | st.sampled_from('\\"{}, #\n')
+)
+VALUES = st.floats(allow_nan=False) | st.integers(-(10**6), 10**6).map(float)
+
+
+def escape(text):
+    return text.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
+
+
+def render(name, labels, value, stamp):
+    inner = ",".join(f'{label}="{escape(text)}"' for label, text in labels.items())
+    number = "+Inf" if value == math.inf else "-Inf" if value == -math.inf else repr(value)
+    return f"{name}{{{inner}}} {number}{stamp}" if inner else f"{name} {number}{stamp}"
+
+
+SAMPLES = st.tuples(
+    NAMES,
+    st.dictionaries(LABEL_NAMES, LABEL_VALUES, max_size=4),
+    VALUES,
+    st.sampled_from(["", " 1395066363000"]),
+)
+
+
+@given(st.lists(SAMPLES, max_size=6))
+def test_agrees_with_the_reference(samples):
+    """What the reference parser reads from a page, this one reads too."""
+    text = "# HELP x y\n" + "".join(render(*sample) + "\n" for sample in samples)
+    reference = [
+        (Series(sample.name, sample.labels), sample.value)
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    ]
+
+    assert sorted(parse(text), key=repr) == sorted(reference, key=repr)
+
+
+@given(st.text(alphabet=st.sampled_from('ab:{}=",\\ \t\n#1.eE+-_NaInf\x00é\r')))
+def test_hostile_text_is_one_error(text):
+    """Whatever a page holds, it is samples or a ParseError that names a line of it."""
+    line = 1
+    try:
+        parse(text)
+    except ParseError as error:
+        line = error.line
+
+    assert 1 <= line <= text.count("\n") + 1
+
+
+@pytest.mark.parametrize(
+    ("line", "series", "value"),
+    [
+        pytest.param("up 1", Series("up", {}), 1.0, id="bare"),
+        pytest.param("up\t1", Series("up", {}), 1.0, id="tab"),
+        pytest.param("up{} 1", Series("up", {}), 1.0, id="empty braces"),
+        pytest.param('up{a="b",} 1', Series("up", {"a": "b"}), 1.0, id="comma at the end"),
+        pytest.param(
+            'up{a="} 2 {", b="c d"} 1 5',
+            Series("up", {"a": "} 2 {", "b": "c d"}),
+            1.0,
+            id="braces and blanks in values",
+        ),
+        pytest.param(
+            r'up{a="\\\"\n"} 1', Series("up", {"a": '\\"\n'}), 1.0, id="the three escapes"
+        ),
+        pytest.param(
+            'x_bucket{le="+Inf"} 1e3', Series("x_bucket", {"le": "+Inf"}), 1000.0, id="bucket"
+        ),
+        pytest.param("x +Inf", Series("x", {}), math.inf, id="infinite"),
+    ],
+)
+def test_line(line, series, value):
+    """Forms that engines write."""
+    assert parse(line) == [(series, value)]
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        pytest.param("up", "expected a value", id="no value"),
+        pytest.param("up one", "expected a value", id="a word"),
+        pytest.param("up 1_000", "expected a value", id="Python's digits"),
+        pytest.param("up 0x10", "expected a value", id="hexadecimal"),
+        pytest.param("up 1 2 3", "expected a value", id="too many"),
+        pytest.param("up 1 2.5", "timestamp", id="timestamp with a fraction"),
+        pytest.param("1up 1", "not a metric name", id="name begins with a digit"),
+        pytest.param('up{a="b} 1', "not a list of labels", id="quote left open"),
+        pytest.param('up{a="b",a="c"} 1', "not a list of labels", id="label twice"),
+        pytest.param('up{a="b"}{c="d"} 1', "not a list of labels", id="two lists"),
+        pytest.param("up{" + "a" * 20_000 + "} 1", "longer than", id="endless line"),
+    ],
+)
+def test_error_names_the_line(line, reason):
+    """What is not in the format is refused, with the number of its line."""
+    with pytest.raises(ParseError, match=f"line 3: .*{reason}"):
+        parse(f"# comment\n\n{line}\n")
+
+
+def test_prefixes():
+    """Lines with other prefixes are skipped, whatever they hold."""
+    text = 'other{broken\nvllm:a 1\n# vllm:b\nvllm:c{x="y"} 2\n'
+
+    assert parse(text, prefixes=("vllm:",)) == [
+        (Series("vllm:a", {}), 1.0),
+        (Series("vllm:c", {"x": "y"}), 2.0),
+    ]

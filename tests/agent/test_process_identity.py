@@ -1,0 +1,221 @@
+"""Who a process is: a key that survives its restart, and not one word that could be a secret."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from gpuward.agent.process_identity import (
+    Placement,
+    Stat,
+    identify,
+    parse_cgroup,
+    parse_command_line,
+    parse_stat,
+)
+
+POD = "0b9c5b45-9f5d-4f0c-8d0f-3c5fc1a3a001"
+CONTAINER = "f3a9" * 16
+SECRET = "canary-7f3e"
+
+
+@pytest.mark.parametrize(
+    ("text", "placement"),
+    [
+        pytest.param("0::/system.slice/vllm.service\n", Placement("vllm.service"), id="unit"),
+        pytest.param(
+            "0::/user.slice/user-1000.slice/user@1000.service/app.slice/vllm.service\n",
+            Placement("vllm.service"),
+            id="unit of a user",
+        ),
+        pytest.param(
+            "0::/user.slice/user-1000.slice/user@1000.service/app.slice/run-r1.scope\n",
+            Placement(),
+            id="a login session names nobody",
+        ),
+        pytest.param("0::/user.slice/user-0.slice/session-3.scope\n", Placement(), id="shell"),
+        pytest.param("0::/system.slice/engine@7.service\n", Placement("engine@7.service"), id="@"),
+        pytest.param(
+            "0::/kubepods.slice/kubepods-burstable.slice/"
+            f"kubepods-burstable-pod{POD.replace('-', '_')}.slice/"
+            f"cri-containerd-{CONTAINER}.scope\n",
+            Placement("", POD, "f3a9f3a9f3a9"),
+            id="Kubernetes, systemd driver",
+        ),
+        pytest.param(
+            f"0::/kubepods/burstable/pod{POD}/{CONTAINER}\n",
+            Placement("", POD, "f3a9f3a9f3a9"),
+            id="Kubernetes, cgroupfs driver",
+        ),
+        pytest.param(
+            f"0::/system.slice/containerd.service/kubepods-pod{POD.replace('-', '_')}.slice\n",
+            Placement("", POD, ""),
+            id="the runtime's unit is not the application's",
+        ),
+        pytest.param(
+            f"0::/system.slice/docker-{CONTAINER}.scope\n",
+            Placement("", "", "f3a9f3a9f3a9"),
+            id="Docker",
+        ),
+        pytest.param(
+            "11:memory:/system.slice/vllm.service\n1:name=systemd:/system.slice/vllm.service\n0::/\n",
+            Placement("vllm.service"),
+            id="cgroup v1",
+        ),
+        pytest.param("0::/\n", Placement(), id="root"),
+        pytest.param("", Placement(), id="empty"),
+        pytest.param("garbage", Placement(), id="garbage"),
+        pytest.param(
+            "0::/system.slice/a\x1b[31m b.service\n", Placement("a__31m_b.service"), id="hostile"
+        ),
+    ],
+)
+def test_parse_cgroup(text, placement):
+    """A cgroup path names a unit, or a pod and container."""
+    assert parse_cgroup(text) == placement
+
+
+@pytest.mark.parametrize(
+    ("command", "engine", "model"),
+    [
+        pytest.param(
+            "/usr/bin/python3 /usr/local/bin/vllm serve meta-llama/Llama-3.1-8B --port 8000",
+            "vllm",
+            "meta-llama/Llama-3.1-8B",
+            id="vllm serve",
+        ),
+        pytest.param(
+            "python3 -m vllm.entrypoints.openai.api_server --model=/models/llama",
+            "vllm",
+            "/models/llama",
+            id="vllm module",
+        ),
+        pytest.param(
+            "vllm serve /models/x --served-model-name chat",
+            "vllm",
+            "chat",
+            id="the name that users call comes first",
+        ),
+        pytest.param("VLLM::EngineCore_0", "vllm", "", id="vllm worker's title"),
+        pytest.param(
+            "python -m sglang.launch_server --model-path qwen/Qwen2.5-7B",
+            "sglang",
+            "qwen/Qwen2.5-7B",
+            id="sglang",
+        ),
+        pytest.param("text-generation-launcher --model-id bigcode/x", "tgi", "bigcode/x", id="tgi"),
+        pytest.param("trtllm-serve org/model --port 1", "trtllm", "", id="trtllm without serve"),
+        pytest.param("tritonserver --model-repository=/m", "triton", "", id="triton"),
+        pytest.param("llama-server -m /m/a.gguf", "llama.cpp", "/m/a.gguf", id="llama.cpp"),
+        pytest.param("python train.py --model secret", "", "", id="no engine, no model"),
+        pytest.param("echo vllm serve x", "", "", id="an argument is no program"),
+        pytest.param("vllm serve --model", "vllm", "", id="flag without a value"),
+        pytest.param(
+            f"vllm serve --model s3://user:{SECRET}@host/x",
+            "vllm",
+            "",
+            id="address with a password",
+        ),
+        pytest.param(f"vllm serve --api-key {SECRET} m", "vllm", "", id="key before the model"),
+        pytest.param("", "", "", id="empty"),
+    ],
+)
+def test_parse_command_line(command, engine, model):
+    """Engine and model come from listed flags; whatever else stands there is not kept."""
+    found = parse_command_line(command.split())
+
+    assert found == (engine, model)
+    assert SECRET not in "".join(found)
+
+
+def test_parse_stat():
+    """The name may hold anything, its own parentheses included."""
+    fields = " ".join(str(number) for number in range(5, 53))
+
+    assert parse_stat(f"77 (a) b (c) D 1 {fields}") == Stat("a) b (c", "D", 1, 22)
+
+
+@pytest.mark.parametrize("text", ["", "77", "77 (x) S 1", "77 (x) S a " + "0 " * 40])
+def test_broken_stat(text):
+    """What is no stat line is refused."""
+    with pytest.raises(ValueError):  # noqa: PT011 - any wording
+        parse_stat(text)
+
+
+class Proc:
+    """A tree like /proc."""
+
+    def __init__(self, root):
+        self.root = root
+
+    def add(self, pid, *, command="", cgroup="0::/\n", comm="python3", parent=1, exe=None):
+        folder = self.root / str(pid)
+        folder.mkdir()
+        fields = " ".join(["0"] * 17 + ["4711"] + ["0"] * 30)
+        (folder / "stat").write_text(f"{pid} ({comm}) S {parent} {fields}\n")
+        (folder / "cgroup").write_text(cgroup)
+        (folder / "cmdline").write_bytes(command.replace(" ", "\0").encode() + b"\0")
+        if exe:
+            (folder / "exe").symlink_to(exe)
+
+
+@pytest.fixture
+def proc(tmp_path):
+    return Proc(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("about", "key"),
+    [
+        pytest.param(
+            {"cgroup": "0::/system.slice/vllm.service\n", "command": "vllm serve m"},
+            "vllm.service",
+            id="the unit comes first",
+        ),
+        pytest.param(
+            {"cgroup": f"0::/kubepods/pod{POD}/{CONTAINER}\n"}, f"pod:{POD}", id="then the pod"
+        ),
+        pytest.param(
+            {"cgroup": f"0::/docker/{CONTAINER}\n"}, "container:f3a9f3a9f3a9", id="the container"
+        ),
+        pytest.param({"command": "vllm serve org/m"}, "vllm:org/m", id="engine and model"),
+        pytest.param({"command": "tritonserver"}, "triton", id="the engine alone"),
+        pytest.param({"exe": "/usr/bin/python3.11"}, "python3.11", id="the program"),
+        pytest.param({"exe": "/usr/bin/python3.11 (deleted)"}, "python3.11", id="upgraded since"),
+        pytest.param({"comm": "my engine)"}, "my_engine_", id="the name, made harmless"),
+    ],
+)
+def test_key(proc, about, key):
+    """The first of unit, pod, container, engine and program that there is."""
+    proc.add(50, **about)
+
+    assert identify(50, proc.root).key == key
+
+
+def test_worker_has_its_servers_model(proc):
+    """A worker's title says the engine only; the model is in its parent's command line."""
+    proc.add(10, command="vllm serve org/m --api-key " + SECRET)
+    proc.add(11, command="python -c from_multiprocessing", parent=10)
+    proc.add(12, command="VLLM::Worker_TP0", parent=11)
+
+    found = identify(12, proc.root)
+
+    assert (found.engine, found.model, found.key) == ("vllm", "org/m", "vllm:org/m")
+    assert found.start_ticks == 4711
+    assert SECRET not in repr(found)
+
+
+def test_gone_process(proc):
+    """A process that ended is nobody."""
+    assert identify(50, proc.root) is None
+
+
+def test_this_process():
+    """The real /proc, without root."""
+    found = identify(os.getpid(), Path("/proc"))
+
+    assert found.pid == os.getpid()
+    assert found.start_ticks > 0
+    assert found.key
