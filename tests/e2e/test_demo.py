@@ -1,0 +1,87 @@
+"""`gpuward demo`: the whole system on real parts, from the first fault to the review."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+
+import pytest
+
+pytestmark = pytest.mark.simulator
+
+DEMO = (sys.executable, "-m", "gpuward.simulator.demo")
+
+
+@pytest.mark.timeout(170)
+def test_once_plays_to_the_review(left_behind):
+    """Exit status 0; the story in its order; the review on disk; no process left."""
+    done = subprocess.run(
+        [*DEMO, "--once", "--speed", "120"],
+        capture_output=True,
+        text=True,
+        timeout=160,
+        check=False,
+    )
+
+    assert 0 == done.returncode, done.stdout + done.stderr
+    told = [
+        "sees 8 GPUs",
+        "process.memory.fragmentation",
+        "opened SEV",
+        "L1 is due: page ada by pager",
+        "nobody acknowledged in time",
+        "L1-repeat is due: page ada by pager, chat",
+        "L2 is due: page grace by pager",
+        "grace acknowledges",
+        "L3 is due: page edsger, barbara by pager",
+        "restarts inference-1",
+        "mitigated",
+        "grace resolves",
+        "# Review of incident",
+        "every step was checked",
+    ]
+    places = [done.stdout.find(line) for line in told]
+    assert -1 not in places, told[places.index(-1)]
+    assert sorted(places) == places
+    assert "\x1b[" not in done.stdout
+    root = re.search(r"logs, pages and review: (\S+)", done.stdout)[1]
+    assert [] == left_behind(root)
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_leaves_nothing_behind(number, left_behind):
+    """In the middle of the story: every part ends, exit status 130."""
+    with subprocess.Popen(DEMO, stdout=subprocess.PIPE, text=True) as demo:
+        root = ""
+        for line in demo.stdout:
+            if found := re.search(r"logs, pages and review: (\S+)", line):
+                root = found[1]
+            if "agent: http://" in line:
+                break
+        running = left_behind(root)
+        demo.send_signal(number)
+        demo.stdout.read()
+
+    assert 130 == demo.returncode
+    assert len(running) >= 4
+    assert [] == left_behind(root)
+
+
+@pytest.mark.timeout(60)
+def test_a_port_that_is_taken_fails_in_one_line(taken_port, left_behind):
+    """Status 1, the reason, where the logs are, nothing left."""
+    done = subprocess.run(
+        [*DEMO, "--once", "--port", str(taken_port)],
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+
+    assert 1 == done.returncode
+    assert "failed: coordinator ended" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+    assert [] == left_behind(re.search(r"the logs are in (\S+)", done.stdout)[1])
