@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from gpuward.simulator.cuda_stubs import TorchError, library_folders
+from gpuward.simulator.cuda_stubs import library_folders
+from gpuward.simulator.cuda_symbols import TorchError
 from gpuward.simulator.libraries import NotBuiltError, library_directory
 from gpuward.simulator.state import State
 

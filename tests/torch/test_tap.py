@@ -9,9 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from gpuward.agent.detectors.memory_fragmentation import detect
+from gpuward.agent.model import Result
 from gpuward.agent.samplers.tap import TapSampler
 from gpuward.agent.samplers.tap_samples import DeviceMemory
+from gpuward.agent.window import Readings
 from gpuward.daemon.clock import SystemClock
+from gpuward.tap.layout import unpack_record
 
 pytestmark = [pytest.mark.torch, pytest.mark.simulator]
 
@@ -37,47 +41,113 @@ def tap(tmp_path):
     return {"PYTHONPATH": f"{info.parent}:{TAP}", "GPUWARD_TAP_DIR": str(directory)}
 
 
-class Watch:
-    """Samples the tap directory until something is seen."""
+class Agent:
+    """Samples the tap directory into a window, as the agent does."""
 
     def __init__(self, directory):
+        self._readings = Readings()
         self._sampler = TapSampler(
             Path(directory),
             clock=SystemClock(),
             proc_root=Path("/proc"),
-            device_memory=lambda _: DeviceMemory(8 * GIB, GIB),
+            device_memory=lambda _: DeviceMemory(8 * GIB, 64 * MIB),
         )
 
     def until(self, wanted):
-        """Return the first true ``wanted(batch)`` of ten seconds."""
-        for _ in range(100):
-            batch = asyncio.run(self._sampler.sample(time.monotonic()))
-            if found := wanted(batch):
-                return found
-            time.sleep(0.1)
+        """Return the first window within ten seconds for which ``wanted`` is true."""
+        end_s = time.monotonic() + 10.0
+        while time.monotonic() < end_s:
+            now_s = time.monotonic()
+            self._readings.apply("tap", asyncio.run(self._sampler.sample(now_s)), now_s)
+            window = self._readings.window(now_s)
+            if wanted(window):
+                return window
+            time.sleep(0.05)
         raise AssertionError("not seen within ten seconds")
 
 
-def figures(batch):
-    return {sample.key.signal: sample.value for sample in batch.samples if sample.key.gpu == GPU}
+def figure(window, signal):
+    """Return the newest value of the only process's series on the first GPU."""
+    keys = [key for key in window.keys(signal) if key.gpu == GPU]
+    return window.latest(keys[0]).value if keys else None
 
 
 def test_torch_shows_its_allocator(node, tap):
-    """Reserved and allocated are what torch itself says, the pid is the process's own."""
-    server = node.serve(**tap)
-    server.ask("alloc", "a", 100 * MIB)
-    server.ask("alloc", "b", 300 * MIB)
-    server.ask("free", "a")
-    stats = server.ask("stats")
-    watch = Watch(tap["GPUWARD_TAP_DIR"])
-    seen = watch.until(
-        lambda batch: (
-            figures(batch)
-            if figures(batch).get("process_memory_allocated_bytes") == 300 * MIB
-            else None
-        )
-    )
+    """What the agent reads from outside is what torch says inside; the file goes with the process.
 
-    assert seen["process_memory_reserved_bytes"] == stats["reserved_bytes.all.current"]
+    The program sleeps in C between operations, so this is the tap's own thread that asks.
+    """
+    server = node.serve(**tap)
+    server.ask("malloc", "a", 100 * MIB)
+    server.ask("malloc", "b", 300 * MIB)
+    server.ask("free", "a")
+    agent = Agent(tap["GPUWARD_TAP_DIR"])
+    window = agent.until(lambda window: figure(window, "process_memory_reserved_bytes"))
+    stats = server.ask("stats")
+
+    for family in ("reserved", "active", "allocated", "requested"):
+        inside = stats[f"{family}_bytes"]["all"]["current"]
+        assert figure(window, f"process_memory_{family}_bytes") == inside
+    assert figure(window, "process_memory_releasable_bytes") == 100 * MIB
+    assert [(p.pid, p.gpus) for p in window.processes] == [(server.process.pid, (GPU,))]
     assert server.leave() == 0
     assert list(Path(tap["GPUWARD_TAP_DIR"]).iterdir()) == []
+
+
+def test_a_busy_program_publishes_from_its_main_thread(node, tap):
+    """Within three seconds of the first use of CUDA."""
+    server = node.serve(**tap)
+    server.ask("malloc", "a", 100 * MIB)
+    server.ask("run_python", 2.0)
+
+    (file,) = Path(tap["GPUWARD_TAP_DIR"]).iterdir()
+    raw = file.read_bytes()
+    records = [record for at in (4096, 5120) if (record := unpack_record(raw, at))]
+    assert max(record.all_pools.reserved_bytes for record in records) == 100 * MIB
+    assert all(record.tick_cost_ns < 10**9 for record in records)
+
+
+def test_fragmentation_and_then_a_real_out_of_memory_error(node, tap):
+    """Two blocks in each segment, one of them freed: half the memory is lost, and a GiB fails."""
+    server = node.serve(**tap)
+    server.ask("malloc", "probe", MIB)
+    full = 0
+    while "error" not in str(server.ask("malloc", f"{full}", 9 * MIB)):
+        full += 1
+    for number in range(0, full, 2):
+        server.ask("free", f"{number}")
+    assert server.ask("malloc", "large", GIB)["error"] == "OutOfMemoryError"
+    server.ask("run_python", 1.5)
+    window = Agent(tap["GPUWARD_TAP_DIR"]).until(lambda window: list(detect(window)))
+
+    (finding,) = detect(window)
+    stats = server.ask("stats")
+    stranded = stats["inactive_split_bytes"]["all"]["current"]
+    facts = {fact.name: fact.value for fact in finding.evidence}
+    assert (finding.kind, finding.result) == ("process.memory.fragmentation", Result.FAIL)
+    assert (finding.subject.pid, finding.subject.gpu) == (server.process.pid, GPU)
+    assert facts["process_memory_stranded_bytes"] == stranded > 2 * GIB
+    assert facts["process_memory_headroom_bytes"] == 64 * MIB
+    (event,) = window.events("process.memory.oom", 0.0)
+    assert event.values["requested_bytes"] == GIB
+    assert "in pieces" in event.text
+
+
+@pytest.mark.parametrize(
+    ("settings", "flags"),
+    [
+        pytest.param("", 0, id="default"),
+        pytest.param("expandable_segments:True", 1, id="expandable segments"),
+        pytest.param("backend:cudaMallocAsync", 4, id="the driver's allocator keeps no statistics"),
+    ],
+)
+def test_configurations_of_the_allocator(node, tap, settings, flags):
+    server = node.serve(**tap, PYTORCH_ALLOC_CONF=settings)
+    server.ask("malloc", "a", 100 * MIB)
+    server.ask("run_python", 2.0)
+
+    (file,) = Path(tap["GPUWARD_TAP_DIR"]).iterdir()
+    raw = file.read_bytes()
+    records = [record for at in (4096, 5120) if (record := unpack_record(raw, at))]
+    assert {record.flags for record in records} == {flags}
+    assert server.leave() == 0

@@ -1,5 +1,6 @@
 #include "cuda_context.h"
 
+#include <atomic>
 #include <cstdlib>
 #include <cstring>
 #include <mutex>
@@ -16,7 +17,7 @@ namespace {
 struct PrimaryContext {
     CUctx_st context{};
     unsigned flags = 0;
-    bool is_active = false;
+    std::atomic<bool> is_active = false;
 };
 
 struct Driver {
@@ -132,13 +133,17 @@ CUresult enter_driver_of_current(CUdevice& device) {
 }
 
 CUresult activate(CUdevice device) {
-    const std::lock_guard lock(driver->mutex);
     PrimaryContext& primary = driver->primary[device];
     if (primary.is_active) {
         return check_alive(device);
     }
+    // Before the lock: a device that hangs holds up nobody on the others.
     if (const CUresult status = enter_driver(device); status != CUDA_SUCCESS) {
         return status;
+    }
+    const std::lock_guard lock(driver->mutex);
+    if (primary.is_active) {
+        return CUDA_SUCCESS;
     }
     if (!take(driver->file, gpu_index(device), CONTEXT_BYTES)) {
         return CUDA_ERROR_OUT_OF_MEMORY;

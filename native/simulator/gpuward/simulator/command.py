@@ -22,7 +22,8 @@ from gpuward.daemon.clock import SystemClock
 from gpuward.daemon.config import ConfigError
 from gpuward.simulator import scenario as scenarios
 from gpuward.simulator.children import RealChildren
-from gpuward.simulator.cuda_stubs import TorchError, torch_environment
+from gpuward.simulator.cuda_stubs import torch_environment
+from gpuward.simulator.cuda_symbols import TorchError
 from gpuward.simulator.libraries import NotBuiltError, environment
 from gpuward.simulator.player import Player
 from gpuward.simulator.root_tree import RootTree

@@ -19,7 +19,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gpuward.daemon import subprocesses
-from gpuward.simulator.cuda_symbols import MissingLibrary, missing_libraries, read_library
+from gpuward.simulator.cuda_symbols import (
+    MissingLibrary,
+    TorchError,
+    missing_libraries,
+    read_library,
+)
 from gpuward.simulator.libraries import library_directory
 
 if TYPE_CHECKING:
@@ -36,10 +41,6 @@ _FIND_TORCH = (
 )
 # These return a message, which torch prints; every other function returns a status.
 _RETURNS_TEXT = re.compile(r"Get(Error|Status)String$|GetLastError$")
-
-
-class TorchError(RuntimeError):
-    """This torch cannot run on the simulated CUDA runtime; the message says why and the mend."""
 
 
 def library_folders(python_or_torch: Path, cache: Path | None = None) -> list[Path]:
@@ -92,7 +93,7 @@ def stub_source(library: MissingLibrary) -> str:
     lines = [
         f'const char *{name}(void) {{ return "not available in the simulator"; }}'
         if _RETURNS_TEXT.search(name)
-        # 1 is "not initialized" in most of these libraries and success in none.
+        # 1 is a failure in every one of these libraries, "not initialized" in most.
         else f"int {name}(void) {{ return 1; }}"
         for name in names
     ]

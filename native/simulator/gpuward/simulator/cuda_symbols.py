@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 # A stub under any other name would shadow the C++ runtime's own and crash the process.
 CUDA_PREFIXES = ("cu", "nccl", "pnccl", "nvrtc", "nvshmem", "nvtx")
 
+_MAGIC = b"\x7fELF\x02\x01"  # 64 bits, little endian
 _SECTION_DYNAMIC = 6
 _SECTION_DYNAMIC_SYMBOLS = 11
 _SECTION_VERSIONS_NEEDED = 0x6FFFFFFE
@@ -28,6 +29,10 @@ _TAG_NEEDED = 1
 _UNDEFINED = 0
 _VERSION_MASK = 0x7FFF
 _HEADER_BYTES = 64
+
+
+class TorchError(RuntimeError):
+    """This torch cannot run on the simulated CUDA runtime; the message says why."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -64,7 +69,7 @@ class MissingLibrary:
 def missing_libraries(folder: Path, present: Iterable[str]) -> list[MissingLibrary]:
     """Return the CUDA libraries that those in ``folder`` need and nobody supplies, by name.
 
-    ``present``: sonames that are supplied elsewhere.  Raises ``ValueError`` for a file that is not
+    ``present``: sonames that are supplied elsewhere.  Raises ``TorchError`` for a file that is not
     a 64-bit little-endian ELF library.
     """
     paths = sorted(path for path in folder.iterdir() if ".so" in path.name and path.is_file())
@@ -91,10 +96,11 @@ def _owner(name: str, libraries: Iterable[MissingLibrary]) -> str:
 
 def read_library(path: Path) -> Library:
     """Read the dynamic section and symbols of the library at ``path``."""
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as image:
-        if image[:6] != b"\x7fELF\x02\x01":
-            raise ValueError(f"{path}: not a 64-bit little-endian ELF library")
-        return _Elf(image).library()
+    with path.open("rb") as file:
+        if file.read(len(_MAGIC)) != _MAGIC:
+            raise TorchError(f"{path}: not a 64-bit little-endian ELF library")
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as image:
+            return _Elf(image).library()
 
 
 @dataclass(frozen=True, slots=True)
