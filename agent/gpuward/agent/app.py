@@ -131,7 +131,7 @@ class App:
         try:
             directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise _unwritable(directory, error.strerror or str(error)) from error
+            raise _unwritable(directory, _words(error)) from error
         if not os.access(directory, os.W_OK | os.X_OK):
             raise _unwritable(directory, "not writable")
         return Spool(directory / SPOOL_FILE, wall_s=self._clock.wall_s())
@@ -155,7 +155,7 @@ class App:
             bound = await server.start(host, port)
         except OSError as error:
             raise StartError(
-                f"[http] address {self._config.http.address}: {error.strerror or error}:"
+                f"[http] address {self._config.http.address}: {_words(error)}:"
                 " stop what listens there, or choose another"
             ) from error
         _close_within(parts, "http server", server.close)
@@ -183,6 +183,11 @@ class App:
             if isinstance(sampler, AbstractAsyncContextManager):
                 await parts.enter_async_context(sampler)
         return samplers
+
+
+def _words(error: OSError) -> str:
+    # asyncio writes an essay of its own around the operating system's words.
+    return os.strerror(error.errno) if (error.errno or 0) > 0 else str(error)
 
 
 def _unwritable(directory: Path, reason: str) -> StartError:

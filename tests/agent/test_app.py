@@ -1,0 +1,145 @@
+"""The whole agent in one process: starts, serves, says goodbye, refuses what it cannot do."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import socket
+
+import grpc.aio
+import pytest
+from structlog.testing import capture_logs
+
+from gpuward.agent.app import App, StartError
+from gpuward.agent.config import AgentConfig
+from gpuward.daemon.clock import SystemClock
+from gpuward.daemon.config import parse
+from gpuward.v1 import agent_pb2, agent_pb2_grpc
+
+pytestmark = pytest.mark.timeout(60)
+
+
+@pytest.fixture
+def make_config(tmp_path):
+    """Build a configuration in a temporary folder, free ports, nobody to report to."""
+
+    def make(**tables):
+        for folder in ("state", "tap"):
+            (tmp_path / folder).mkdir(exist_ok=True)
+        (tmp_path / "kmsg").touch()
+        values = {
+            "node": {"name": "n1"},
+            "state": {"directory": str(tmp_path / "state")},
+            "http": {"address": "127.0.0.1:0"},
+            "grpc": {"address": "127.0.0.1:0"},
+            "tap": {"directory": str(tmp_path / "tap")},
+            "kmsg": {"path": str(tmp_path / "kmsg")},
+            "probes": {"mode": "off"},
+        } | tables
+        text = "\n".join(
+            f"[{table}]\n"
+            + "\n".join(f"{key} = {json.dumps(value)}" for key, value in keys.items())
+            for table, keys in values.items()
+        )
+        return parse(text, AgentConfig, name="agent.toml")
+
+    return make
+
+
+@pytest.fixture
+def running(notifier, tmp_path):
+    """Run an agent for the length of a block; gives its addresses once it is ready."""
+
+    @contextlib.asynccontextmanager
+    async def run(config):
+        stop = asyncio.Event()
+        addresses = tmp_path / "state" / "addresses.json"
+        async with asyncio.TaskGroup() as group:
+            app = App(config, clock=SystemClock(), notifier=notifier)
+            group.create_task(app.run(stop))
+            while "ready" not in notifier.told:  # noqa: ASYNC110 - told by a call, not an event
+                await asyncio.sleep(0.01)
+            yield json.loads(addresses.read_text())
+            stop.set()
+
+    return run
+
+
+async def get(address, path):
+    host, port = address.split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(f"GET {path} HTTP/1.1\r\n\r\n".encode())
+    answer = await reader.read()
+    writer.close()
+    return answer.decode()
+
+
+async def test_without_a_driver_it_runs_and_says_so_once(make_config, running, notifier):
+    with capture_logs() as logs:
+        async with running(make_config()) as addresses:
+            await asyncio.sleep(2.5)
+            metrics = await get(addresses["http"], "/metrics")
+            ready = await get(addresses["http"], "/readyz")
+
+    assert "\ngpuward_driver_up 0.0\n" in metrics
+    assert ready.startswith("HTTP/1.1 200 ")
+    assert [log["event"] for log in logs].count("driver.missing") == 1
+    assert notifier.told[-1] == "stopping"
+    assert "watchdog" in notifier.told
+
+
+async def test_it_answers_queries_over_a_socket(make_config, running, tmp_path):
+    address = f"unix:{tmp_path}/a.sock"
+    async with (
+        running(make_config(grpc={"address": address})) as addresses,
+        grpc.aio.insecure_channel(addresses["grpc"]) as channel,
+    ):
+        stub = agent_pb2_grpc.AgentServiceStub(channel)
+        answer = await stub.GetSnapshot(agent_pb2.GetSnapshotRequest(), timeout=5)
+
+    assert addresses["grpc"] == address
+    assert answer.snapshot.node == "n1"
+    assert not answer.snapshot.driver_up
+    assert answer.snapshot.boot_id
+
+
+async def test_a_coordinator_that_is_not_there_keeps_nobody_waiting(make_config, running):
+    """Neither at the start nor at the end."""
+    config = make_config(coordinator={"address": "127.0.0.1:1"})
+    loop = asyncio.get_running_loop()
+    with capture_logs() as logs:
+        async with running(config) as addresses:
+            metrics = await get(addresses["http"], "/metrics")
+            stopped_at = loop.time()
+        took_s = loop.time() - stopped_at
+
+    assert "\ngpuward_agent_coordinator_connected 0.0\n" in metrics
+    assert took_s < 15
+    assert "coordinator.unreachable" in [log["event"] for log in logs]
+
+
+@pytest.mark.parametrize("table", ["http", "grpc"])
+async def test_a_taken_port_is_one_line(make_config, notifier, table):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        app = App(
+            make_config(**{table: {"address": address}}), clock=SystemClock(), notifier=notifier
+        )
+        with pytest.raises(StartError) as error:
+            await app.run(asyncio.Event())
+
+    assert str(error.value).startswith(f"[{table}] address {address}: ")
+    assert "choose another" in str(error.value)
+    assert notifier.told == []
+
+
+async def test_a_state_folder_that_cannot_be_is_one_line(make_config, notifier, tmp_path):
+    file = tmp_path / "file"
+    file.touch()
+    config = make_config(state={"directory": str(file / "state")})
+
+    with pytest.raises(StartError) as error:
+        await App(config, clock=SystemClock(), notifier=notifier).run(asyncio.Event())
+
+    assert str(error.value).startswith(f"[state] directory {file}/state: Not a directory")
