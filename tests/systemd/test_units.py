@@ -21,13 +21,15 @@ pytestmark = [
 
 @pytest.fixture
 def installed(tmp_path):
-    """The units with a stand-in for /usr/bin/gpuward, which only a package installs."""
+    """The units with a stand-in for the programs, which only a package installs."""
     program = tmp_path / "gpuward"
     program.write_text("#!/bin/sh\n")
     program.chmod(0o755)
     for name in NAMES:
         text = (UNITS / name).read_text()
-        (tmp_path / name).write_text(text.replace("=/usr/bin/gpuward ", f"={program} "))
+        for path in ("/usr/bin/gpuward", "/usr/bin/python3"):
+            text = text.replace(f"={path} ", f"={program} ")
+        (tmp_path / name).write_text(text)
     return tmp_path
 
 

@@ -87,7 +87,9 @@ class Site:
     def __init__(self, store: Store) -> None:
         self.store = store
         self.clock = FakeClock(wall_s=NOW_S)
-        self.app = create_app(store, self.clock, roster=ROSTER, policy=DEFAULT_POLICY)
+        self.app = create_app(
+            store, self.clock, roster=ROSTER, policy=DEFAULT_POLICY, url="http://gpuward.test"
+        )
         transport = httpx2.ASGITransport(self.app, raise_app_exceptions=False)
         self.browser = httpx2.AsyncClient(transport=transport, base_url="http://gpuward.test")
 

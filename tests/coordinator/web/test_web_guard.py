@@ -58,15 +58,25 @@ async def test_another_site_may_not_act(site, path, headers):
     assert answer.status_code == 403
 
 
-async def test_same_origin_may_act(site):
-    """What browsers send from our own page passes."""
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        pytest.param("gpuward.test", 303, id="configured name"),
+        pytest.param("127.0.0.1:9480", 303, id="address"),
+        pytest.param("[::1]:9480", 303, id="address of version 6"),
+        pytest.param("localhost:9480", 303, id="localhost"),
+        pytest.param("evil.test:9480", 403, id="name that was made to resolve to us"),
+    ],
+)
+async def test_own_pages_may_act(site, host, status):
+    """What browsers send from our own page passes, unless it came by a name that is not ours."""
     incident = await site.open()
-    headers = {"origin": "http://gpuward.test", "sec-fetch-site": "same-origin"}
     form = await site.form(incident)
+    headers = {"host": host, "origin": f"http://{host}", "sec-fetch-site": "same-origin"}
 
     answer = await site.browser.post(f"/incidents/{incident.id}/ack", data=form, headers=headers)
 
-    assert answer.status_code == 303
+    assert answer.status_code == status
 
 
 @pytest.mark.parametrize(

@@ -73,12 +73,12 @@ async def resolve(request: Request) -> Response:
 
 
 async def _act(request: Request, verb: str) -> Response:
-    check_origin(request)
+    shared = context(request)
+    check_origin(request, shared.url)
     # A browser asks first (preflight) before it sends this type to another site.
     if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
         raise HTTPException(415, "send application/json")
     act = _decode(await read_body(request))
-    shared = context(request)
     incident_id = request.path_params["id"]
     submitted = await shared.store.submit(
         incident_id,

@@ -55,8 +55,12 @@ def create_app(
     roster: Roster,
     policy: Sequence[PolicyStep],
     speed: float = 1.0,
+    url: str = "",
 ) -> Starlette:
-    """Return the application; ``roster``, ``policy`` and ``speed`` are those of the escalation."""
+    """Return the application; ``roster``, ``policy`` and ``speed`` are those of the escalation.
+
+    ``url``: how people reach it, as configured; browsers that come by another name may only read.
+    """
     app = Starlette(
         routes=[
             *ROUTES,
@@ -71,7 +75,7 @@ def create_app(
             Exception: _on_bug,
         },
     )
-    app.state.context = Context(store, clock, roster, policy, speed)
+    app.state.context = Context(store, clock, roster, policy, speed, url)
     app.state.templates = pages.environment()
     return app
 

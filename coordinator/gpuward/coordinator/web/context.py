@@ -32,13 +32,17 @@ NOTE_LIMIT = 1000
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """The store, the clock and the policy by which the coordinator runs."""
+    """The store, the clock and the policy by which the coordinator runs.
+
+    ``url``: how people reach it, where that is not by an address; empty for none.
+    """
 
     store: Store
     clock: Clock
     roster: Roster
     policy: Sequence[PolicyStep]
     speed: float
+    url: str
 
     @property
     def window_s(self) -> float:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hmac
 import secrets
+from ipaddress import ip_address
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -69,13 +70,30 @@ async def read_body(request: Request) -> bytes:
     return bytes(body)
 
 
-def check_origin(request: Request) -> None:
-    """Raise 403 when a browser says that another site is asking."""
+def check_origin(request: Request, own_url: str) -> None:
+    """Raise 403 when a browser says that another site is asking.
+
+    A name that another site has made to resolve to us (DNS rebinding) is of the same origin to a
+    browser, so a browser must have come by an address, by localhost, or by ``own_url``.
+    """
     site = request.headers.get("sec-fetch-site", "none")
     origin = request.headers.get("origin")
     foreign = origin is not None and urlsplit(origin).netloc != request.headers.get("host")
     if site not in {"same-origin", "none"} or foreign:
         raise HTTPException(403, "the request comes from another site")
+    host = request.url.hostname or ""
+    if origin is not None and not _is_own(host, own_url):
+        raise HTTPException(403, f"{host} is no name of this coordinator: set http.url")
+
+
+def _is_own(host: str, own_url: str) -> bool:
+    if host in {"localhost", urlsplit(own_url).hostname}:
+        return True
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def csrf_token(request: Request) -> str:

@@ -140,12 +140,13 @@ async def resolve(request: Request) -> Response:
 
 
 async def _act(request: Request, verb: str) -> Response:
-    guard.check_origin(request)
+    shared = context(request)
+    guard.check_origin(request, shared.url)
     form = _form(await guard.read_body(request))
     guard.check_csrf(request, form.get("csrf", ""))
     incident_id = request.path_params["id"]
     command = person_command(verb, form.get("by", ""), form.get("note", ""))
-    submitted = await _submit(context(request), incident_id, command, _version(form))
+    submitted = await _submit(shared, incident_id, command, _version(form))
     match submitted:
         case NotFound():
             raise HTTPException(404, f"there is no incident {incident_id}")
