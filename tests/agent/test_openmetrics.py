@@ -66,6 +66,7 @@ def test_hostile_text_is_one_error(text):
     ("line", "series", "value"),
     [
         pytest.param("up 1", Series("up", {}), 1.0, id="bare"),
+        pytest.param('up{a="b"} 1\t5', Series("up", {"a": "b"}), 1.0, id="tab before timestamp"),
         pytest.param("up\t1", Series("up", {}), 1.0, id="tab"),
         pytest.param("up{} 1", Series("up", {}), 1.0, id="empty braces"),
         pytest.param('up{a="b",} 1', Series("up", {"a": "b"}), 1.0, id="comma at the end"),
@@ -85,7 +86,8 @@ def test_hostile_text_is_one_error(text):
     ],
 )
 def test_line(line, series, value):
-    """Forms that engines write."""
+    """Forms that engines write; a line is read the same when its series is known already."""
+    assert parse(line) == [(series, value)]
     assert parse(line) == [(series, value)]
 
 

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
     from gpuward.agent.openmetrics import Series
 
-PREFIXES = ("vllm:", "process_start_time_seconds")
-
 FINISHED = ("vllm:request_success_total",)
 REFUSED = ("vllm:admission_rejections_total",)
 LATENCY = ("vllm:e2e_request_latency_seconds",)
@@ -28,6 +26,8 @@ TOKENS = ("vllm:generation_tokens_total",)
 WAITING = ("vllm:num_requests_waiting",)
 RUNNING = ("vllm:num_requests_running",)
 STARTED = ("process_start_time_seconds",)
+# All that is read of a page; most of its lines are passed over unparsed.
+PREFIXES = (*FINISHED, *REFUSED, *LATENCY, *TOKENS, *WAITING, *RUNNING, *STARTED)
 FAILED_REASONS = frozenset({"error"})
 
 

@@ -9,17 +9,15 @@ Format: prometheus.io/docs/instrumenting/exposition_formats; the reference parse
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 from typing import NamedTuple
 
 LINE_LIMIT = 16_384
-# Series longer than this are parsed each time, so that a hostile page cannot fill the cache.
+# Series longer than this are parsed each time, so that a hostile page cannot fill memory.
 CACHED_LENGTH = 512
 CACHED_SERIES = 4_096
 
 _NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 _LABEL = re.compile(r'\s*([a-zA-Z_][a-zA-Z0-9_]*)\s*=\s*"((?:[^"\\]|\\.)*)"\s*(,|$)')
-_NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|[+-]?[iI]nf|[nN]a[nN]")
 _TIMESTAMP = re.compile(r"[+-]?[0-9]+")
 _ESCAPE = re.compile(r"\\(.)")
 _ESCAPED = {"n": "\n", "\\": "\\", '"': '"'}
@@ -40,6 +38,10 @@ class Series(NamedTuple):
     labels: dict[str, str]
 
 
+# Series by their text: what makes reading the same page again cheap.
+_known: dict[str, Series] = {}
+
+
 def parse(text: str, *, prefixes: tuple[str, ...] = ("",)) -> list[tuple[Series, float]]:
     """Return each sample whose line begins with one of ``prefixes``, in order.
 
@@ -48,11 +50,17 @@ def parse(text: str, *, prefixes: tuple[str, ...] = ("",)) -> list[tuple[Series,
     """
     samples = []
     for number, line in enumerate(text.split("\n"), 1):
-        if line.startswith(prefixes) and not line.startswith("#") and line.strip():
-            try:
+        if not line.startswith(prefixes):
+            continue
+        raw, _, rest = line.rpartition(" ")
+        series = _known.get(raw)
+        try:
+            if series is not None and "\t" not in rest:
+                samples.append((series, _value(rest)))
+            elif not line.startswith("#") and line.strip():
                 samples.append(_sample(line))
-            except ValueError as error:
-                raise ParseError(number, str(error)) from error
+        except ValueError as error:
+            raise ParseError(number, str(error)) from error
     return samples
 
 
@@ -64,15 +72,34 @@ def _sample(line: str) -> tuple[Series, float]:
     if brace >= 0:
         raw, rest = line[: brace + 1], line[brace + 1 :]
     else:
-        raw, *others = line.split(None, 1) or [""]
+        raw, *others = line.split(None, 1)
         rest = others[0] if others else ""
     fields = rest.split()
-    if not fields or len(fields) > 2 or not _NUMBER.fullmatch(fields[0]):  # noqa: PLR2004
+    if not 1 <= len(fields) <= 2:  # noqa: PLR2004 - said below
         raise ValueError("expected a value, and a timestamp at most, after the series")
     if len(fields) == 2 and not _TIMESTAMP.fullmatch(fields[1]):  # noqa: PLR2004
         raise ValueError("the timestamp is not a whole number")
-    series = _cached_series(raw) if len(raw) <= CACHED_LENGTH else _series(raw)
-    return series, float(fields[0])
+    value = _value(fields[0])
+    return _remembered(raw), value
+
+
+def _value(text: str) -> float:
+    # Python reads digit groups and digits of other scripts; the format does not.
+    if "_" in text or not text.isascii():
+        raise ValueError("expected a value: not a number")
+    try:
+        return float(text)
+    except ValueError as error:
+        raise ValueError("expected a value: not a number") from error
+
+
+def _remembered(raw: str) -> Series:
+    series = _series(raw)
+    if len(raw) <= CACHED_LENGTH:
+        if len(_known) >= CACHED_SERIES:
+            _known.clear()
+        _known[raw] = series
+    return series
 
 
 def _series(raw: str) -> Series:
@@ -80,9 +107,6 @@ def _series(raw: str) -> Series:
     if not _NAME.fullmatch(name.rstrip()):
         raise ValueError("not a metric name")
     return Series(name.rstrip(), _labels(inner[:-1]) if brace else {})
-
-
-_cached_series = lru_cache(maxsize=CACHED_SERIES)(_series)
 
 
 def _labels(text: str) -> dict[str, str]:
