@@ -21,9 +21,15 @@ LIMIT = SeriesKey("gpu_power_limit_watts", gpu="GPU-1")
 WALL_AT_START_S = 1_800_000_000
 
 
+def server_of(judge):
+    return QueryServer(
+        snapshot=lambda: judge.snapshot, history=judge.history, readings=judge.readings
+    )
+
+
 @contextlib.asynccontextmanager
 async def asking(judge, address="127.0.0.1:0"):
-    server = QueryServer(judge)
+    server = server_of(judge)
     bound = await server.start(address)
     async with grpc.aio.insecure_channel(bound) as channel:
         yield channel
@@ -164,8 +170,8 @@ async def test_a_unix_socket(judge, tmp_path):
 
 async def test_a_taken_port_is_an_error(judge):
     """Two agents must not share a port and half of the questions each."""
-    first = QueryServer(judge)
+    first = server_of(judge)
     bound = await first.start("127.0.0.1:0")
     with pytest.raises(OSError, match="bind"):
-        await QueryServer(judge).start(bound)
+        await server_of(judge).start(bound)
     await first.close()

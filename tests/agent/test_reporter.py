@@ -92,7 +92,8 @@ def reporting(judge, clock, spool, coordinator):
     async def run():
         reporter = Reporter(
             f"127.0.0.1:{coordinator.port}",
-            judge=judge,
+            snapshot=lambda: judge.snapshot,
+            changed=judge.changed,
             spool=spool,
             clock=clock,
             instance="abc",

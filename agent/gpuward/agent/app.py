@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from gpuward.agent.config import AgentConfig
+    from gpuward.agent.model import Snapshot
     from gpuward.agent.sampling import Sampler
     from gpuward.daemon.clock import Clock
     from gpuward.daemon.notify import Notifier
@@ -84,7 +85,7 @@ class App:
             )
             exporter = Exporter(
                 clock=self._clock,
-                snapshot=lambda: self._judge.snapshot,
+                snapshot=self._snapshot,
                 is_started=sampling.started.is_set,
                 self_metrics=_self_metrics(self._judge, spool, keeper, reporter),
             )
@@ -100,6 +101,9 @@ class App:
                 await self._report_until(stop, reporter)
                 for loop in loops:
                     loop.cancel()
+
+    def _snapshot(self) -> Snapshot:
+        return self._judge.snapshot
 
     async def _report_until(self, stop: asyncio.Event, reporter: Reporter | None) -> None:
         """Return once ``stop`` is set and the coordinator was told, or could not be in time."""
@@ -137,7 +141,9 @@ class App:
         return Spool(directory / SPOOL_FILE, wall_s=self._clock.wall_s())
 
     async def _start_query(self, parts: AsyncExitStack) -> str:
-        query = QueryServer(self._judge)
+        query = QueryServer(
+            snapshot=self._snapshot, history=self._judge.history, readings=self._judge.readings
+        )
         address = self._config.grpc.address
         try:
             bound = await query.start(address)
@@ -166,7 +172,8 @@ class App:
             return None
         return Reporter(
             self._config.coordinator.address,
-            judge=self._judge,
+            snapshot=self._snapshot,
+            changed=self._judge.changed,
             spool=spool,
             clock=self._clock,
             instance=self._instance,
@@ -187,7 +194,7 @@ class App:
 
 def _words(error: OSError) -> str:
     # asyncio writes an essay of its own around the operating system's words.
-    return os.strerror(error.errno) if (error.errno or 0) > 0 else str(error)
+    return os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
 
 
 def _unwritable(directory: Path, reason: str) -> StartError:

@@ -25,9 +25,11 @@ from gpuward.agent.signals import SIGNALS
 from gpuward.v1 import agent_pb2, agent_pb2_grpc
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
-    from gpuward.agent.judge import Judge
+    from gpuward.agent.history import History
+    from gpuward.agent.model import Snapshot
+    from gpuward.agent.window import Readings
 
     Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -44,15 +46,19 @@ OPTIONS = (
 class Query(agent_pb2_grpc.AgentServiceServicer):
     """``AgentService`` over what the judge knows."""
 
-    def __init__(self, judge: Judge) -> None:
-        self._judge = judge
+    def __init__(
+        self, snapshot: Callable[[], Snapshot], history: History, readings: Readings
+    ) -> None:
+        self._snapshot = snapshot
+        self._history = history
+        self._readings = readings
 
     async def GetSnapshot(
         self,
         request: agent_pb2.GetSnapshotRequest,
         context: Context,
     ) -> agent_pb2.GetSnapshotResponse:
-        snapshot = wire.snapshot_message(self._judge.snapshot)
+        snapshot = wire.snapshot_message(self._snapshot())
         return agent_pb2.GetSnapshotResponse(snapshot=snapshot)
 
     async def GetHistory(
@@ -64,12 +70,13 @@ class Query(agent_pb2_grpc.AgentServiceServicer):
                 grpc.StatusCode.INVALID_ARGUMENT,
                 f"no signal {key.signal[:80]!r}: names are those of docs/metrics.md, no prefix",
             )
-        offset_s = self._judge.snapshot.wall_offset_s
+        snapshot = self._snapshot()
+        offset_s = snapshot.wall_offset_s
         since_s, until_s = wire.span(request, offset_s)
-        points = list(self._judge.history.points(key, since_s, until_s))
+        points = list(self._history.points(key, since_s, until_s))
         if not points:
             # Not every series has an hour; all of them have five minutes.
-            window = self._judge.readings.window(self._judge.snapshot.at_s)
+            window = self._readings.window(snapshot.at_s)
             kept = window.values(key, since_s)
             points = [(sample.at_s, sample.value) for sample in kept if sample.at_s < until_s]
         return wire.history(request.series, points, offset_s)
@@ -104,11 +111,15 @@ async def _not_yet(context: Context, what: str) -> NoReturn:
 class QueryServer:
     """The gRPC server: ``AgentService``, health and reflection."""
 
-    def __init__(self, judge: Judge) -> None:
+    def __init__(
+        self, *, snapshot: Callable[[], Snapshot], history: History, readings: Readings
+    ) -> None:
         self._server = grpc.aio.server(
             maximum_concurrent_rpcs=MAX_CONCURRENT_CALLS, options=OPTIONS
         )
-        agent_pb2_grpc.add_AgentServiceServicer_to_server(Query(judge), self._server)
+        agent_pb2_grpc.add_AgentServiceServicer_to_server(
+            Query(snapshot, history, readings), self._server
+        )
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection(

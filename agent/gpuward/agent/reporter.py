@@ -24,8 +24,9 @@ from gpuward.v1 import coordinator_pb2, coordinator_pb2_grpc
 
 if TYPE_CHECKING:
     import random
+    from collections.abc import Callable
 
-    from gpuward.agent.judge import Judge
+    from gpuward.agent.model import Snapshot
     from gpuward.agent.spool import Spool
     from gpuward.daemon.clock import Clock
 
@@ -69,7 +70,8 @@ class Reporter:
         self,
         address: str,
         *,
-        judge: Judge,
+        snapshot: Callable[[], Snapshot],
+        changed: asyncio.Event,
         spool: Spool,
         clock: Clock,
         instance: str,
@@ -77,8 +79,10 @@ class Reporter:
         interval_s: float,
         jitter: random.Random,
     ) -> None:
+        """``changed`` is set whenever a report is worth sending before its time."""
         self._address = address
-        self._judge = judge
+        self._snapshot = snapshot
+        self._changed = changed
         self._spool = spool
         self._clock = clock
         self._instance = instance
@@ -108,13 +112,13 @@ class Reporter:
 
     async def _back_off(self, failures: int, stop: asyncio.Event) -> None:
         # The next session begins with a full report: what changed until now is in it.
-        self._judge.changed.clear()
+        self._changed.clear()
         now_s = self._clock.mono_s()
         first_s = now_s + FIRST_BACKOFF_S * self._jitter.uniform(0.5, 1.0)
         await first_of(self._clock, first_s, stop)
         # News is worth another try before its time, though no more than one a second.
         until_s = now_s + backoff_s(failures, self._jitter)
-        await first_of(self._clock, until_s, stop, self._judge.changed)
+        await first_of(self._clock, until_s, stop, self._changed)
 
     async def _session(self, stop: asyncio.Event) -> None:
         """Connect and report until ``stop`` or a drain; raises ``SessionLostError``."""
@@ -137,7 +141,7 @@ class Reporter:
         self._say_connected()
         while True:
             # Before the report is built: what changes from here on wants the next one.
-            self._judge.changed.clear()
+            self._changed.clear()
             due_s = self._clock.mono_s() + interval_s
             is_complete, is_drained = await self._report(stream)
             if is_drained:
@@ -146,11 +150,11 @@ class Reporter:
                 await self._leave(stream)
                 return
             if is_complete:
-                await first_of(self._clock, due_s, stop, self._judge.changed)
+                await first_of(self._clock, due_s, stop, self._changed)
 
     async def _hello(self, stream: Stream) -> float:
         """Introduce the node; returns how often it shall report, seconds."""
-        snapshot = self._judge.snapshot
+        snapshot = self._snapshot()
         hello = coordinator_pb2.Hello(
             protocol_revision=PROTOCOL_REVISION,
             node=snapshot.node,
@@ -172,7 +176,7 @@ class Reporter:
         events = await self._events()
         self.reports += 1
         message = wire.report(
-            self._judge.snapshot, instance=self._instance, seq=self.reports, events=events
+            self._snapshot(), instance=self._instance, seq=self.reports, events=events
         )
         is_drained = False
         async with asyncio.timeout(ANSWER_WITHIN_S):
