@@ -184,7 +184,7 @@ def test_the_host_does_not_notice_trouble(host, trouble):
         pytest.param("torch.cuda.Properties.__init__ = lambda s, u: None", id="no uuid"),
         pytest.param("torch.cuda.Properties.__str__ = 1", id="odd uuid"),
         pytest.param("del torch._C._cuda_attach_out_of_memory_observer", id="no observer"),
-        pytest.param("torch._C._cuda_attach_out_of_memory_observer = None", id="odd observer"),
+        pytest.param("torch._C._cuda_attach_out_of_memory_observer = 1", id="odd observer"),
     ],
 )
 def test_the_host_does_not_notice_another_torch(host, trouble):

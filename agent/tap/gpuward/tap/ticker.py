@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 
 PERIOD_S = 1.0
+# The file and the observer of errors are there at once; the allocator is left alone for a second.
+OPEN_AFTER_S = 0.1
 MAX_PERIOD_S = 60.0
 # A tick that takes longer doubles the period: the allocator is busy, or the machine.
 SLOW_TICK_NS = 5_000_000
@@ -79,28 +81,32 @@ class Ticker:
 
     def _run(self) -> None:
         with contextlib.suppress(BaseException):
-            while not self._stop.wait(self._period_s) and self._tick():
-                pass
+            if not self._stop.wait(OPEN_AFTER_S) and not self._is_switched_off():
+                publisher = self._open()
+                while not self._stop.wait(self._period_s) and not self._is_switched_off():
+                    self._tick(publisher)
         self.close()
 
-    def _tick(self) -> bool:
-        """Return whether to go on."""
-        if os.access(self._switch, os.F_OK):
-            return False
-        if self._publisher is None:
-            self._publisher = self._source.open_publisher(
-                self._directory, int(self._shortest_s * 1000)
-            )
+    def _is_switched_off(self) -> bool:
+        return os.access(self._switch, os.F_OK)
+
+    def _open(self) -> Publisher:
+        publisher = self._source.open_publisher(self._directory, int(self._shortest_s * 1000))
+        self._publisher = publisher
+        # The driver's own allocator, for one, takes no observer.
+        with contextlib.suppress(Exception):
             self._source.observe_oom(self._on_oom)
+        return publisher
+
+    def _tick(self, publisher: Publisher) -> None:
         if not self._may_ask():
-            self._publish_degraded(self._publisher)
+            self._publish_degraded(publisher)
         elif self._pending.request():
             self._quiet_ticks = 0
         else:
             self._quiet_ticks += 1
             if self._quiet_ticks >= QUIET_TICKS:
                 self._publish()
-        return True
 
     def _is_ours(self) -> bool:
         """Return False in a forked child, which has neither the thread nor the file.
