@@ -34,6 +34,7 @@ from gpuward.coordinator.model import (
 )
 from gpuward.coordinator.severity import Assessment
 
+HALF_FAIL = Assessment(Severity.SEV2, ("50 % of 100 failed",), "requests fail")
 IMPACT = Impact("chat", 100, 50, 0, nodes=frozenset({"n1"}))
 
 
@@ -125,15 +126,24 @@ def test_the_closest_cause_picks_the_rotation(make):
     near = make.finding("near", domain=CauseDomain.DRIFT)
     far = make.finding("far", kind="gpu.xid", subject=Subject("n1"), domain=CauseDomain.GPU)
 
-    opening = open_service(IMPACT, Assessment(Severity.SEV2, ("half fail",)), [far, near], 5.0)
+    opening = open_service(IMPACT, HALF_FAIL, [far, near], (), 5.0)
 
     assert (CauseDomain.DRIFT, Rotation.ML) == (opening.event.domain, opening.event.rotation)
-    assert "chat: half fail" == opening.event.title
+    assert "chat: requests fail" == opening.event.title
     assert ["near", "far"] == [c.finding.finding_id for c in opening.then]
 
 
+def test_a_cause_with_an_incident_of_its_own_is_linked_to_it(make):
+    cause = make.finding()
+    ticket = replace(make.incident(), id="ticket", findings=(make.linked(cause, Relation.SUBJECT),))
+
+    (link,) = open_service(IMPACT, HALF_FAIL, [cause], [ticket], 5.0).then
+
+    assert "ticket" == link.incident_id
+
+
 def test_without_a_cause_capacity_answers():
-    opening = open_service(IMPACT, Assessment(Severity.SEV2, ("half fail",)), (), 5.0)
+    opening = open_service(IMPACT, HALF_FAIL, (), (), 5.0)
 
     assert Rotation.INFRASTRUCTURE is opening.event.rotation
     assert 5.0 == opening.event.impact_since_s
@@ -144,7 +154,7 @@ def test_a_stray_finding_does_not_take_over_from_a_cause_that_cleared(make):
     stray = make.finding("stray", subject=Subject("n1"), domain=CauseDomain.GPU)
     hurt = replace(make.incident(domain=CauseDomain.DRIFT), findings=(cause,))
 
-    *_, hand_over = update_causes(hurt, IMPACT, [stray])
+    *_, hand_over = update_causes(hurt, IMPACT, [stray], ())
 
     assert CauseDomain.DRIFT is hand_over.domain
     assert CauseDomain.CAPACITY is strongest_domain(())

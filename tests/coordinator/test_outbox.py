@@ -178,13 +178,15 @@ def test_the_page_says_what_matters_first(make):
     cause = make.finding(
         summary="vllm strands 11.8 GiB of GPU-1", action=Action.RESTART_APPLICATION
     )
-    incident = replace(make.incident(), title="chat: " + "x" * 200, findings=(make.linked(cause),))
+    incident = replace(
+        make.incident(), title="chat: requests fail" + "x" * 200, findings=(make.linked(cause),)
+    )
     page = Page(7, incident.id, "L1", "ann", "pager", "inc-1-L1", Until.ACKNOWLEDGED, make.now_s)
 
     message = render(page, incident, [cause], "http://gpuward.test")
 
     assert len(message.summary) == 130
-    assert message.summary.startswith("SEV2 chat: xxx")
+    assert message.summary.startswith("SEV2 chat: requests failxxx")
     assert message.summary.endswith("... since 08:00 UTC")
     assert "inc-1-L1-7" == message.id
     assert as_text(message).splitlines()[1:] == [

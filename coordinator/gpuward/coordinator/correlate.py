@@ -117,15 +117,22 @@ def clear(finding: Finding, incidents: Iterable[Incident]) -> tuple[Tell, ...]:
 
 
 def open_service(
-    impact: Impact, assessment: Assessment, findings: Iterable[Finding], now_s: float
+    impact: Impact,
+    assessment: Assessment,
+    findings: Iterable[Finding],
+    incidents: Sequence[Incident],
+    now_s: float,
 ) -> Open:
-    """Return the incident of a service whose users are hurt, with its causes."""
+    """Return the incident of a service whose users are hurt, with its causes.
+
+    ``incidents``: all open ones; a cause that has one of its own is linked to it.
+    """
     causes = find_causes(impact, findings)
     domain = strongest_domain(causes)
     event = e.Opened(
         group_key=service_key(impact.service),
         kind=SERVICE_IMPACT,
-        title=f"{impact.service}: {assessment.reasons[0]}",
+        title=f"{impact.service}: {assessment.headline}",
         severity=assessment.severity or Severity.SEV4,
         domain=domain,
         rotation=ROTATION_OF[domain],
@@ -134,15 +141,18 @@ def open_service(
         customer_impact=True,
         impact_since_s=now_s if impact.hurt_since_s is None else impact.hurt_since_s,
     )
-    return Open(event, tuple(e.LinkFinding(cause) for cause in causes))
+    return Open(event, _links(causes, incidents))
 
 
 def update_causes(
-    incident: Incident, impact: Impact, findings: Iterable[Finding]
+    incident: Incident,
+    impact: Impact,
+    findings: Iterable[Finding],
+    incidents: Sequence[Incident],
 ) -> tuple[e.Command, ...]:
     """Return how a service incident's causes and domain change with what is found now."""
     causes = find_causes(impact, findings)
-    links = tuple(e.LinkFinding(cause) for cause in causes)
+    links = _links(causes, incidents)
     if not causes:
         return links
     domain = strongest_domain((*incident.findings, *causes))
@@ -212,6 +222,16 @@ def _opened(finding: Finding, key: str, severity: Severity) -> e.Opened:
         gpu_uuid=finding.subject.gpu_uuid,
         reasons=(finding.summary,),
     )
+
+
+def _links(causes: Iterable[LinkedFinding], incidents: Sequence[Incident]) -> tuple[e.Command, ...]:
+    owners = {
+        finding.finding_id: incident.id
+        for incident in incidents
+        for finding in incident.findings
+        if finding.relation is Relation.SUBJECT
+    }
+    return tuple(e.LinkFinding(cause, owners.get(cause.finding_id, "")) for cause in causes)
 
 
 def _is_cause(finding: Finding, incidents: Iterable[Incident]) -> bool:

@@ -7,6 +7,7 @@ then, and the timeline says so.  Every attempt carries the same dedup key.
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import structlog
@@ -14,6 +15,7 @@ import structlog
 from gpuward.coordinator import escalation, store_incidents, store_outbox, store_reports
 from gpuward.coordinator import events as e
 from gpuward.coordinator.page import Message, Outcome, Refused, Retry, Sent, render
+from gpuward.coordinator.watch_services import reasons_now
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,12 +39,19 @@ class Outbox:
     """Delivers what the store holds through ``notifiers``, by channel name."""
 
     def __init__(
-        self, store: Store, notifiers: Mapping[str, Notifier], clock: Clock, base_url: str
+        self,
+        store: Store,
+        notifiers: Mapping[str, Notifier],
+        clock: Clock,
+        base_url: str,
+        *,
+        speed: float = 1.0,
     ) -> None:
         self._store = store
         self._notifiers = notifiers
         self._clock = clock
         self._base_url = base_url
+        self._speed = speed
         self._in_flight = 0
 
     async def start_due(self, group: asyncio.TaskGroup) -> int:
@@ -80,10 +89,15 @@ class Outbox:
                 raise LookupError(f"page {page.id} is of no incident: {page.incident_id}")
             ids = [finding.finding_id for finding in incident.findings]
             findings = await store_reports.load_findings(connection, ids)
+            # The page tells how it is now, not how it was when the severity was decided.
+            reasons = await reasons_now(
+                connection, incident.service, speed=self._speed, now_s=self._clock.wall_s()
+            )
         if reason := escalation.stops(incident, page.until):
             await self._end(page, e.PageSuppressed(reason=reason, **_about(page)), unsent=reason)
             return None
-        return render(page, incident, findings, self._base_url)
+        present = replace(incident, reasons=reasons or incident.reasons)
+        return render(page, present, findings, self._base_url)
 
     async def _send(self, page: Page, message: Message) -> Outcome:
         notifier = self._notifiers.get(page.channel)

@@ -111,6 +111,8 @@ def as_text(message: Message) -> str:
 
 def _summary(incident: Incident) -> str:
     since = datetime.fromtimestamp(incident.opened_at_s, UTC).strftime("%H:%M UTC")
-    head, tail = f"{incident.severity.name} {incident.title}", f" since {since}"
+    figures = incident.reasons[0].partition(" (")[0] if incident.reasons else ""
+    news = f", {figures}" if figures and figures not in incident.title else ""
+    head, tail = f"{incident.severity.name} {incident.title}{news}", f" since {since}"
     room = SUMMARY_LIMIT - len(tail)
     return (head if len(head) <= room else f"{head[: room - 3]}...") + tail

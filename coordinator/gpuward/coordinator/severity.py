@@ -46,9 +46,10 @@ SEV1_COOLDOWN_S = 1800.0
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """Why a dimension reaches a severity; ``text`` is one sentence with the figures."""
+    """Why a dimension reaches a severity: a stable headline, and one sentence with the figures."""
 
     severity: Severity
+    headline: str
     text: str
 
 
@@ -58,6 +59,7 @@ class Assessment:
 
     severity: Severity | None
     reasons: tuple[str, ...] = ()
+    headline: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,8 @@ def assess(impact: Impact, *, speed: float = 1.0, factor: float = 1.0) -> Assess
     reasons = sorted(_reasons(impact, speed, factor), key=lambda reason: reason.severity)
     if not reasons:
         return Assessment(None)
-    return Assessment(reasons[0].severity, tuple(reason.text for reason in reasons))
+    texts = tuple(reason.text for reason in reasons)
+    return Assessment(reasons[0].severity, texts, reasons[0].headline)
 
 
 def follow(
@@ -131,7 +134,7 @@ def _reasons(impact: Impact, speed: float, factor: float) -> Iterator[Reason]:
     for reason in (*_failed(impact, factor), *_slow(impact, factor)):
         if few:
             note = f"{reason.text}; capped at SEV4: fewer than {FEW_REQUESTS} requests"
-            yield Reason(Severity.SEV4, note)
+            yield Reason(Severity.SEV4, reason.headline, note)
         else:
             yield reason
     yield from capacity
@@ -143,6 +146,7 @@ def _failed(impact: Impact, factor: float) -> Iterator[Reason]:
             share = impact.failed / impact.requests
             yield Reason(
                 severity,
+                "requests fail",
                 f"{share:.1%} of {impact.requests} requests failed"
                 f" (at least {impact.failed_share_low:.1%}, {severity.name} from {threshold:.1%})",
             )
@@ -155,6 +159,7 @@ def _slow(impact: Impact, factor: float) -> Iterator[Reason]:
             served = impact.requests - impact.failed
             yield Reason(
                 severity,
+                "requests are slow",
                 f"{impact.slow / served:.1%} of {served} served requests were over the objective"
                 f" (at least {impact.slow_share_low:.1%}, {severity.name} from {threshold:.1%})",
             )
@@ -165,11 +170,13 @@ def _capacity(impact: Impact, speed: float) -> Iterator[Reason]:
     if impact.has_demand and impact.unready_for_s >= _after_s(UNREADY_AFTER_S, speed):
         yield Reason(
             Severity.SEV1,
+            "no instance is ready",
             f"none of {impact.instances} instances has been ready for {impact.unready_for_s:.0f} s",
         )
     if impact.stalled_for_s >= _after_s(STALL_AFTER_S, speed):
         yield Reason(
             Severity.SEV2,
+            "no request completes",
             f"{impact.running + impact.waiting} requests in flight,"
             f" none completed for {impact.stalled_for_s:.0f} s",
         )

@@ -143,9 +143,9 @@ class Store:
         self._policy = policy
         self._speed = speed
         # SQLite has one writer: wait for the turn here, in order, instead of polling its lock.
-        one_writer = engine.dialect.name == "sqlite"
+        self._one_writer = engine.dialect.name == "sqlite"
         self._turn: AbstractAsyncContextManager[object] = (
-            asyncio.Lock() if one_writer else nullcontext()
+            asyncio.Lock() if self._one_writer else nullcontext()
         )
 
     @asynccontextmanager
@@ -206,6 +206,16 @@ class Store:
             if isinstance(decided, Refused):
                 return decided
             return Applied(await tx.append(incident, decided, now_s))
+
+    async def take_over(self) -> None:
+        """Take up at start what a dead process left half done.
+
+        On SQLite this process is the only one, so every lease is of a dead one; on PostgreSQL
+        another replica may hold it, and it runs out by itself.
+        """
+        if self._one_writer:
+            async with self.writing() as tx:
+                await store_outbox.release_all(tx.connection)
 
     async def ping(self) -> None:
         """Return when the database answers; raises ``sqlalchemy.exc.SQLAlchemyError``."""

@@ -74,6 +74,11 @@ async def lease(connection: AsyncConnection, now_s: float, limit: int) -> tuple[
     return pages
 
 
+async def release_all(connection: AsyncConnection) -> None:
+    """End every lease; only for the one process that can hold any."""
+    await connection.execute(update(table).values(lease_until_s=None))
+
+
 async def mark_retry(connection: AsyncConnection, page: Page, due_at_s: float, error: str) -> None:
     """Give the lease back; the page is due again at ``due_at_s``."""
     await _mark(

@@ -47,6 +47,14 @@ async def judge_services(store: Store, *, speed: float, now_s: float) -> None:
             await _judge(store, impact.service, speed, now_s)
 
 
+async def reasons_now(
+    connection: AsyncConnection, service: str, *, speed: float, now_s: float
+) -> tuple[str, ...]:
+    """Return what users of ``service`` feel at this moment; empty when nothing."""
+    impact = await _measure(connection, service, speed, now_s)
+    return assess(impact, speed=speed).reasons
+
+
 async def forget_old_readings(store: Store, *, speed: float, now_s: float) -> None:
     """Drop readings that no window reaches any more."""
     async with store.writing() as tx:
@@ -72,14 +80,15 @@ async def _judge(store: Store, service: str, speed: float, now_s: float) -> None
         key = correlate.service_key(service)
         incident = await store_incidents.load_group(tx.connection, key)
         findings = await store_reports.load_open_findings(tx.connection)
+        others = await store_incidents.load_open(tx.connection)
         assessment = assess(impact, speed=speed)
         if incident is not None:
-            causes = correlate.update_causes(incident, impact, findings)
+            causes = correlate.update_causes(incident, impact, findings, others)
             incident = await tx.tell(incident, causes, now_s)
             incident = await _relapse(tx, incident, impact, assessment, now_s)
             await _follow(tx, incident, impact, speed, now_s)
         elif assessment.severity is not None:
-            opening = correlate.open_service(impact, assessment, findings, now_s)
+            opening = correlate.open_service(impact, assessment, findings, others, now_s)
             await tx.open(opening.event, opening.then, now_s)
 
 
