@@ -106,6 +106,26 @@ def test_worker_process(tmp_path):
     assert not path.exists()
 
 
+def test_worker_leaves_with_the_agent(tmp_path):
+    """However the agent ends, a worker that it started ends too; another's socket stays."""
+    path = tmp_path / "cpu.sock"
+    theirs, ours = os.pipe()
+    argv = [sys.executable, "-m", "gpuward.agent.probe_worker", "--gpu", "cpu"]
+    argv += ["--socket", str(path), "--leave-with", str(theirs)]
+    with subprocess.Popen(argv, pass_fds=[theirs]) as worker:
+        os.close(theirs)
+        while not path.is_socket():
+            assert worker.poll() is None
+        reply = ask(path)
+        with probe_worker.listen(path):
+            os.close(ours)
+            status = worker.wait(10)
+            stays = path.exists()
+
+    assert "figures" in reply
+    assert (status, stays) == (0, True)
+
+
 def test_worker_that_cannot_listen(tmp_path):
     """One line that names the path, no traceback."""
     argv = [sys.executable, "-m", "gpuward.agent.probe_worker", "--gpu", "cpu"]

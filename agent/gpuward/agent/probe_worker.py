@@ -1,14 +1,15 @@
 """The probe worker: the process that may hold a CUDA context, one for each GPU.
 
-    python -P -m gpuward.agent.probe_worker --gpu UUID|cpu --socket PATH
+    python -P -m gpuward.agent.probe_worker --gpu UUID|cpu --socket PATH [--leave-with FD]
 
 It serves a SEQPACKET socket: one JSON request, one JSON reply, one caller at a time.
 
     {"probe": "latency"}  ->  {"figures": {"launch_seconds": 1.1e-05, ...}}
                           or  {"error": "stalled", "reason": "..."}
 
-It lives on when the agent restarts, so that an upgrade never takes or frees GPU memory beside an
-engine that is starting; systemd or the agent that started it asks it to stop with SIGTERM.
+Under systemd it lives on when the agent restarts, so that an upgrade never takes or frees GPU
+memory beside an engine that is starting, and SIGTERM stops it.  One that the agent started leaves
+with the agent, however that ends: when nobody holds the other end of the descriptor any more.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import argparse
 import contextlib
 import json
 import os
+import select
 import signal
 import socket
 import sys
@@ -60,13 +62,16 @@ def _error(error: str, reason: str) -> dict[str, object]:
     return {"error": error, "reason": reason}
 
 
-def serve(listener: socket.socket, device: str) -> None:
-    """Answer callers one after the other until the listener is closed."""
+def serve(listener: socket.socket, device: str, leave_with: int | None = None) -> None:
+    """Answer callers one after the other, until the descriptor ``leave_with`` ends."""
+    watched: list[socket.socket | int] = (
+        [listener] if leave_with is None else [listener, leave_with]
+    )
     while True:
-        try:
-            caller, _ = listener.accept()
-        except OSError:
+        readable, _, _ = select.select(watched, [], [])
+        if leave_with in readable:
             return
+        caller, _ = listener.accept()
         with caller, contextlib.suppress(OSError):
             caller.settimeout(CALLER_S)
             if request := caller.recv(REQUEST_LIMIT_BYTES):
@@ -100,19 +105,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="gpuward.agent.probe_worker")
     parser.add_argument("--gpu", required=True, help="UUID of the GPU, or cpu")
     parser.add_argument("--socket", type=Path, required=True, help="where to listen")
+    parser.add_argument("--leave-with", type=int, help="descriptor whose end is ours too")
     options = parser.parse_args(argv)
     os.environ.update(environment(options.gpu))
     try:
         listener = listen(options.socket)
+        mine = options.socket.stat().st_ino
     except OSError as error:
         sys.stderr.write(f"gpuward: {options.socket}: {error.strerror or error}\n")
         return 1
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
-        serve(listener, options.gpu)
+        serve(listener, options.gpu, options.leave_with)
     finally:
-        options.socket.unlink(missing_ok=True)
+        _remove(options.socket, mine)
     return 0
+
+
+def _remove(path: Path, inode: int) -> None:
+    """Remove our socket, not that of a worker that took over its place."""
+    with contextlib.suppress(OSError):
+        if path.stat().st_ino == inode:
+            path.unlink()
 
 
 if __name__ == "__main__":

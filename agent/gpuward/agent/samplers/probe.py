@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 import signal
 import socket
 import sys
@@ -78,6 +79,8 @@ class ProbeSampler:
         self._command = command
         self._env = env
         self._worker: Popen[bytes] | None = None
+        # Our end of a pipe that the worker watches.
+        self._ours = -1
         self._start_s = 0.0
         self._back_off_s = FIRST_BACK_OFF_S
         self._trouble: dict[str, str] = {}
@@ -112,6 +115,7 @@ class ProbeSampler:
 
     async def stop(self) -> None:
         """Ask the worker that we started to stop."""
+        self._let_go()
         worker, self._worker = self._worker, None
         if worker is None:
             return
@@ -163,12 +167,27 @@ class ProbeSampler:
             return
         if self._worker:
             log.warning("probe_worker.ended", status=self._worker.poll())
-        path = str(self._socket_path(CPU))
         self._start_s = now_s + self._back_off_s
         self._back_off_s = min(2 * self._back_off_s, LONGEST_BACK_OFF_S)
-        self._worker = subprocesses.start(
-            [*self._command, "--gpu", CPU, "--socket", path], env=self._env
-        )
+        self._let_go()
+        theirs, self._ours = os.pipe()
+        try:
+            self._worker = subprocesses.start(
+                [
+                    *(*self._command, "--gpu", CPU, "--socket", str(self._socket_path(CPU))),
+                    *("--leave-with", str(theirs)),
+                ],
+                env=self._env,
+                pass_fds=(theirs,),
+            )
+        finally:
+            os.close(theirs)
+
+    def _let_go(self) -> None:
+        """Close our end of the worker's pipe: it leaves, as it would if we were killed."""
+        if self._ours >= 0:
+            os.close(self._ours)
+        self._ours = -1
 
 
 async def _request(path: Path) -> Reply:
