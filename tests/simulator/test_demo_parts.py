@@ -21,7 +21,7 @@ STUBBORN = """
 import json, pathlib, signal, subprocess, sys, time
 if sys.argv[2] == "stubborn":
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-child = subprocess.Popen(["/bin/sleep", "600"])
+child = subprocess.Popen(["/bin/sleep", "600"], start_new_session=True)
 pathlib.Path(sys.argv[1]).write_text(json.dumps({"http": "127.0.0.1:1", "child": child.pid}))
 time.sleep(600)
 """

@@ -1,23 +1,25 @@
 """The running parts of the demo: real processes, by name, that can be killed and started again.
 
 Every part runs in a session of its own and writes its output to a log of its own.  ``close`` ends
-all of them, whatever happened before.
+all of them and whatever they started, whatever happened before: a part that was killed may leave
+helpers in sessions of their own, and those are known by a variable in their environment.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import secrets
 import signal
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gpuward.daemon import subprocesses
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
     from subprocess import Popen  # noqa: TID251 - for its type only
 
     from gpuward.daemon.clock import Clock
@@ -26,6 +28,7 @@ READY_WITHIN_S = 30.0
 END_WITHIN_S = 10.0
 LOOK_EVERY_S = 0.05
 LAST_LINES = 5
+MARK_VARIABLE = "GPUWARD_DEMO_MARK"
 
 
 class PartFailed(Exception):  # noqa: N818 - a condition of the machine, told to the user
@@ -62,6 +65,7 @@ class Parts:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._parts: dict[str, Part] = {}
+        self._mark = secrets.token_hex(16)
 
     def __getitem__(self, name: str) -> Part:
         return self._parts[name]
@@ -72,7 +76,10 @@ class Parts:
         part.addresses.unlink(missing_ok=True)
         with part.log.open("ab") as log:
             part.process = subprocesses.start(
-                part.argv, env={**os.environ, **part.env}, stdout=log, stderr=log
+                part.argv,
+                env={**os.environ, **part.env, MARK_VARIABLE: self._mark},
+                stdout=log,
+                stderr=log,
             )
         deadline_s = self._clock.mono_s() + READY_WITHIN_S
         while not part.addresses.exists():
@@ -112,6 +119,14 @@ class Parts:
         """End every part, the last started first."""
         for name in reversed(self._parts):
             await self.stop(name)
+        deadline_s = self._clock.mono_s() + END_WITHIN_S
+        while left := _marked(f"{MARK_VARIABLE}={self._mark}"):
+            for pid in left:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            if self._clock.mono_s() > deadline_s:
+                return
+            await self._pause()
 
     def check(self) -> None:
         """Raise ``PartFailed`` for a part that ended by itself."""
@@ -126,3 +141,13 @@ class Parts:
 def _last_words(part: Part) -> str:
     lines = part.log.read_text(encoding="utf-8", errors="replace").splitlines()[-LAST_LINES:]
     return f"see {part.log}; it last said: " + " / ".join(lines)
+
+
+def _marked(assignment: str) -> list[int]:
+    """Return the processes of this user that have ``assignment`` in their environment."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if assignment.encode() in (process / "environ").read_bytes().split(b"\0"):
+                found.append(int(process.name))
+    return found
