@@ -10,7 +10,7 @@ using namespace gpuward::simulator;
 
 namespace {
 
-// Indexed by nvmlReturn_t; the wording is NVML's.
+// Indexed by nvmlReturn_t; the wording is NVML's, its one misspelling mended.
 constexpr const char* ERROR_TEXTS[] = {
     "The operation was successful",
     "Uninitialized",
@@ -34,7 +34,7 @@ constexpr const char* ERROR_TEXTS[] = {
     "GPU is currently in use",
     "Insufficient Memory",
     "No data",
-    "The requested vgpu operation is not available on target device, becasue ECC is enabled",
+    "The requested vgpu operation is not available on target device, because ECC is enabled",
     "Insufficient Resources",
     "The requested frequency is not supported",
     "Argument version mismatch",
