@@ -134,9 +134,26 @@ def bare_node(state):
 
 
 @pytest.fixture
+def installed_tap(tmp_path):
+    """Environment in which torch finds the tap as a mounted directory, with its entry point."""
+    metadata = tmp_path / "mounted" / "gpuward_tap-0.1.0.dist-info"
+    metadata.mkdir(parents=True)
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: gpuward-tap\nVersion: 0.1.0\n")
+    (metadata / "entry_points.txt").write_text(
+        "[torch.backends]\ngpuward_tap = gpuward.tap.plugin:torch_backend\n"
+    )
+    directory = tmp_path / "tap"
+    directory.mkdir()
+    return {
+        "PYTHONPATH": f"{metadata.parent}:{ROOT / 'agent' / 'tap'}",
+        "GPUWARD_TAP_DIR": str(directory),
+    }
+
+
+@pytest.fixture
 def state(tmp_path):
     """Two blank GPUs of 8 GiB, 512 MiB of it the driver's own."""
-    state = State.create(tmp_path / "state", gpu_count=2)
+    state = State.create(tmp_path / "driver", gpu_count=2)
     for index, gpu in enumerate(state.row.gpus[:2]):
         gpu.name = b"NVIDIA H100 80GB HBM3"
         gpu.uuid = b"GPU-0000000%d-aaaa-bbbb-cccc-ddddeeeeffff" % index
