@@ -51,12 +51,13 @@ FAKE_TORCH = {
             return Properties(GPUS[device])
         def _lazy_call(function, **_):
             function() if _initialized else _queued_calls.append(function)
+        def is_initialized():
+            return _initialized
         def init():
             global _initialized
-            if not _initialized:
-                _initialized = True
-                for function in _queued_calls:
-                    function()
+            for function in _queued_calls:
+                function()
+            _initialized = True
         def memory_stats_as_nested_dict(device):
             asked_by.append(threading.current_thread().name)
             size = reserved.get(device, 0)

@@ -86,6 +86,23 @@ def test_nothing_starts_before_cuda(host):
     assert host.run(script) == (0, "1 [] ['gpuward.tap', 'gpuward.tap.plugin']\n", "")
 
 
+def test_a_cuda_that_fails_to_initialise_is_not_initialised_by_the_tap(host):
+    script = (
+        WAIT_FOR_RECORD
+        + """
+def fail(): raise RuntimeError("no driver")
+torch.cuda._lazy_call(fail)
+try: torch.cuda.init()
+except RuntimeError: pass
+torch.cuda.get_device_properties = lambda device: print("asked")
+time.sleep(0.5)
+print(torch.cuda.is_initialized(), files())
+"""
+    )
+
+    assert host.run(script) == (0, "False []\n", "")
+
+
 def test_the_main_thread_is_asked_where_it_allocates(host):
     _, out, _ = host.run(USE_CUDA + "print(set(torch.cuda.asked_by))")
 

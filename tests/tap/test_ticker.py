@@ -24,6 +24,9 @@ class FakeSource:
         self.asked = 0
         self.observer = None
 
+    def is_ready(self):
+        return True
+
     def open_publisher(self, directory, period_ms):
         devices = [(bytes([n + 1]) * 16, n) for n in range(len(self.by_ordinal))]
         return Publisher(directory, devices, period_ms=period_ms)

@@ -111,6 +111,7 @@ def test_fragmentation_and_then_a_real_out_of_memory_error(node, tap):
     """Two blocks in each segment, one of them freed: half the memory is lost, and a GiB fails."""
     server = node.serve(**tap)
     server.ask("malloc", "probe", MIB)
+    server.ask("run_python", 0.2)
     full = 0
     while "error" not in str(server.ask("malloc", f"{full}", 9 * MIB)):
         full += 1

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
         flags: int
 
+        def is_ready(self) -> bool: ...
         def open_publisher(self, directory: str, period_ms: int) -> Publisher: ...
         def stats(self, ordinal: int) -> Mapping[str, Any]: ...
         def is_safe_to_ask(self) -> bool: ...
@@ -37,8 +38,6 @@ if TYPE_CHECKING:
 
 
 PERIOD_S = 1.0
-# The file and the observer of errors are there at once; the allocator is left alone for a second.
-OPEN_AFTER_S = 0.1
 MAX_PERIOD_S = 60.0
 # A tick that takes longer doubles the period: the allocator is busy, or the machine.
 SLOW_TICK_NS = 5_000_000
@@ -81,14 +80,26 @@ class Ticker:
 
     def _run(self) -> None:
         with contextlib.suppress(BaseException):
-            if not self._stop.wait(OPEN_AFTER_S) and not self._is_switched_off():
+            if self._goes_on_when_ready():
                 publisher = self._open()
-                while not self._stop.wait(self._period_s) and not self._is_switched_off():
+                while self._goes_on_after(self._period_s):
                     self._tick(publisher)
         self.close()
 
-    def _is_switched_off(self) -> bool:
-        return os.access(self._switch, os.F_OK)
+    def _goes_on_when_ready(self) -> bool:
+        """Wait for the end of CUDA's initialisation, which has called ``start`` from inside.
+
+        Should it fail, then asking torch about a device would try again, from the wrong thread.
+        """
+        delay_s = 0.01
+        while not self._source.is_ready():
+            if not self._goes_on_after(delay_s):
+                return False
+            delay_s = min(self._shortest_s, 2 * delay_s)
+        return self._goes_on_after(0.0)
+
+    def _goes_on_after(self, delay_s: float) -> bool:
+        return not self._stop.wait(delay_s) and not os.access(self._switch, os.F_OK)
 
     def _open(self) -> Publisher:
         publisher = self._source.open_publisher(self._directory, int(self._shortest_s * 1000))

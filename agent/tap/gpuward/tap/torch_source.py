@@ -24,7 +24,7 @@ FRAMEWORKS = ("vllm", "sglang", "tensorrt_llm", "text_generation_server")
 
 
 class TorchSource:
-    """The caching allocator of the torch module ``torch``, whose CUDA is initialised."""
+    """The caching allocator of the torch module ``torch``; of use once it ``is_ready``."""
 
     def __init__(self, torch: Any) -> None:
         self._torch = torch
@@ -33,6 +33,10 @@ class TorchSource:
         )
         conf = self._alloc_conf.replace(" ", "").lower()
         self.flags = layout.EXPANDABLE if "expandable_segments:true" in conf else 0
+
+    def is_ready(self) -> bool:
+        """Return whether CUDA is initialised, so that no call here would begin to do it."""
+        return bool(self._torch.cuda.is_initialized())
 
     def open_publisher(self, directory: str, period_ms: int) -> Publisher:
         """Make the tap file; raises ``OSError``, or whatever torch raises."""
