@@ -18,6 +18,8 @@ from gpuward.coordinator.web.quantity import quantity
         pytest.param(2**60, "bytes", "1\u202f048\u202f576 TiB", id="beyond the last step"),
         pytest.param(1.98e9, "hertz", "1.98 GHz", id="clock"),
         pytest.param(0.4567, "ratio", "45.7 %", id="ratio"),
+        pytest.param(9.99, "ratio", "999.0 %", id="ratio below ten"),
+        pytest.param(10, "ratio", "10 times", id="a multiple"),
         pytest.param(0.0123, "seconds", "12.3 ms", id="milliseconds"),
         pytest.param(0.000025, "seconds", "25 µs", id="microseconds"),
         pytest.param(2.5, "seconds", "2.5 s", id="seconds"),

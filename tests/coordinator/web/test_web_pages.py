@@ -51,6 +51,26 @@ async def test_worst_first(site, opened):
     assert text.index("chat: 20.0%") < text.index("a small thing")
 
 
+async def test_tickets_about_causes_are_folded(site, fragmentation, opened):
+    """One trouble is one row: the ticket about its cause waits below, out of the way."""
+    ticket = msgspec.structs.replace(
+        opened,
+        group_key="x",
+        kind=fragmentation.kind,
+        title="the ticket",
+        severity=Severity.SEV4,
+        service="",
+    )
+    await site.open(ticket, findings=(fragmentation,))
+    before = (await site.browser.get("/")).text
+    await site.open(findings=(fragmentation,))
+    after = (await site.browser.get("/")).text
+
+    assert "<details" not in before
+    assert "1 open incident</h1>" in after
+    assert "the ticket" in after.partition("1 ticket about causes of the above")[2]
+
+
 async def test_incident_page(site, fragmentation):
     """One page answers: what do users feel, why, how do we know, who is called when."""
     incident = await site.open(findings=(fragmentation,))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from gpuward.coordinator import events as e
+from gpuward.coordinator.cause import strength
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -70,11 +71,6 @@ class Facts:
 
     @property
     def causes(self) -> tuple[At[e.FindingLinked], ...]:
-        """The findings, each once, the strongest first: closest, then most certain, then oldest."""
+        """The findings, each once, the most probable cause first, then the oldest."""
         once = {at.event.finding.finding_id: at for at in self.all(e.FindingLinked)}
-        return tuple(sorted(once.values(), key=_strength))
-
-
-def _strength(linked: At[e.FindingLinked]) -> tuple[int, float, int]:
-    finding = linked.event.finding
-    return finding.relation, -finding.confidence, linked.seq
+        return tuple(sorted(once.values(), key=lambda at: strength(at.event.finding)))

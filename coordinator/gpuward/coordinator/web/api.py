@@ -12,6 +12,7 @@ import msgspec
 from starlette.exceptions import HTTPException
 from starlette.responses import PlainTextResponse, Response
 
+from gpuward.coordinator.cause import most_probable
 from gpuward.coordinator.incident import Refused
 from gpuward.coordinator.review import NotDue, draft, markdown
 from gpuward.coordinator.review.wording import describe
@@ -19,7 +20,7 @@ from gpuward.coordinator.store import Conflict, NotFound
 from gpuward.coordinator.web.context import context, person_command
 from gpuward.coordinator.web.guard import check_origin, read_body
 from gpuward.coordinator.web.quantity import quantity
-from gpuward.coordinator.web.views import next_step, probable_cause, upcoming
+from gpuward.coordinator.web.views import next_step, upcoming
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -117,7 +118,7 @@ def _incident(incident: Incident, steps: tuple[Step, ...], shared: Context) -> d
         **asdict(incident),
         "severity": incident.severity.name,
         "peak_severity": incident.peak_severity.name,
-        "probable_cause": probable_cause(incident),
+        "probable_cause": most_probable(incident.findings),
         "next_page": after
         and {"level": after.level, "due_at_s": after.due_at_s, "people": after.people},
     }

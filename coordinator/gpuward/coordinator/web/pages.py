@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, quote, unquote
 
@@ -11,6 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from gpuward.coordinator import events as e
+from gpuward.coordinator.cause import strength
 from gpuward.coordinator.incident import Refused, fold
 from gpuward.coordinator.review import NotDue, draft
 from gpuward.coordinator.review.wording import describe, duration, moment, sentence, utc
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
-    from gpuward.coordinator.model import Incident
+    from gpuward.coordinator.model import Incident, LinkedFinding
     from gpuward.coordinator.store import Record, Submitted
     from gpuward.coordinator.web.context import Context
 
@@ -71,7 +73,8 @@ async def list_incidents(request: Request) -> Response:
     return _page(
         request,
         "incidents.html",
-        open=[_row(shared, i, steps[i.id]) for i in waiting],
+        open=[_row(shared, i, steps[i.id]) for i in waiting if not views.told_by(i, waiting)],
+        told=[_row(shared, i, steps[i.id]) for i in waiting if views.told_by(i, waiting)],
         over=[_row(shared, i, ()) for i in incidents if not i.is_open],
     )
 
@@ -106,10 +109,9 @@ async def _facts(shared: Context, record: Record) -> dict[str, Any]:
         "entries": record.timeline,
         "findings": {finding.finding_id: finding for finding in record.findings},
         "has_evidence": any(finding.evidence for finding in record.findings),
-        "causes": sorted(incident.findings, key=views.strength),
+        "causes": [_fresh(linked, record) for linked in sorted(incident.findings, key=strength)],
         "relation": views.RELATION,
         "feeling": views.feeling(incident, shared.clock.wall_s()),
-        "cause": views.probable_cause(incident),
         "figures": [
             *views.figures(incident, impact, shared.clock.wall_s(), window_s=shared.window_s)
         ],
@@ -118,6 +120,12 @@ async def _facts(shared: Context, record: Record) -> dict[str, Any]:
         "pages": record.pages,
         "has_review": not isinstance(draft(incident, record.timeline), NotDue),
     }
+
+
+def _fresh(linked: LinkedFinding, record: Record) -> LinkedFinding:
+    """Return ``linked`` in the words of its last report: figures move on."""
+    found = (f.summary for f in record.findings if f.finding_id == linked.finding_id)
+    return replace(linked, summary=next(found, linked.summary))
 
 
 async def show_review(request: Request) -> Response:

@@ -6,6 +6,7 @@ from math import isfinite
 
 KIBI = 1024.0
 KILO = 1000.0
+MULTIPLE = 10.0
 SUFFIX = {"celsius": " °C", "watts": " W", "volts": " V"}
 
 
@@ -17,7 +18,8 @@ def quantity(value: float, unit: str) -> str:
         case "hertz":
             return _scaled(value, KILO, ("Hz", "kHz", "MHz", "GHz"))
         case "ratio":
-            return f"{value * 100:.1f} %"
+            # A share is read in percent, a multiple is not.
+            return f"{value * 100:.1f} %" if abs(value) < MULTIPLE else f"{_short(value)} times"
         case "seconds":
             return _seconds(value)
         case _:

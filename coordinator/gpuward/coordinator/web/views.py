@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from gpuward.coordinator.cause import most_probable
+from gpuward.coordinator.correlate import SERVICE_IMPACT
 from gpuward.coordinator.escalation import Condition, row_of, stops
 from gpuward.coordinator.review.wording import duration
 
@@ -13,7 +15,7 @@ if TYPE_CHECKING:
 
     from gpuward.coordinator.escalation import PolicyStep
     from gpuward.coordinator.impact import Impact
-    from gpuward.coordinator.model import Incident, LinkedFinding, Page, Step
+    from gpuward.coordinator.model import Incident, Page, Step
     from gpuward.coordinator.oncall import Roster
 
 RELATION = {
@@ -59,19 +61,19 @@ def feeling(incident: Incident, now_s: float) -> str:
     return "No effect on users is known yet."
 
 
-def probable_cause(incident: Incident) -> LinkedFinding | None:
-    """Return the strongest finding: closest, then most certain."""
-    return min(incident.findings, key=strength, default=None)
-
-
-def strength(finding: LinkedFinding) -> tuple[int, float]:
-    """Sort key of causes, the strongest first."""
-    return finding.relation, -finding.confidence
+def told_by(incident: Incident, incidents: Iterable[Incident]) -> bool:
+    """Whether another of ``incidents``, about users, lists all that ``incident`` is about."""
+    own = {finding.dedup_key for finding in incident.findings}
+    return incident.kind != SERVICE_IMPACT and any(
+        own and own <= {finding.dedup_key for finding in other.findings}
+        for other in incidents
+        if other.kind == SERVICE_IMPACT
+    )
 
 
 def cause_words(incident: Incident) -> str:
     """Return the cause in a few words for a list: the kind, or why there is none."""
-    cause = probable_cause(incident)
+    cause = most_probable(incident.findings)
     return cause.kind if cause else "cause unknown"
 
 

@@ -34,6 +34,9 @@ async function refresh() {
     const other = fresh.getElementById(element.id);
     // Whatever has the focus stays as it is: nobody's half-typed note goes away.
     if (!other || element.contains(document.activeElement)) continue;
+    for (const fold of other.querySelectorAll("details[id]")) {
+      fold.open = Boolean(document.getElementById(fold.id)?.open);
+    }
     if (element.innerHTML !== other.innerHTML) element.innerHTML = other.innerHTML;
   }
   const version = document.getElementById("version");

@@ -1,0 +1,59 @@
+"""Which finding counts as the cause."""
+
+from __future__ import annotations
+
+import pytest
+
+from gpuward.coordinator.cause import most_probable
+from gpuward.coordinator.model import CauseDomain, LinkedFinding, Relation
+
+
+def finding(kind, relation=Relation.NODE, confidence=1.0):
+    return LinkedFinding(kind, kind, kind, relation, CauseDomain.CAPACITY, kind, confidence)
+
+
+@pytest.mark.parametrize(
+    ("findings", "kind"),
+    [
+        pytest.param([finding("gpu.xid")], "gpu.xid", id="only one"),
+        pytest.param(
+            [finding("gpu.xid"), finding("driver.unresponsive", Relation.SERVICE)],
+            "driver.unresponsive",
+            id="close before far",
+        ),
+        pytest.param(
+            [finding("gpu.xid", confidence=0.4), finding("driver.unresponsive", confidence=0.5)],
+            "driver.unresponsive",
+            id="sure before guessed",
+        ),
+        pytest.param(
+            [
+                finding("gpu.memory.saturation"),
+                finding("process.memory.fragmentation", confidence=0.6),
+            ],
+            "process.memory.fragmentation",
+            id="a full GPU is explained by who holds its memory",
+        ),
+        pytest.param(
+            [finding("process.memory.oom"), finding("process.memory.fragmentation")],
+            "process.memory.fragmentation",
+            id="a failed allocation is explained too",
+        ),
+        pytest.param(
+            [finding("gpu.memory.saturation", Relation.SERVICE), finding("gpu.xid")],
+            "gpu.memory.saturation",
+            id="a close symptom before a far cause",
+        ),
+        pytest.param(
+            [finding("gpu.xid"), finding("driver.unresponsive")], "gpu.xid", id="first of equals"
+        ),
+    ],
+)
+def test_most_probable(findings, kind):
+    """The first one that a person should look at."""
+    assert most_probable(findings).kind == kind
+
+
+def test_no_finding():
+    """Then nobody knows."""
+    assert most_probable([]) is None
