@@ -6,6 +6,7 @@ import errno
 import fcntl
 import os
 import stat
+import struct
 import subprocess
 import sys
 import threading
@@ -99,7 +100,7 @@ def test_what_torch_says_is_what_a_reader_finds(publisher, figures):
 def test_statistics_of_another_torch_are_taken_as_far_as_they_go(tmp_path):
     odd = {
         "allocation": {},
-        "num_ooms": -1,
+        "num_ooms": 5,
         "reserved_bytes_by_private_pools": {(0, 1): {"all": {"current": 9}}, (0, 2): {}},
         "something_new": object(),
     }
@@ -107,12 +108,30 @@ def test_statistics_of_another_torch_are_taken_as_far_as_they_go(tmp_path):
     publisher.publish(0, odd)
 
     record = newest(publisher)
-    assert (record.totals.ooms, record.totals.private_pool_reserved_bytes, record.flags) == (
-        0,
-        9,
-        32,
-    )
+    totals = record.totals
+    assert (totals.ooms, totals.private_pool_reserved_bytes, record.flags) == (5, 9, 32)
     publisher.close()
+
+
+def test_a_figure_that_no_counter_can_have_is_not_written(tmp_path):
+    publisher = Publisher(tmp_path, [(GPU, 0)])
+    publisher.publish(0, stats(num_ooms=4))
+    with pytest.raises(struct.error):
+        publisher.publish(0, stats(num_ooms=-1))
+
+    assert newest(publisher).totals.ooms == 4
+    publisher.close()
+
+
+def test_a_file_that_is_being_written_is_not_closed_under_the_writer(tmp_path):
+    """The number of its descriptor would be the next file's that the host opens."""
+    publisher = Publisher(tmp_path, [(GPU, 0)])
+    with publisher._busy:
+        publisher.close()
+        os.fstat(publisher._fd)
+
+    publisher.close()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_publications_alternate_between_two_slots_and_fill_the_ring(tmp_path):

@@ -147,6 +147,10 @@ class Summary(NamedTuple):
     pending_free_bytes: int = 0
 
 
+NO_SUMMARY = Summary()
+NO_CLASSES = (0,) * SIZE_CLASSES
+
+
 class OutOfMemory(NamedTuple):
     """The last out-of-memory error; ``mono_ns`` 0 when there was none."""
 
@@ -171,10 +175,10 @@ class Record(NamedTuple):
     large_pool: Counters = Counters()
     peak: Counters = Counters()
     totals: Totals = Totals()
-    summary: Summary = Summary()
+    summary: Summary = NO_SUMMARY
     # Free blocks by size class, see size_class().
-    free_bytes: tuple[int, ...] = (0,) * SIZE_CLASSES
-    free_counts: tuple[int, ...] = (0,) * SIZE_CLASSES
+    free_bytes: tuple[int, ...] = NO_CLASSES
+    free_counts: tuple[int, ...] = NO_CLASSES
     tick_cost_ns: int = 0
     missed_ticks: int = 0
     oom: OutOfMemory = OutOfMemory()

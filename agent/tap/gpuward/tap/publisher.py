@@ -21,37 +21,38 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from gpuward.tap import layout
 from gpuward.tap.process import process_facts
-from gpuward.tap.statistics import counters, totals
+from gpuward.tap.statistics import Figures, figures, totals
 from gpuward.tap.version import VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-_U64 = (1 << 64) - 1
 _U32 = (1 << 32) - 1
+# How long a thread that is publishing may take before its file is left to the reader to clear away.
+CLOSE_WAIT_S = 0.2
 
 
 class SnapshotSummary(NamedTuple):
     """A walk over all blocks of one device, with free blocks by size class."""
 
-    summary: layout.Summary
-    free_bytes: tuple[int, ...]
-    free_counts: tuple[int, ...]
-
-
-_NO_SUMMARY = SnapshotSummary(
-    layout.Summary(), (0,) * layout.SIZE_CLASSES, (0,) * layout.SIZE_CLASSES
-)
+    summary: layout.Summary = layout.NO_SUMMARY
+    free_bytes: tuple[int, ...] = layout.NO_CLASSES
+    free_counts: tuple[int, ...] = layout.NO_CLASSES
 
 
 class Device:
     """What is published of one device, and what the next publication carries on."""
 
     def __init__(self, gpu_uuid: bytes, ordinal: int) -> None:
+        self.gpu_uuid = gpu_uuid
         self.ordinal = ordinal
-        self.record = layout.Record(0, 0, 0, gpu_uuid, ordinal)
-        self.snapshot = _NO_SUMMARY
+        self.seq = 0
+        self.flags = 0
+        self.figures = Figures()
+        self.totals = layout.Totals()
+        self.snapshot = SnapshotSummary()
         self.oom = layout.OutOfMemory()
+        self.tick_cost_ns = 0
         self.missed = 0
 
 
@@ -115,24 +116,13 @@ class Publisher:
 
         ``device_index`` counts in ``devices``.  A summary is carried on until the next one.
         Returns False when another thread is publishing.  Raises ``OSError`` when the file cannot
-        be written, ``ValueError`` after ``close``.
+        be written, ``ValueError`` after ``close``, ``struct.error`` for a figure below 0.
         """
         device = self.devices[device_index]
-        if snapshot_summary is not None:
-            device.snapshot = snapshot_summary
-        figures = counters(stats)
-        record = device.record._replace(
-            flags=flags,
-            all_pools=figures.all_pools,
-            small_pool=figures.small_pool,
-            large_pool=figures.large_pool,
-            peak=figures.peak,
-            totals=totals(stats),
-            tick_cost_ns=min(tick_cost_ns, _U32),
-        )
-        if record.totals.private_pool_reserved_bytes:
-            record = record._replace(flags=record.flags | layout.CAPTURE_POOLS)
-        return self._write(device_index, device, record)
+        device.snapshot = snapshot_summary or device.snapshot
+        device.figures, device.totals = figures(stats), totals(stats)
+        device.flags, device.tick_cost_ns = flags, tick_cost_ns
+        return self._write(device_index, device)
 
     def record_oom(
         self,
@@ -146,32 +136,29 @@ class Publisher:
         The record stays until the next error, so that a reader that was not there finds it.
         """
         device = self.devices[device_index]
-        record = device.record
         if stats is not None:
-            figures = counters(stats)
-            record = record._replace(
-                all_pools=figures.all_pools,
-                small_pool=figures.small_pool,
-                large_pool=figures.large_pool,
-                peak=figures.peak,
-                totals=totals(stats),
-            )
+            device.figures, device.totals = figures(stats), totals(stats)
         device.oom = layout.OutOfMemory(
-            mono_ns=time.monotonic_ns(),
-            request_bytes=_u64(request_bytes),
-            device_free_bytes=_u64(device_free_bytes),
-            reserved_bytes=record.all_pools.reserved_bytes,
-            active_bytes=record.all_pools.active_bytes,
+            time.monotonic_ns(),
+            request_bytes,
+            device_free_bytes,
+            device.figures.all_pools.reserved_bytes,
+            device.figures.all_pools.active_bytes,
         )
-        return self._write(device_index, device, record)
+        return self._write(device_index, device)
 
     def close(self) -> None:
         """Remove the file: this process leaves cleanly and nobody needs its last words."""
-        if self._fd < 0:
+        # Another thread may be about to write to the descriptor, whose number would be given to
+        # the next file that the host opens.
+        if self._fd < 0 or not self._busy.acquire(timeout=CLOSE_WAIT_S):
             return
-        with contextlib.suppress(OSError):
-            self.path.unlink()
-        self.abandon()
+        try:
+            with contextlib.suppress(OSError):
+                self.path.unlink()
+            self.abandon()
+        finally:
+            self._busy.release()
 
     def abandon(self) -> None:
         """Let go of the file but leave it in place, as a forked child must: it is its parent's."""
@@ -181,55 +168,60 @@ class Publisher:
             with contextlib.suppress(OSError):
                 os.close(fd)
 
-    def _write(self, device_index: int, device: Device, record: layout.Record) -> bool:
+    def _write(self, device_index: int, device: Device) -> bool:
         if not self._busy.acquire(blocking=False):
             device.missed += 1
             return False
         try:
-            self._write_locked(device_index, device, record)
+            if self._fd < 0:
+                raise ValueError("the tap file is closed")
+            device.seq += 2
+            record = _record(device)
+            layout.pack_record(self._buffer, record)
+            os.pwrite(self._fd, self._view, self.header.slot_offset(device_index, record.seq))
+            entry = layout.pack_ring_entry(_ring_entry(record))
+            os.pwrite(self._fd, entry, self.header.ring_offset(device_index, record.seq))
         finally:
             self._busy.release()
         return True
 
-    def _write_locked(self, device_index: int, device: Device, record: layout.Record) -> None:
-        if self._fd < 0:
-            raise ValueError("the tap file is closed")
-        seq = device.record.seq + 2
-        flags = record.flags
-        flags |= layout.OOM_SEEN if device.oom.mono_ns else 0
-        flags |= layout.SUMMARY_VALID if device.snapshot.summary.mono_ns else 0
-        record = record._replace(
-            seq=seq,
-            mono_ns=time.monotonic_ns(),
-            real_ns=time.time_ns(),
-            flags=flags,
-            totals=record.totals._replace(last_oom_request_bytes=device.oom.request_bytes),
-            summary=device.snapshot.summary,
-            free_bytes=device.snapshot.free_bytes,
-            free_counts=device.snapshot.free_counts,
-            missed_ticks=device.missed & _U32,
-            oom=device.oom,
-        )
-        layout.pack_record(self._buffer, record)
-        os.pwrite(self._fd, self._view, self.header.slot_offset(device_index, seq))
-        device.record = record
-        os.pwrite(self._fd, _ring_entry(record), self.header.ring_offset(device_index, seq))
+
+def _record(device: Device) -> layout.Record:
+    flags, oom, snapshot = device.flags, device.oom, device.snapshot
+    if oom.mono_ns:
+        flags |= layout.OOM_SEEN
+    if snapshot.summary.mono_ns:
+        flags |= layout.SUMMARY_VALID
+    if device.totals.private_pool_reserved_bytes:
+        flags |= layout.CAPTURE_POOLS
+    return layout.Record(
+        device.seq,
+        time.monotonic_ns(),
+        time.time_ns(),
+        device.gpu_uuid,
+        device.ordinal,
+        flags,
+        *device.figures,
+        device.totals._replace(last_oom_request_bytes=oom.request_bytes),
+        *snapshot,
+        min(device.tick_cost_ns, _U32),
+        device.missed & _U32,
+        oom,
+    )
 
 
-def _ring_entry(record: layout.Record) -> bytes:
-    now, totals_ = record.all_pools, record.totals
-    return layout.pack_ring_entry(
-        layout.RingEntry(
-            record.mono_ns,
-            now.reserved_bytes,
-            now.allocated_bytes,
-            now.active_bytes,
-            now.inactive_split_bytes,
-            totals_.alloc_retries,
-            totals_.ooms,
-            totals_.allocations,
-            record.flags,
-        )
+def _ring_entry(record: layout.Record) -> layout.RingEntry:
+    now, counted = record.all_pools, record.totals
+    return layout.RingEntry(
+        record.mono_ns,
+        now.reserved_bytes,
+        now.allocated_bytes,
+        now.active_bytes,
+        now.inactive_split_bytes,
+        counted.alloc_retries,
+        counted.ooms,
+        counted.allocations,
+        record.flags,
     )
 
 
@@ -251,10 +243,6 @@ def _create(directory: Path, header: layout.Header) -> tuple[Path, int]:
             unfinished.unlink()
         raise
     return path, fd
-
-
-def _u64(value: int) -> int:
-    return min(max(value, 0), _U64)
 
 
 _open_publishers: weakref.WeakSet[Publisher] = weakref.WeakSet()

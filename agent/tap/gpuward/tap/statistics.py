@@ -14,60 +14,47 @@ from gpuward.tap.layout import Counters, Totals
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_U64 = (1 << 64) - 1
-_NOTHING: Mapping[str, Any] = {}
+_NOTHING: dict[str, Any] = {}
+_ABSENT = dict.fromkeys(("all", "small_pool", "large_pool"), _NOTHING)
 
 
 class Figures(NamedTuple):
     """Current values of each pool, and the peaks over both."""
 
-    all_pools: Counters
-    small_pool: Counters
-    large_pool: Counters
-    peak: Counters
+    all_pools: Counters = Counters()
+    small_pool: Counters = Counters()
+    large_pool: Counters = Counters()
+    peak: Counters = Counters()
 
 
-def counters(stats: Mapping[str, Any]) -> Figures:
-    """Return the nine families of ``stats``; a value below 0 counts as 0."""
-    everything, small, large, peak = [], [], [], []
-    for family in Counters._fields:
-        pools = stats.get(family, _NOTHING)
-        both = pools.get("all", _NOTHING)
-        everything.append(_value(both, "current"))
-        peak.append(_value(both, "peak"))
-        small.append(_value(pools.get("small_pool", _NOTHING), "current"))
-        large.append(_value(pools.get("large_pool", _NOTHING), "current"))
+def figures(stats: Mapping[str, Any]) -> Figures:
+    """Return the nine families of ``stats``."""
+    families = [stats.get(family, _ABSENT) for family in Counters._fields]
+    both = [pools.get("all", _NOTHING) for pools in families]
     return Figures(
-        Counters._make(everything),
-        Counters._make(small),
-        Counters._make(large),
-        Counters._make(peak),
+        Counters._make([pool.get("current", 0) for pool in both]),
+        Counters._make([p.get("small_pool", _NOTHING).get("current", 0) for p in families]),
+        Counters._make([p.get("large_pool", _NOTHING).get("current", 0) for p in families]),
+        Counters._make([pool.get("peak", 0) for pool in both]),
     )
 
 
 def totals(stats: Mapping[str, Any]) -> Totals:
     """Return the cumulative counters of ``stats``; the last OOM's size is the publisher's."""
-    allocation = stats.get("allocation", _NOTHING)
-    allocated_bytes = stats.get("allocated_bytes", _NOTHING)
+    get = stats.get
+    allocation = get("allocation", _ABSENT)
+    large_bytes = get("allocated_bytes", _ABSENT).get("large_pool", _NOTHING)
+    private_pools = get("reserved_bytes_by_private_pools", _NOTHING)
     return Totals(
-        _value(allocation.get("large_pool", _NOTHING), "allocated"),
-        _value(allocated_bytes.get("large_pool", _NOTHING), "allocated"),
-        _value(allocation.get("all", _NOTHING), "allocated"),
-        _value(stats, "num_alloc_retries"),
-        _value(stats, "num_ooms"),
-        _value(stats, "num_sync_all_streams"),
-        _value(stats, "num_device_alloc"),
-        _value(stats, "num_device_free"),
-        _value(stats.get("oversize_segments", _NOTHING), "current"),
-        _value(stats, "num_oom_rejections"),
-        _private_pool_reserved(stats.get("reserved_bytes_by_private_pools", _NOTHING)),
+        allocation.get("large_pool", _NOTHING).get("allocated", 0),
+        large_bytes.get("allocated", 0),
+        allocation.get("all", _NOTHING).get("allocated", 0),
+        get("num_alloc_retries", 0),
+        get("num_ooms", 0),
+        get("num_sync_all_streams", 0),
+        get("num_device_alloc", 0),
+        get("num_device_free", 0),
+        get("oversize_segments", _NOTHING).get("current", 0),
+        get("num_oom_rejections", 0),
+        sum(p.get("all", _NOTHING).get("current", 0) for p in private_pools.values()),
     )
-
-
-def _private_pool_reserved(pools: Mapping[Any, Any]) -> int:
-    return sum(_value(pool.get("all", _NOTHING), "current") for pool in pools.values())
-
-
-def _value(figures: Mapping[str, Any], name: str) -> int:
-    value = figures.get(name, 0)
-    return value if 0 <= value <= _U64 else 0

@@ -160,8 +160,7 @@ class Ticker:
     def _write(self, write: Callable[..., bool], *args: Any, **fields: Any) -> None:
         try:
             write(*args, **fields)
-        except (OSError, ValueError):
-            # The disk, or the file is closed: there is nobody to tell.
+        except Exception:  # noqa: BLE001 - a full disk, a closed file: there is nobody to tell
             self._stop.set()
 
     def _pace(self) -> None:
