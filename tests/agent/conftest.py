@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from gpuward.agent.component import Components
 from gpuward.agent.judge import Judge
 from gpuward.daemon.testing import FakeClock
+
+
+@pytest.fixture(scope="module")
+async def one_loop():
+    """Keep one event loop for a module's tests, and for what grpc has to say after the last.
+
+    Its poller outlives a call that was cancelled, and speaks to the loop of that call.
+    """
+    yield
+    await asyncio.sleep(0.2)
 
 
 class FakeNotifier:

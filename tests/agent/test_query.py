@@ -15,6 +15,8 @@ from gpuward.agent.model import Batch, Driver, Gpu, Sample, SeriesKey
 from gpuward.agent.query import QueryServer
 from gpuward.v1 import agent_pb2, agent_pb2_grpc
 
+pytestmark = pytest.mark.usefixtures("one_loop")
+
 USED = SeriesKey("gpu_memory_used_bytes", gpu="GPU-1")
 # Not of the signals that are kept for an hour.
 LIMIT = SeriesKey("gpu_power_limit_watts", gpu="GPU-1")

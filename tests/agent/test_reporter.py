@@ -19,6 +19,8 @@ from gpuward.agent.reporter import Reporter, backoff_s, first_of
 from gpuward.agent.spool import Spool
 from gpuward.v1 import coordinator_pb2, coordinator_pb2_grpc
 
+pytestmark = pytest.mark.usefixtures("one_loop")
+
 
 class FakeCoordinator(coordinator_pb2_grpc.CoordinatorServiceServicer):
     """Greets, remembers what it hears, acknowledges as it is told to."""
