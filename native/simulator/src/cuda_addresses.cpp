@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <iterator>
 #include <sys/mman.h>
 
 namespace gpuward::simulator {

@@ -4,6 +4,7 @@
 // used memory.
 #include <atomic>
 #include <cstdint>
+#include <optional>
 
 #include "cuda_context.h"
 #include "cuda_device_memory.h"

@@ -1,6 +1,4 @@
 // Devices, contexts and errors of the runtime API.
-#include <algorithm>
-#include <cstring>
 #include <utility>
 
 #include "cuda_errors.h"

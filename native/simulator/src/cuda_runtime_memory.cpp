@@ -1,6 +1,4 @@
 // Memory, copies and pools of the runtime API: the driver's, under other names.
-#include <algorithm>
-
 #include "cuda_runtime.h"
 
 namespace gpuward::simulator {

@@ -2,6 +2,8 @@
 // has happened once it is recorded; its time is the moment of recording.
 #include <atomic>
 #include <chrono>
+#include <cstdint>
+#include <utility>
 
 #include "cuda_context.h"
 

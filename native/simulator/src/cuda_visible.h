@@ -1,6 +1,7 @@
 // CUDA_VISIBLE_DEVICES, as CUDA reads it.
 #pragma once
 
+#include <cstddef>
 #include <string_view>
 #include <vector>
 

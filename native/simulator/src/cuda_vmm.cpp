@@ -4,7 +4,6 @@
 // release and unmapping, as in CUDA.  It has no backing of its own, the address range has, so
 // it can be mapped at one place at a time and not be shared with another process.
 #include <cstdint>
-#include <iterator>
 #include <map>
 #include <mutex>
 #include <sys/mman.h>
