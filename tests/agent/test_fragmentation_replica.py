@@ -1,0 +1,101 @@
+"""The arithmetic against the replica of torch's allocator: promised bytes are bytes given back."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gpuward.agent.fragmentation import AllocatorState, attribute, headroom_safe
+from gpuward.simulator.allocator import CachingAllocator, OutOfMemory
+from gpuward.simulator.allocator_config import AllocatorConfig
+from gpuward.simulator.allocator_device import FixedDevice
+from gpuward.tap.statistics import figures
+
+MIB = 2**20
+DEVICE = 400 * MIB
+# A size to allocate, or which of the live blocks to free.
+STEPS = st.lists(
+    st.one_of(
+        st.sampled_from([512, 300_000, MIB, 3 * MIB, 9 * MIB, 12 * MIB, 33 * MIB, 70 * MIB]),
+        st.integers(-50, -1),
+    ),
+    max_size=60,
+)
+
+
+def state_of(allocator, *, expandable=False):
+    now = figures(allocator.memory_stats()).all_pools
+    return AllocatorState(
+        now.reserved_bytes, now.active_bytes, now.inactive_split_bytes, expandable=expandable
+    )
+
+
+def run(allocator, steps):
+    """Allocate and free as told; a request that fails is left out."""
+    live = []
+    for step in steps:
+        if step < 0 and live:
+            allocator.free(live.pop(step % len(live)))
+        elif step > 0:
+            try:
+                live.append(allocator.malloc(step))
+            except OutOfMemory:
+                continue
+
+
+@given(STEPS)
+def test_releasable_is_what_emptying_the_cache_gives_back(steps):
+    """Exactly, without expandable segments; what is left of the free memory was stranded."""
+    allocator = CachingAllocator(FixedDevice(DEVICE))
+    run(allocator, steps)
+    before = state_of(allocator)
+    allocator.empty_cache()
+    after = state_of(allocator)
+
+    assert before.releasable == before.reserved - after.reserved
+    assert before.stranded == after.free
+
+
+@given(STEPS, st.integers(2, 300))
+def test_a_request_within_the_headroom_succeeds(steps, size_mib):
+    """Up to what the allocator rounds a request to: 2 MiB, and 20 MiB for those below ten."""
+    device = FixedDevice(DEVICE)
+    allocator = CachingAllocator(device)
+    run(allocator, steps)
+    headroom = headroom_safe(state_of(allocator), device.free_bytes)
+    needed = max(20, size_mib + size_mib % 2) * MIB
+
+    if needed <= headroom:
+        allocator.malloc(size_mib * MIB)
+
+
+@given(STEPS, st.integers(2, 400))
+def test_a_request_that_fails_is_called_fragmentation_when_the_bytes_were_there(steps, size_mib):
+    device = FixedDevice(DEVICE)
+    allocator = CachingAllocator(device)
+    run(allocator, steps)
+    try:
+        allocator.malloc(size_mib * MIB)
+    except OutOfMemory:
+        state = state_of(allocator)
+        verdict = attribute(
+            request=size_mib * MIB,
+            device_free=device.free_bytes,
+            free=state.free,
+            releasable=state.releasable,
+            neighbours_releasable=0,
+        )
+        in_use = state.active
+        assert (verdict == "fragmentation") == (in_use + size_mib * MIB <= DEVICE)
+
+
+@given(STEPS)
+def test_with_expandable_segments_little_is_promised(steps):
+    """The counters cannot say how much a flush gives back: never more than free less 5 %."""
+    allocator = CachingAllocator(
+        FixedDevice(DEVICE), AllocatorConfig.parse("expandable_segments:True")
+    )
+    run(allocator, steps)
+    before = state_of(allocator, expandable=True)
+
+    assert before.releasable <= max(0, before.free - before.reserved // 20)
