@@ -230,6 +230,7 @@ def message(
     """Return a page that says one thing and leads back."""
     back = f"/incidents/{quote(incident_id)}" if incident_id else "/"
     words = "Back to the incident" if incident_id else "All incidents"
+    text = text[:1].upper() + text[1:]
     return _page(
         request, "message.html", status, title=title, text=text, back=back, back_words=words
     )
