@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -39,6 +40,8 @@ def agent() -> None:
 def run(path: Path) -> None:
     """Run until SIGTERM."""
     config = _load(path)
+    # A peer that goes away is said once, by us; grpc's own lines go to stderr past our log.
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     # Loaded here: to check a configuration takes none of it.
     from gpuward.agent.app import App, StartError
 
