@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 OUTPUT_LIMIT_BYTES = 1 << 20
 
+# What ``start`` returns, for those who may not import subprocess.
+Child = subprocess.Popen[bytes]
+
 
 @dataclass(frozen=True, slots=True)
 class Finished:
@@ -66,7 +69,7 @@ def start(
     stdout: int | IO[bytes] | None = None,
     stderr: int | IO[bytes] | None = None,
     pass_fds: Sequence[int] = (),
-) -> subprocess.Popen[bytes]:
+) -> Child:
     """Start ``argv`` in its own session and return at once; raises ``OSError``.
 
     ``stdout`` and ``stderr``: ``None`` to share ours, or a file or descriptor.

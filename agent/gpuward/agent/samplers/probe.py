@@ -25,7 +25,6 @@ from gpuward.daemon import subprocesses
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
-    from subprocess import Popen  # noqa: TID251 - the type only
 
     from gpuward.agent.model import Gpu
 
@@ -78,7 +77,7 @@ class ProbeSampler:
         self._free_bytes = free_bytes
         self._command = command
         self._env = env
-        self._worker: Popen[bytes] | None = None
+        self._worker: subprocesses.Child | None = None
         # Our end of a pipe that the worker watches.
         self._ours = -1
         self._start_s = 0.0

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Protocol
 from gpuward.daemon import subprocesses
 
 if TYPE_CHECKING:
-    import subprocess  # noqa: TID251 - for its type only
     from collections.abc import Sequence
 
 
@@ -40,7 +39,7 @@ class RealChildren:
     """The operating system's processes, each in a session of its own."""
 
     def __init__(self) -> None:
-        self._children: dict[str, subprocess.Popen[bytes]] = {}
+        self._children: dict[str, subprocesses.Child] = {}
 
     def start(self, name: str, command: Sequence[str]) -> int:
         self._children[name] = subprocesses.start(command)

@@ -30,7 +30,6 @@ from gpuward.simulator.root_tree import RootTree
 from gpuward.simulator.state import State, StateError
 
 if TYPE_CHECKING:
-    import subprocess  # noqa: TID251 - for its type only
     from collections.abc import Iterator, Sequence
 
     from gpuward.simulator.profile import Profile
@@ -148,7 +147,7 @@ async def _run(command: Sequence[str], env: dict[str, str], player: Player) -> i
     return status if status >= 0 else EXIT_BY_SIGNAL - status
 
 
-async def _ended(process: subprocess.Popen[bytes]) -> None:
+async def _ended(process: subprocesses.Child) -> None:
     """Return when the process has exited, without blocking the loop meanwhile."""
     exited = asyncio.Event()
     descriptor = os.pidfd_open(process.pid)

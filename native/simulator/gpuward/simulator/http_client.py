@@ -65,7 +65,7 @@ def _parse(received: bytes) -> Reply:
 
 
 def _unchunk(body: bytes) -> bytes:
-    parts = []
+    parts: list[bytes] = []
     while True:
         size, _, rest = body.partition(b"\r\n")
         length = int(size.partition(b";")[0], 16)

@@ -20,7 +20,6 @@ from gpuward.daemon import subprocesses
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from subprocess import Popen  # noqa: TID251 - for its type only
 
     from gpuward.daemon.clock import Clock
 
@@ -44,7 +43,7 @@ class Part:
     env: Mapping[str, str]
     addresses: Path
     log: Path
-    process: Popen[bytes] | None = field(default=None, repr=False)
+    process: subprocesses.Child | None = field(default=None, repr=False)
 
     @property
     def is_running(self) -> bool:
