@@ -7,11 +7,11 @@
 extern "C" {
 
 struct gpuward_spin_gap_result {
-  std::uint64_t elapsed_ns;     // From the first look at the clock to the last.
-  std::uint64_t reads;          // Looks at the clock.
-  std::uint64_t gaps;           // Looks that came threshold_ns or more after the one before.
-  std::uint64_t gap_total_ns;   // Sum of those gaps.
-  std::uint64_t longest_gap_ns; // Longest time between two looks, however short.
+    std::uint64_t elapsed_ns;      // From the first look at the clock to the last.
+    std::uint64_t reads;           // Looks at the clock.
+    std::uint64_t gaps;            // Looks that came threshold_ns or more after the one before.
+    std::uint64_t gap_total_ns;    // Sum of those gaps.
+    std::uint64_t longest_gap_ns;  // Longest time between two looks, however short.
 };
 
 // Looks at the monotonic clock without pause for duration_ns and fills *result.

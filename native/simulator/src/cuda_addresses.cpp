@@ -1,9 +1,10 @@
 #include "cuda_addresses.h"
 
+#include <sys/mman.h>
+
 #include <atomic>
 #include <cstdint>
 #include <iterator>
-#include <sys/mman.h>
 
 namespace gpuward::simulator {
 
@@ -74,12 +75,8 @@ std::byte* map_device_pages(std::size_t size, bool is_accessible) {
     return nullptr;
 }
 
-void unmap_device_pages(std::byte* start, std::size_t size) {
-    munmap(start, size);
-}
+void unmap_device_pages(std::byte* start, std::size_t size) { munmap(start, size); }
 
-void discard_contents(std::byte* start, std::size_t size) {
-    madvise(start, size, MADV_DONTNEED);
-}
+void discard_contents(std::byte* start, std::size_t size) { madvise(start, size, MADV_DONTNEED); }
 
 }  // namespace gpuward::simulator

@@ -37,14 +37,14 @@ struct Range {
 
 // Thread-safe; ranges never overlap.
 class AddressMap {
-public:
+ public:
     void add(const Range& range);
     std::optional<Range> find(const void* address) const;
 
     // Remove and return the range of that kind that starts at `start`, if there is one.
     std::optional<Range> remove(const void* start, RangeKind kind);
 
-private:
+ private:
     mutable std::mutex mutex_;
     std::map<const std::byte*, Range> ranges_;
 };

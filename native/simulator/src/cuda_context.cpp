@@ -1,10 +1,11 @@
 #include "cuda_context.h"
 
+#include <pthread.h>
+
 #include <atomic>
 #include <cstdlib>
 #include <cstring>
 #include <mutex>
-#include <pthread.h>
 
 #include "cuda_visible.h"
 #include "process_rows.h"
@@ -80,29 +81,17 @@ CUresult initialize() {
 
 }  // namespace
 
-bool is_initialized() {
-    return driver != nullptr;
-}
+bool is_initialized() { return driver != nullptr; }
 
-const StateFile& state_file() {
-    return driver->file;
-}
+const StateFile& state_file() { return driver->file; }
 
-int device_count() {
-    return driver == nullptr ? 0 : static_cast<int>(driver->visible.size());
-}
+int device_count() { return driver == nullptr ? 0 : static_cast<int>(driver->visible.size()); }
 
-bool is_device(CUdevice device) {
-    return device >= 0 && device < device_count();
-}
+bool is_device(CUdevice device) { return device >= 0 && device < device_count(); }
 
-std::size_t gpu_index(CUdevice device) {
-    return driver->visible[static_cast<std::size_t>(device)];
-}
+std::size_t gpu_index(CUdevice device) { return driver->visible[static_cast<std::size_t>(device)]; }
 
-const Gpu& gpu_of(CUdevice device) {
-    return driver->file.state->gpus[gpu_index(device)];
-}
+const Gpu& gpu_of(CUdevice device) { return driver->file.state->gpus[gpu_index(device)]; }
 
 CUresult current_device(CUdevice& device) {
     if (driver == nullptr) {
@@ -208,9 +197,7 @@ CUresult cuCtxSetCurrent(CUcontext context) {
     return is_initialized() ? CUDA_SUCCESS : CUDA_ERROR_NOT_INITIALIZED;
 }
 
-CUresult cuCtxGetDevice(CUdevice* device) {
-    return current_device(*device);
-}
+CUresult cuCtxGetDevice(CUdevice* device) { return current_device(*device); }
 
 CUresult cuCtxSynchronize() {
     CUdevice device = 0;

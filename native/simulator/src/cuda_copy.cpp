@@ -10,9 +10,7 @@ namespace gpuward::simulator {
 
 namespace {
 
-std::byte* pointer(CUdeviceptr address) {
-    return reinterpret_cast<std::byte*>(address);
-}
+std::byte* pointer(CUdeviceptr address) { return reinterpret_cast<std::byte*>(address); }
 
 CUresult move_bytes(void* to, const void* from, std::size_t size) {
     CUdevice device = 0;

@@ -42,100 +42,100 @@ const Architecture& architecture_of(const Gpu& gpu) {
 bool gpu_attribute(const Gpu& gpu, CUdevice_attribute attribute, int& value) {
     const Architecture& architecture = architecture_of(gpu);
     switch (attribute) {
-    case CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR:
-        value = static_cast<int>(gpu.compute_capability_major);
-        return true;
-    case CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR:
-        value = static_cast<int>(gpu.compute_capability_minor);
-        return true;
-    case CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT:
-        value = static_cast<int>(gpu.multiprocessor_count);
-        return true;
-    case CU_DEVICE_ATTRIBUTE_CLOCK_RATE:  // kilohertz
-        value = static_cast<int>(gpu.sm_clock_max_megahertz * 1000);
-        return true;
-    case CU_DEVICE_ATTRIBUTE_MEMORY_CLOCK_RATE:  // kilohertz
-        value = static_cast<int>(gpu.memory_clock_max_megahertz * 1000);
-        return true;
-    case CU_DEVICE_ATTRIBUTE_GLOBAL_MEMORY_BUS_WIDTH:
-        value = static_cast<int>(gpu.memory_bus_width_bits);
-        return true;
-    case CU_DEVICE_ATTRIBUTE_PCI_DOMAIN_ID:
-        value = static_cast<int>(gpu.pci_domain);
-        return true;
-    case CU_DEVICE_ATTRIBUTE_PCI_BUS_ID:
-        value = static_cast<int>(gpu.pci_bus);
-        return true;
-    case CU_DEVICE_ATTRIBUTE_PCI_DEVICE_ID:
-        value = static_cast<int>(gpu.pci_device);
-        return true;
-    case CU_DEVICE_ATTRIBUTE_ECC_ENABLED:
-        value = static_cast<int>(gpu.ecc_mode_current);
-        return true;
-    case CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE:
-        value = architecture.l2_bytes;
-        return true;
-    case CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_MULTIPROCESSOR:
-        value = architecture.threads_per_multiprocessor;
-        return true;
-    case CU_DEVICE_ATTRIBUTE_MAX_BLOCKS_PER_MULTIPROCESSOR:
-        value = architecture.blocks_per_multiprocessor;
-        return true;
-    case CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_MULTIPROCESSOR:
-        value = architecture.shared_bytes_per_multiprocessor;
-        return true;
-    case CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN:
-        value = architecture.shared_bytes_per_multiprocessor - RESERVED_SHARED_BYTES_PER_BLOCK;
-        return true;
-    default:
-        return false;
+        case CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR:
+            value = static_cast<int>(gpu.compute_capability_major);
+            return true;
+        case CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR:
+            value = static_cast<int>(gpu.compute_capability_minor);
+            return true;
+        case CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT:
+            value = static_cast<int>(gpu.multiprocessor_count);
+            return true;
+        case CU_DEVICE_ATTRIBUTE_CLOCK_RATE:  // kilohertz
+            value = static_cast<int>(gpu.sm_clock_max_megahertz * 1000);
+            return true;
+        case CU_DEVICE_ATTRIBUTE_MEMORY_CLOCK_RATE:  // kilohertz
+            value = static_cast<int>(gpu.memory_clock_max_megahertz * 1000);
+            return true;
+        case CU_DEVICE_ATTRIBUTE_GLOBAL_MEMORY_BUS_WIDTH:
+            value = static_cast<int>(gpu.memory_bus_width_bits);
+            return true;
+        case CU_DEVICE_ATTRIBUTE_PCI_DOMAIN_ID:
+            value = static_cast<int>(gpu.pci_domain);
+            return true;
+        case CU_DEVICE_ATTRIBUTE_PCI_BUS_ID:
+            value = static_cast<int>(gpu.pci_bus);
+            return true;
+        case CU_DEVICE_ATTRIBUTE_PCI_DEVICE_ID:
+            value = static_cast<int>(gpu.pci_device);
+            return true;
+        case CU_DEVICE_ATTRIBUTE_ECC_ENABLED:
+            value = static_cast<int>(gpu.ecc_mode_current);
+            return true;
+        case CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE:
+            value = architecture.l2_bytes;
+            return true;
+        case CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_MULTIPROCESSOR:
+            value = architecture.threads_per_multiprocessor;
+            return true;
+        case CU_DEVICE_ATTRIBUTE_MAX_BLOCKS_PER_MULTIPROCESSOR:
+            value = architecture.blocks_per_multiprocessor;
+            return true;
+        case CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_MULTIPROCESSOR:
+            value = architecture.shared_bytes_per_multiprocessor;
+            return true;
+        case CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN:
+            value = architecture.shared_bytes_per_multiprocessor - RESERVED_SHARED_BYTES_PER_BLOCK;
+            return true;
+        default:
+            return false;
     }
 }
 
 // The same on every GPU since Volta.  What is not listed is 0: not supported here.
 int common_attribute(CUdevice_attribute attribute) {
     switch (attribute) {
-    case CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_BLOCK:
-    case CU_DEVICE_ATTRIBUTE_MAX_BLOCK_DIM_X:
-    case CU_DEVICE_ATTRIBUTE_MAX_BLOCK_DIM_Y:
-        return 1024;
-    case CU_DEVICE_ATTRIBUTE_MAX_BLOCK_DIM_Z:
-        return 64;
-    case CU_DEVICE_ATTRIBUTE_MAX_GRID_DIM_X:
-        return 2'147'483'647;
-    case CU_DEVICE_ATTRIBUTE_MAX_GRID_DIM_Y:
-    case CU_DEVICE_ATTRIBUTE_MAX_GRID_DIM_Z:
-        return 65'535;
-    case CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK:
-        return 49'152;
-    case CU_DEVICE_ATTRIBUTE_RESERVED_SHARED_MEMORY_PER_BLOCK:
-        return RESERVED_SHARED_BYTES_PER_BLOCK;
-    case CU_DEVICE_ATTRIBUTE_TOTAL_CONSTANT_MEMORY:
-    case CU_DEVICE_ATTRIBUTE_MAX_REGISTERS_PER_BLOCK:
-    case CU_DEVICE_ATTRIBUTE_MAX_REGISTERS_PER_MULTIPROCESSOR:
-        return 65'536;
-    case CU_DEVICE_ATTRIBUTE_WARP_SIZE:
-        return 32;
-    case CU_DEVICE_ATTRIBUTE_TEXTURE_ALIGNMENT:
-        return 512;
-    case CU_DEVICE_ATTRIBUTE_TEXTURE_PITCH_ALIGNMENT:
-        return 32;
-    case CU_DEVICE_ATTRIBUTE_ASYNC_ENGINE_COUNT:
-        return 3;
-    case CU_DEVICE_ATTRIBUTE_CAN_MAP_HOST_MEMORY:
-    case CU_DEVICE_ATTRIBUTE_CONCURRENT_KERNELS:
-    case CU_DEVICE_ATTRIBUTE_UNIFIED_ADDRESSING:
-    case CU_DEVICE_ATTRIBUTE_STREAM_PRIORITIES_SUPPORTED:
-    case CU_DEVICE_ATTRIBUTE_GLOBAL_L1_CACHE_SUPPORTED:
-    case CU_DEVICE_ATTRIBUTE_LOCAL_L1_CACHE_SUPPORTED:
-    case CU_DEVICE_ATTRIBUTE_COMPUTE_PREEMPTION_SUPPORTED:
-    case CU_DEVICE_ATTRIBUTE_COOPERATIVE_LAUNCH:
-    case CU_DEVICE_ATTRIBUTE_HOST_REGISTER_SUPPORTED:
-    case CU_DEVICE_ATTRIBUTE_VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED:
-    case CU_DEVICE_ATTRIBUTE_MEMORY_POOLS_SUPPORTED:
-        return 1;
-    default:
-        return 0;
+        case CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_BLOCK:
+        case CU_DEVICE_ATTRIBUTE_MAX_BLOCK_DIM_X:
+        case CU_DEVICE_ATTRIBUTE_MAX_BLOCK_DIM_Y:
+            return 1024;
+        case CU_DEVICE_ATTRIBUTE_MAX_BLOCK_DIM_Z:
+            return 64;
+        case CU_DEVICE_ATTRIBUTE_MAX_GRID_DIM_X:
+            return 2'147'483'647;
+        case CU_DEVICE_ATTRIBUTE_MAX_GRID_DIM_Y:
+        case CU_DEVICE_ATTRIBUTE_MAX_GRID_DIM_Z:
+            return 65'535;
+        case CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK:
+            return 49'152;
+        case CU_DEVICE_ATTRIBUTE_RESERVED_SHARED_MEMORY_PER_BLOCK:
+            return RESERVED_SHARED_BYTES_PER_BLOCK;
+        case CU_DEVICE_ATTRIBUTE_TOTAL_CONSTANT_MEMORY:
+        case CU_DEVICE_ATTRIBUTE_MAX_REGISTERS_PER_BLOCK:
+        case CU_DEVICE_ATTRIBUTE_MAX_REGISTERS_PER_MULTIPROCESSOR:
+            return 65'536;
+        case CU_DEVICE_ATTRIBUTE_WARP_SIZE:
+            return 32;
+        case CU_DEVICE_ATTRIBUTE_TEXTURE_ALIGNMENT:
+            return 512;
+        case CU_DEVICE_ATTRIBUTE_TEXTURE_PITCH_ALIGNMENT:
+            return 32;
+        case CU_DEVICE_ATTRIBUTE_ASYNC_ENGINE_COUNT:
+            return 3;
+        case CU_DEVICE_ATTRIBUTE_CAN_MAP_HOST_MEMORY:
+        case CU_DEVICE_ATTRIBUTE_CONCURRENT_KERNELS:
+        case CU_DEVICE_ATTRIBUTE_UNIFIED_ADDRESSING:
+        case CU_DEVICE_ATTRIBUTE_STREAM_PRIORITIES_SUPPORTED:
+        case CU_DEVICE_ATTRIBUTE_GLOBAL_L1_CACHE_SUPPORTED:
+        case CU_DEVICE_ATTRIBUTE_LOCAL_L1_CACHE_SUPPORTED:
+        case CU_DEVICE_ATTRIBUTE_COMPUTE_PREEMPTION_SUPPORTED:
+        case CU_DEVICE_ATTRIBUTE_COOPERATIVE_LAUNCH:
+        case CU_DEVICE_ATTRIBUTE_HOST_REGISTER_SUPPORTED:
+        case CU_DEVICE_ATTRIBUTE_VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED:
+        case CU_DEVICE_ATTRIBUTE_MEMORY_POOLS_SUPPORTED:
+            return 1;
+        default:
+            return 0;
     }
 }
 
@@ -147,8 +147,8 @@ void parse_uuid(const char* text, CUuuid& uuid) {
         const char digit[] = {*at, '\0'};
         if (*at != '-') {
             const auto value = static_cast<unsigned>(std::strtoul(digit, nullptr, 16));
-            uuid.bytes[nibble / 2] = static_cast<char>(
-                static_cast<unsigned char>(uuid.bytes[nibble / 2]) << 4 | value);
+            uuid.bytes[nibble / 2] =
+                static_cast<char>(static_cast<unsigned char>(uuid.bytes[nibble / 2]) << 4 | value);
             ++nibble;
         }
     }

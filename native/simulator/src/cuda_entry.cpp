@@ -1,6 +1,7 @@
 // Kernels, error texts, log callbacks, and how the runtime finds driver functions by name.
-#include <atomic>
 #include <dlfcn.h>
+
+#include <atomic>
 #include <string>
 
 #include "cuda_context.h"
@@ -97,9 +98,7 @@ CUresult cuLaunchKernel(CUfunction, unsigned int, unsigned int, unsigned int, un
 }
 
 // Kernels launched by this process; for tests.
-unsigned long long gpuward_simulator_kernel_launches() {
-    return launches;
-}
+unsigned long long gpuward_simulator_kernel_launches() { return launches; }
 
 CUresult cuGetErrorString(CUresult error, const char** text) {
     const ErrorText* found = find_error_text(error);
@@ -132,7 +131,5 @@ CUresult cuLogsRegisterCallback(CUlogsCallback, void*, CUlogsCallbackHandle* han
     return CUDA_SUCCESS;
 }
 
-CUresult cuLogsUnregisterCallback(CUlogsCallbackHandle) {
-    return CUDA_SUCCESS;
-}
+CUresult cuLogsUnregisterCallback(CUlogsCallbackHandle) { return CUDA_SUCCESS; }
 }

@@ -1,7 +1,8 @@
 // Device memory, pinned host memory, and what an address is.
+#include <sys/mman.h>
+
 #include <algorithm>
 #include <cstdint>
-#include <sys/mman.h>
 
 #include "cuda_context.h"
 #include "cuda_device_memory.h"
@@ -12,13 +13,9 @@ namespace gpuward::simulator {
 namespace {
 
 // What a driver address is to the process: real memory, so both views are one.
-void* pointer(CUdeviceptr address) {
-    return reinterpret_cast<void*>(address);
-}
+void* pointer(CUdeviceptr address) { return reinterpret_cast<void*>(address); }
 
-CUdeviceptr address_of(const void* pointer) {
-    return reinterpret_cast<CUdeviceptr>(pointer);
-}
+CUdeviceptr address_of(const void* pointer) { return reinterpret_cast<CUdeviceptr>(pointer); }
 
 constexpr std::size_t HOST_PAGE_BYTES = 4096;
 
@@ -91,9 +88,7 @@ CUresult cuMemAlloc(CUdeviceptr* address, std::size_t size) {
     return allocate(size, RangeKind::DEVICE, *address);
 }
 
-CUresult cuMemFree(CUdeviceptr address) {
-    return release(address, RangeKind::DEVICE);
-}
+CUresult cuMemFree(CUdeviceptr address) { return release(address, RangeKind::DEVICE); }
 
 CUresult cuMemGetInfo(std::size_t* free, std::size_t* total) {
     CUdevice device = 0;
@@ -172,22 +167,23 @@ CUresult cuPointerGetAttribute(void* data, CUpointer_attribute attribute, CUdevi
         return CUDA_ERROR_INVALID_VALUE;
     }
     switch (attribute) {
-    case CU_POINTER_ATTRIBUTE_MEMORY_TYPE:
-        return answer<unsigned>(data, range->is_host() ? CU_MEMORYTYPE_HOST : CU_MEMORYTYPE_DEVICE);
-    case CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL:
-        return answer<int>(data, range->device);
-    case CU_POINTER_ATTRIBUTE_DEVICE_POINTER:
-        return answer<CUdeviceptr>(data, address);
-    case CU_POINTER_ATTRIBUTE_HOST_POINTER:
-        return answer<void*>(data, range->is_host() ? pointer(address) : nullptr);
-    case CU_POINTER_ATTRIBUTE_RANGE_START_ADDR:
-        return answer<CUdeviceptr>(data, address_of(range->start));
-    case CU_POINTER_ATTRIBUTE_RANGE_SIZE:
-        return answer<std::size_t>(data, range->size);
-    case CU_POINTER_ATTRIBUTE_IS_MANAGED:
-        return answer<unsigned>(data, 0);
-    default:
-        return CUDA_ERROR_NOT_SUPPORTED;
+        case CU_POINTER_ATTRIBUTE_MEMORY_TYPE:
+            return answer<unsigned>(data,
+                                    range->is_host() ? CU_MEMORYTYPE_HOST : CU_MEMORYTYPE_DEVICE);
+        case CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL:
+            return answer<int>(data, range->device);
+        case CU_POINTER_ATTRIBUTE_DEVICE_POINTER:
+            return answer<CUdeviceptr>(data, address);
+        case CU_POINTER_ATTRIBUTE_HOST_POINTER:
+            return answer<void*>(data, range->is_host() ? pointer(address) : nullptr);
+        case CU_POINTER_ATTRIBUTE_RANGE_START_ADDR:
+            return answer<CUdeviceptr>(data, address_of(range->start));
+        case CU_POINTER_ATTRIBUTE_RANGE_SIZE:
+            return answer<std::size_t>(data, range->size);
+        case CU_POINTER_ATTRIBUTE_IS_MANAGED:
+            return answer<unsigned>(data, 0);
+        default:
+            return CUDA_ERROR_NOT_SUPPORTED;
     }
 }
 }

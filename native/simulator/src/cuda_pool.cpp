@@ -65,39 +65,37 @@ CUresult cuDeviceGetDefaultMemPool(CUmemoryPool* pool, CUdevice device) {
 
 CUresult cuMemPoolGetAttribute(CUmemoryPool pool, CUmemPool_attribute attribute, void* value) {
     switch (attribute) {
-    case CU_MEMPOOL_ATTR_USED_MEM_CURRENT:
-    case CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT:
-        *static_cast<cuuint64_t*>(value) = pool->used;
-        return CUDA_SUCCESS;
-    case CU_MEMPOOL_ATTR_USED_MEM_HIGH:
-    case CU_MEMPOOL_ATTR_RESERVED_MEM_HIGH:
-        *static_cast<cuuint64_t*>(value) = pool->used_high;
-        return CUDA_SUCCESS;
-    case CU_MEMPOOL_ATTR_RELEASE_THRESHOLD:
-        *static_cast<cuuint64_t*>(value) = pool->release_threshold;
-        return CUDA_SUCCESS;
-    default:
-        return CUDA_ERROR_NOT_SUPPORTED;
+        case CU_MEMPOOL_ATTR_USED_MEM_CURRENT:
+        case CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT:
+            *static_cast<cuuint64_t*>(value) = pool->used;
+            return CUDA_SUCCESS;
+        case CU_MEMPOOL_ATTR_USED_MEM_HIGH:
+        case CU_MEMPOOL_ATTR_RESERVED_MEM_HIGH:
+            *static_cast<cuuint64_t*>(value) = pool->used_high;
+            return CUDA_SUCCESS;
+        case CU_MEMPOOL_ATTR_RELEASE_THRESHOLD:
+            *static_cast<cuuint64_t*>(value) = pool->release_threshold;
+            return CUDA_SUCCESS;
+        default:
+            return CUDA_ERROR_NOT_SUPPORTED;
     }
 }
 
 CUresult cuMemPoolSetAttribute(CUmemoryPool pool, CUmemPool_attribute attribute, void* value) {
     switch (attribute) {
-    case CU_MEMPOOL_ATTR_USED_MEM_HIGH:  // only 0 is allowed: a reset
-    case CU_MEMPOOL_ATTR_RESERVED_MEM_HIGH:
-        pool->used_high = pool->used.load();
-        return CUDA_SUCCESS;
-    case CU_MEMPOOL_ATTR_RELEASE_THRESHOLD:
-        pool->release_threshold = *static_cast<cuuint64_t*>(value);
-        return CUDA_SUCCESS;
-    default:  // what to reuse when: nothing is ever kept
-        return CUDA_SUCCESS;
+        case CU_MEMPOOL_ATTR_USED_MEM_HIGH:  // only 0 is allowed: a reset
+        case CU_MEMPOOL_ATTR_RESERVED_MEM_HIGH:
+            pool->used_high = pool->used.load();
+            return CUDA_SUCCESS;
+        case CU_MEMPOOL_ATTR_RELEASE_THRESHOLD:
+            pool->release_threshold = *static_cast<cuuint64_t*>(value);
+            return CUDA_SUCCESS;
+        default:  // what to reuse when: nothing is ever kept
+            return CUDA_SUCCESS;
     }
 }
 
-CUresult cuMemPoolTrimTo(CUmemoryPool, std::size_t) {
-    return CUDA_SUCCESS;
-}
+CUresult cuMemPoolTrimTo(CUmemoryPool, std::size_t) { return CUDA_SUCCESS; }
 
 CUresult cuMemPoolSetAccess(CUmemoryPool, const CUmemAccessDesc*, std::size_t) {
     return CUDA_SUCCESS;

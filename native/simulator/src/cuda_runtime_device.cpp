@@ -17,7 +17,7 @@ CUresult set_device(CUdevice device) {
 }
 
 struct IntProperty {
-    int cudaDeviceProp::*member;
+    int cudaDeviceProp::* member;
     CUdevice_attribute attribute;
 };
 
@@ -53,7 +53,7 @@ constexpr IntProperty INT_PROPERTIES[] = {
 };
 
 struct SizeProperty {
-    std::size_t cudaDeviceProp::*member;
+    std::size_t cudaDeviceProp::* member;
     CUdevice_attribute attribute;
 };
 
@@ -104,9 +104,7 @@ cudaError_t report(CUresult status) {
     return error;
 }
 
-CUresult use_driver() {
-    return cuInit(0);
-}
+CUresult use_driver() { return cuInit(0); }
 
 CUresult use_context() {
     const CUresult status = use_driver();
@@ -190,13 +188,9 @@ cudaError_t cudaRuntimeGetVersion(int* version) {
     return cudaSuccess;
 }
 
-cudaError_t cudaGetLastError() {
-    return std::exchange(last_error, cudaSuccess);
-}
+cudaError_t cudaGetLastError() { return std::exchange(last_error, cudaSuccess); }
 
-cudaError_t cudaPeekAtLastError() {
-    return last_error;
-}
+cudaError_t cudaPeekAtLastError() { return last_error; }
 
 const char* cudaGetErrorName(cudaError_t error) {
     const ErrorText* found = find_error_text(error);

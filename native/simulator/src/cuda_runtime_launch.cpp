@@ -19,9 +19,8 @@ struct LaunchConfiguration {
 thread_local std::vector<LaunchConfiguration> configurations;
 
 cudaError_t launch(cudaStream_t stream) {
-    return in_context([&] {
-        return cuLaunchKernel(nullptr, 1, 1, 1, 1, 1, 1, 0, stream, nullptr, nullptr);
-    });
+    return in_context(
+        [&] { return cuLaunchKernel(nullptr, 1, 1, 1, 1, 1, 1, 0, stream, nullptr, nullptr); });
 }
 
 }  // namespace
@@ -46,9 +45,7 @@ void __cudaRegisterFunction(void**, const char*, char*, const char*, int, void*,
 
 void __cudaRegisterVar(void**, char*, char*, const char*, int, std::size_t, int, int) {}
 
-char __cudaInitModule(void**) {
-    return 1;
-}
+char __cudaInitModule(void**) { return 1; }
 
 unsigned __cudaPushCallConfiguration(dim3 grid, dim3 block, std::size_t shared_bytes,
                                      void* stream) {
@@ -109,9 +106,7 @@ cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void*) {
     });
 }
 
-cudaError_t cudaFuncSetAttribute(const void*, cudaFuncAttribute, int) {
-    return cudaSuccess;
-}
+cudaError_t cudaFuncSetAttribute(const void*, cudaFuncAttribute, int) { return cudaSuccess; }
 
 cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(int* blocks, const void*,
                                                                    int block_threads, std::size_t,
@@ -132,11 +127,7 @@ cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, const voi
                                                                   shared, cudaOccupancyDefault);
 }
 
-cudaError_t cudaProfilerStart() {
-    return cudaSuccess;
-}
+cudaError_t cudaProfilerStart() { return cudaSuccess; }
 
-cudaError_t cudaProfilerStop() {
-    return cudaSuccess;
-}
+cudaError_t cudaProfilerStop() { return cudaSuccess; }
 }

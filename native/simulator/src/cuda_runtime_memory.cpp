@@ -5,18 +5,14 @@ namespace gpuward::simulator {
 
 namespace {
 
-CUdeviceptr address_of(const void* pointer) {
-    return reinterpret_cast<CUdeviceptr>(pointer);
-}
+CUdeviceptr address_of(const void* pointer) { return reinterpret_cast<CUdeviceptr>(pointer); }
 
 // CUDA's addresses are unified: which way a copy goes follows from them, so `kind` is not needed.
 cudaError_t copy(void* to, const void* from, std::size_t size) {
     return in_context([&] { return cuMemcpy(address_of(to), address_of(from), size); });
 }
 
-CUmemoryPool driver_pool(cudaMemPool_t pool) {
-    return static_cast<CUmemoryPool>(pool);
-}
+CUmemoryPool driver_pool(cudaMemPool_t pool) { return static_cast<CUmemoryPool>(pool); }
 
 // What the driver says of an address it knows.
 void fill_attributes(cudaPointerAttributes& attributes, CUdeviceptr address) {
@@ -39,8 +35,7 @@ extern "C" {
 cudaError_t cudaMalloc(void** memory, std::size_t size) {
     *memory = nullptr;
     return in_context([&] {
-        return size == 0 ? CUDA_SUCCESS
-                         : cuMemAlloc(reinterpret_cast<CUdeviceptr*>(memory), size);
+        return size == 0 ? CUDA_SUCCESS : cuMemAlloc(reinterpret_cast<CUdeviceptr*>(memory), size);
     });
 }
 

@@ -17,9 +17,7 @@ cudaError_t cudaStreamCreate(cudaStream_t* stream) {
     return cudaStreamCreateWithPriority(stream, cudaStreamDefault, 0);
 }
 
-cudaError_t cudaStreamDestroy(cudaStream_t stream) {
-    return report(cuStreamDestroy(stream));
-}
+cudaError_t cudaStreamDestroy(cudaStream_t stream) { return report(cuStreamDestroy(stream)); }
 
 cudaError_t cudaStreamGetPriority(cudaStream_t stream, int* priority) {
     return report(cuStreamGetPriority(stream, priority));
@@ -78,9 +76,7 @@ cudaError_t cudaEventCreate(cudaEvent_t* event) {
     return cudaEventCreateWithFlags(event, cudaEventDefault);
 }
 
-cudaError_t cudaEventDestroy(cudaEvent_t event) {
-    return report(cuEventDestroy(event));
-}
+cudaError_t cudaEventDestroy(cudaEvent_t event) { return report(cuEventDestroy(event)); }
 
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
     return in_context([&] { return cuEventRecord(event, stream); });

@@ -74,17 +74,11 @@ CUresult cuStreamGetPriority(CUstream stream, int* priority) {
     return CUDA_SUCCESS;
 }
 
-CUresult cuStreamSynchronize(CUstream) {
-    return wait_for_current();
-}
+CUresult cuStreamSynchronize(CUstream) { return wait_for_current(); }
 
-CUresult cuStreamQuery(CUstream) {
-    return check_current();
-}
+CUresult cuStreamQuery(CUstream) { return check_current(); }
 
-CUresult cuStreamWaitEvent(CUstream, CUevent, unsigned int) {
-    return CUDA_SUCCESS;
-}
+CUresult cuStreamWaitEvent(CUstream, CUevent, unsigned int) { return CUDA_SUCCESS; }
 
 CUresult cuStreamIsCapturing(CUstream, CUstreamCaptureStatus* status) {
     *status = CU_STREAM_CAPTURE_STATUS_NONE;
@@ -131,13 +125,9 @@ CUresult cuEventRecord(CUevent event, CUstream) {
     return check_current();
 }
 
-CUresult cuEventQuery(CUevent) {
-    return check_current();
-}
+CUresult cuEventQuery(CUevent) { return check_current(); }
 
-CUresult cuEventSynchronize(CUevent) {
-    return wait_for_current();
-}
+CUresult cuEventSynchronize(CUevent) { return wait_for_current(); }
 
 CUresult cuEventElapsedTime(float* milliseconds, CUevent start, CUevent end) {
     const bool is_timed = ((start->flags | end->flags) & CU_EVENT_DISABLE_TIMING) == 0;

@@ -3,10 +3,11 @@
 // torch's expandable segments live on these calls.  Memory counts from creation to the last of its
 // release and unmapping, as in CUDA.  It has no backing of its own, the address range has, so
 // it can be mapped at one place at a time and not be shared with another process.
+#include <sys/mman.h>
+
 #include <cstdint>
 #include <map>
 #include <mutex>
-#include <sys/mman.h>
 
 #include "cuda_context.h"
 #include "cuda_device_memory.h"
@@ -50,13 +51,9 @@ VirtualMemory& virtual_memory() {
     return *memory;
 }
 
-std::byte* pointer(CUdeviceptr address) {
-    return reinterpret_cast<std::byte*>(address);
-}
+std::byte* pointer(CUdeviceptr address) { return reinterpret_cast<std::byte*>(address); }
 
-bool is_whole_pages(std::size_t size) {
-    return size != 0 && size % DEVICE_PAGE_BYTES == 0;
-}
+bool is_whole_pages(std::size_t size) { return size != 0 && size % DEVICE_PAGE_BYTES == 0; }
 
 bool is_reserved(CUdeviceptr address, std::size_t size) {
     const std::optional<Range> range = addresses().find(pointer(address));

@@ -19,8 +19,8 @@ namespace {
 
 constexpr unsigned int WHOLE_GPU = 0xFFFFFFFF;
 constexpr std::chrono::milliseconds POLL{2};
-constexpr std::uint64_t KINDS = nvmlEventTypePState | nvmlEventTypeXidCriticalError |
-                                nvmlEventTypeClock;
+constexpr std::uint64_t KINDS =
+    nvmlEventTypePState | nvmlEventTypeXidCriticalError | nvmlEventTypeClock;
 constexpr std::uint64_t KINDS_ECC = nvmlEventTypeSingleBitEccError | nvmlEventTypeDoubleBitEccError;
 
 std::uint64_t supported_kinds(const Gpu& gpu) {

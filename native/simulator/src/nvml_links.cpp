@@ -193,8 +193,7 @@ nvmlReturn_t nvmlDeviceOnSameBoard(nvmlDevice_t first, nvmlDevice_t second, int*
 }
 
 nvmlReturn_t nvmlDeviceGetGpuFabricInfo(nvmlDevice_t device, nvmlGpuFabricInfo_t* info) {
-    return answer(
-        device, CALLS_LINK, [=](const Gpu& gpu) { return fill_fabric(gpu, info); }, info);
+    return answer(device, CALLS_LINK, [=](const Gpu& gpu) { return fill_fabric(gpu, info); }, info);
 }
 
 nvmlReturn_t nvmlDeviceGetGpuFabricInfoV(nvmlDevice_t device, nvmlGpuFabricInfoV_t* info) {

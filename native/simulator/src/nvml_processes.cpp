@@ -56,9 +56,9 @@ nvmlReturn_t list(nvmlDevice_t device, unsigned int mode, unsigned int* count, I
 
 }  // namespace
 
-#define PROCESS_LIST(function, mode, info)                                               \
-    nvmlReturn_t function(nvmlDevice_t device, unsigned int* count, info* infos) {       \
-        return list(device, mode, count, infos);                                         \
+#define PROCESS_LIST(function, mode, info)                                         \
+    nvmlReturn_t function(nvmlDevice_t device, unsigned int* count, info* infos) { \
+        return list(device, mode, count, infos);                                   \
     }
 
 // clang-format off
@@ -102,8 +102,12 @@ nvmlReturn_t nvmlDeviceGetProcessUtilization(nvmlDevice_t device,
             const auto now = static_cast<unsigned long long>(now_microseconds());
             for (std::size_t index = 0; index < rows.size(); ++index) {
                 const Process& row = *rows[index];
-                samples[index] = {row.pid, now, load(row.sm_percent), load(row.memory_percent),
-                                  load(row.encoder_percent), load(row.decoder_percent)};
+                samples[index] = {row.pid,
+                                  now,
+                                  load(row.sm_percent),
+                                  load(row.memory_percent),
+                                  load(row.encoder_percent),
+                                  load(row.decoder_percent)};
             }
             return NVML_SUCCESS;
         },

@@ -33,13 +33,13 @@ constexpr std::uint64_t ALWAYS = 0;
 
 }  // namespace
 
-#define SCALAR(function, output, group, capability, field)                         \
-    nvmlReturn_t function(nvmlDevice_t device, output* value) {                    \
-        return copy<&Gpu::field>(device, group, capability, value);                \
+#define SCALAR(function, output, group, capability, field)          \
+    nvmlReturn_t function(nvmlDevice_t device, output* value) {     \
+        return copy<&Gpu::field>(device, group, capability, value); \
     }
-#define TEXT(function, field)                                                      \
-    nvmlReturn_t function(nvmlDevice_t device, char* buffer, unsigned int length) {\
-        return copy_text<&Gpu::field>(device, buffer, length);                     \
+#define TEXT(function, field)                                                       \
+    nvmlReturn_t function(nvmlDevice_t device, char* buffer, unsigned int length) { \
+        return copy_text<&Gpu::field>(device, buffer, length);                      \
     }
 
 // clang-format off

@@ -101,9 +101,7 @@ nvmlReturn_t enter(nvmlDevice_t device, std::uint64_t group, const Gpu*& gpu) {
     return load(gpu->lost) != 0 ? NVML_ERROR_GPU_IS_LOST : NVML_SUCCESS;
 }
 
-const State* mapped_state() {
-    return mapped;
-}
+const State* mapped_state() { return mapped; }
 
 nvmlDevice_t to_handle(std::size_t gpu_index) {
     return reinterpret_cast<nvmlDevice_t>(FIRST_HANDLE + gpu_index);

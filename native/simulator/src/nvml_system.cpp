@@ -1,8 +1,9 @@
 // NVML: initialisation, versions, errors, and finding a GPU.
+#include <unistd.h>
+
 #include <cstdio>
 #include <cstring>
 #include <iterator>
-#include <unistd.h>
 
 #include "nvml_session.h"
 
@@ -120,21 +121,13 @@ nvmlReturn_t cuda_version(int* version) {
 
 }  // namespace
 
-nvmlReturn_t nvmlInit(void) {
-    return start_session();
-}
+nvmlReturn_t nvmlInit(void) { return start_session(); }
 
-nvmlReturn_t nvmlInit_v2(void) {
-    return start_session();
-}
+nvmlReturn_t nvmlInit_v2(void) { return start_session(); }
 
-nvmlReturn_t nvmlInitWithFlags(unsigned int) {
-    return start_session();
-}
+nvmlReturn_t nvmlInitWithFlags(unsigned int) { return start_session(); }
 
-nvmlReturn_t nvmlShutdown(void) {
-    return end_session();
-}
+nvmlReturn_t nvmlShutdown(void) { return end_session(); }
 
 const char* nvmlErrorString(nvmlReturn_t result) {
     const auto code = static_cast<std::size_t>(result);
@@ -159,13 +152,9 @@ nvmlReturn_t nvmlSystemGetNVMLVersion(char* version, unsigned int length) {
     return write_text(version, length, text);
 }
 
-nvmlReturn_t nvmlSystemGetCudaDriverVersion(int* version) {
-    return cuda_version(version);
-}
+nvmlReturn_t nvmlSystemGetCudaDriverVersion(int* version) { return cuda_version(version); }
 
-nvmlReturn_t nvmlSystemGetCudaDriverVersion_v2(int* version) {
-    return cuda_version(version);
-}
+nvmlReturn_t nvmlSystemGetCudaDriverVersion_v2(int* version) { return cuda_version(version); }
 
 nvmlReturn_t nvmlSystemGetProcessName(unsigned int pid, char* name, unsigned int length) {
     const State* state = nullptr;
@@ -185,13 +174,9 @@ nvmlReturn_t nvmlSystemGetProcessName(unsigned int pid, char* name, unsigned int
     return NVML_SUCCESS;
 }
 
-nvmlReturn_t nvmlDeviceGetCount(unsigned int* count) {
-    return count_gpus(count);
-}
+nvmlReturn_t nvmlDeviceGetCount(unsigned int* count) { return count_gpus(count); }
 
-nvmlReturn_t nvmlDeviceGetCount_v2(unsigned int* count) {
-    return count_gpus(count);
-}
+nvmlReturn_t nvmlDeviceGetCount_v2(unsigned int* count) { return count_gpus(count); }
 
 nvmlReturn_t nvmlDeviceGetHandleByIndex(unsigned int index, nvmlDevice_t* device) {
     return find_gpu(index, device);

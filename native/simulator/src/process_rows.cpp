@@ -1,11 +1,12 @@
 #include "process_rows.h"
 
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <cstdio>
 #include <cstring>
-#include <fcntl.h>
 #include <optional>
-#include <unistd.h>
 
 namespace gpuward::simulator {
 
@@ -28,9 +29,10 @@ std::optional<std::uint64_t> start_ticks(std::uint32_t pid) {
     char process_state = 'Z';
     unsigned long long ticks = 0;
     if (rest == nullptr ||
-        std::sscanf(rest + 1,
-                    " %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %llu",
-                    &process_state, &ticks) != 2 ||
+        std::sscanf(
+            rest + 1,
+            " %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %llu",
+            &process_state, &ticks) != 2 ||
         process_state == 'Z' || process_state == 'X') {
         return {};
     }

@@ -1,15 +1,16 @@
 // The state of the simulated driver: one mapped file that everything simulated reads and writes.
 //
-// libnvidia-ml.so.1 reads it, the simulated CUDA runtime takes device memory in it, and the scenario
-// player changes it over time.  gpuward/simulator/state.py mirrors this layout with ctypes and a test
-// compares both, field by field.  Units are NVML's own.
+// libnvidia-ml.so.1 reads it, the simulated CUDA runtime takes device memory in it, and the
+// scenario player changes it over time.  gpuward/simulator/state.py mirrors this layout with ctypes
+// and a test compares both, field by field.  Units are NVML's own.
 //
 // Who may write what:
 //  * scalars of a Gpu and of the header: the player; one aligned store each, so no lock.
 //  * process rows and the event ring: any process, holding the open-file-description lock (fcntl
 //    F_OFD_SETLKW) on byte LOCK_GPU + index, or LOCK_EVENTS, of the state file.  The kernel drops
 //    the lock of a killed process, so nothing can stay locked.
-//  * readers take no lock.  Used memory is no counter but the sum of the rows whose process is alive
+//  * readers take no lock.  Used memory is no counter but the sum of the rows whose process is
+//  alive
 //    (same pid, same start time, no zombie): kill -9 gives memory back, as a real driver does.
 #pragma once
 
@@ -59,14 +60,14 @@ enum CallGroup : std::uint64_t {
 };
 
 // kind: 0 compute, 1 graphics, 2 MPS.  start_ticks: field 22 of /proc/PID/stat.  pid 0: free row.
-#define GPUWARD_PROCESS_FIELDS(FIELD)   \
-    FIELD(std::uint32_t, pid)           \
-    FIELD(std::uint32_t, kind)          \
-    FIELD(std::uint64_t, start_ticks)   \
-    FIELD(std::uint64_t, memory_bytes)  \
-    FIELD(std::uint32_t, sm_percent)    \
-    FIELD(std::uint32_t, memory_percent)\
-    FIELD(std::uint32_t, encoder_percent)\
+#define GPUWARD_PROCESS_FIELDS(FIELD)     \
+    FIELD(std::uint32_t, pid)             \
+    FIELD(std::uint32_t, kind)            \
+    FIELD(std::uint64_t, start_ticks)     \
+    FIELD(std::uint64_t, memory_bytes)    \
+    FIELD(std::uint32_t, sm_percent)      \
+    FIELD(std::uint32_t, memory_percent)  \
+    FIELD(std::uint32_t, encoder_percent) \
     FIELD(std::uint32_t, decoder_percent)
 
 // sequence counts from 1 and is written last; kind is NVML's nvmlEventType bit.
@@ -78,130 +79,130 @@ enum CallGroup : std::uint64_t {
 
 // memory_driver_bytes: used by no process.  Empty serial or board_part_number: not supported.
 // ecc_*: DRAM and SRAM apart; the total is their sum.  *_nanoseconds: time under that reason.
-#define GPUWARD_GPU_FIELDS(FIELD, TEXT)                          \
-    FIELD(std::uint64_t, hang_groups)                            \
-    FIELD(std::uint64_t, delay_groups)                           \
-    FIELD(std::uint64_t, delay_microseconds)                     \
-    FIELD(std::uint64_t, capabilities)                           \
-    FIELD(std::uint64_t, memory_total_bytes)                     \
-    FIELD(std::uint64_t, memory_reserved_bytes)                  \
-    FIELD(std::uint64_t, memory_driver_bytes)                    \
-    FIELD(std::uint64_t, bar1_total_bytes)                       \
-    FIELD(std::uint64_t, bar1_used_bytes)                        \
-    FIELD(std::uint64_t, energy_millijoules)                     \
-    FIELD(std::uint64_t, clocks_event_reasons)                   \
-    FIELD(std::uint64_t, clocks_event_reasons_supported)         \
-    FIELD(std::uint64_t, sw_power_cap_nanoseconds)               \
-    FIELD(std::uint64_t, sync_boost_nanoseconds)                 \
-    FIELD(std::uint64_t, sw_thermal_slowdown_nanoseconds)        \
-    FIELD(std::uint64_t, hw_thermal_slowdown_nanoseconds)        \
-    FIELD(std::uint64_t, hw_power_brake_nanoseconds)             \
-    FIELD(std::uint64_t, ecc_volatile_corrected_dram)            \
-    FIELD(std::uint64_t, ecc_volatile_corrected_sram)            \
-    FIELD(std::uint64_t, ecc_volatile_uncorrected_dram)          \
-    FIELD(std::uint64_t, ecc_volatile_uncorrected_sram)          \
-    FIELD(std::uint64_t, ecc_aggregate_corrected_dram)           \
-    FIELD(std::uint64_t, ecc_aggregate_corrected_sram)           \
-    FIELD(std::uint64_t, ecc_aggregate_uncorrected_dram)         \
-    FIELD(std::uint64_t, ecc_aggregate_uncorrected_sram)         \
-    FIELD(std::uint64_t, nvlink_active_mask)                     \
-    FIELD(std::uint64_t, nvlink_crc_errors)                      \
-    FIELD(std::uint64_t, nvlink_replay_errors)                   \
-    FIELD(std::uint64_t, nvlink_recovery_errors)                 \
-    FIELD(std::uint32_t, lost)                                   \
-    FIELD(std::uint32_t, gpu_recovery_action)                    \
-    FIELD(std::uint32_t, pci_domain)                             \
-    FIELD(std::uint32_t, pci_bus)                                \
-    FIELD(std::uint32_t, pci_device)                             \
-    FIELD(std::uint32_t, pci_device_id)                          \
-    FIELD(std::uint32_t, pci_subsystem_id)                       \
-    FIELD(std::uint32_t, pci_class)                              \
-    FIELD(std::uint32_t, minor_number)                           \
-    FIELD(std::uint32_t, numa_node)                              \
-    FIELD(std::uint32_t, brand)                                  \
-    FIELD(std::uint32_t, architecture)                           \
-    FIELD(std::uint32_t, compute_capability_major)               \
-    FIELD(std::uint32_t, compute_capability_minor)               \
-    FIELD(std::uint32_t, core_count)                             \
-    FIELD(std::uint32_t, multiprocessor_count)                   \
-    FIELD(std::uint32_t, memory_bus_width_bits)                  \
-    FIELD(std::uint32_t, utilization_gpu_percent)                \
-    FIELD(std::uint32_t, utilization_memory_percent)             \
-    FIELD(std::uint32_t, utilization_encoder_percent)            \
-    FIELD(std::uint32_t, utilization_decoder_percent)            \
-    FIELD(std::uint32_t, temperature_celsius)                    \
-    FIELD(std::uint32_t, memory_temperature_celsius)             \
-    FIELD(std::uint32_t, temperature_shutdown_celsius)           \
-    FIELD(std::uint32_t, temperature_slowdown_celsius)           \
-    FIELD(std::uint32_t, temperature_gpu_max_celsius)            \
-    FIELD(std::uint32_t, temperature_memory_max_celsius)         \
-    FIELD(std::uint32_t, power_draw_milliwatts)                  \
-    FIELD(std::uint32_t, power_limit_milliwatts)                 \
-    FIELD(std::uint32_t, power_limit_enforced_milliwatts)        \
-    FIELD(std::uint32_t, power_limit_default_milliwatts)         \
-    FIELD(std::uint32_t, power_limit_min_milliwatts)             \
-    FIELD(std::uint32_t, power_limit_max_milliwatts)             \
-    FIELD(std::uint32_t, graphics_clock_megahertz)               \
-    FIELD(std::uint32_t, sm_clock_megahertz)                     \
-    FIELD(std::uint32_t, memory_clock_megahertz)                 \
-    FIELD(std::uint32_t, video_clock_megahertz)                  \
-    FIELD(std::uint32_t, graphics_clock_max_megahertz)           \
-    FIELD(std::uint32_t, sm_clock_max_megahertz)                 \
-    FIELD(std::uint32_t, memory_clock_max_megahertz)             \
-    FIELD(std::uint32_t, video_clock_max_megahertz)              \
-    FIELD(std::uint32_t, performance_state)                      \
-    FIELD(std::uint32_t, fan_count)                              \
-    FIELD(std::uint32_t, fan_speed_percent)                      \
-    FIELD(std::uint32_t, persistence_mode)                       \
-    FIELD(std::uint32_t, compute_mode)                           \
-    FIELD(std::uint32_t, display_active)                         \
-    FIELD(std::uint32_t, ecc_mode_current)                       \
-    FIELD(std::uint32_t, ecc_mode_pending)                       \
-    FIELD(std::uint32_t, remapped_rows_corrected)                \
-    FIELD(std::uint32_t, remapped_rows_uncorrected)              \
-    FIELD(std::uint32_t, remapped_rows_pending)                  \
-    FIELD(std::uint32_t, remapped_rows_failure)                  \
-    FIELD(std::uint32_t, remap_banks_max)                        \
-    FIELD(std::uint32_t, remap_banks_high)                       \
-    FIELD(std::uint32_t, remap_banks_partial)                    \
-    FIELD(std::uint32_t, remap_banks_low)                        \
-    FIELD(std::uint32_t, remap_banks_none)                       \
-    FIELD(std::uint32_t, pcie_link_generation)                   \
-    FIELD(std::uint32_t, pcie_link_generation_max)               \
-    FIELD(std::uint32_t, pcie_link_width)                        \
-    FIELD(std::uint32_t, pcie_link_width_max)                    \
-    FIELD(std::uint32_t, pcie_replay_count)                      \
-    FIELD(std::uint32_t, pcie_transmit_kilobytes_per_second)     \
-    FIELD(std::uint32_t, pcie_receive_kilobytes_per_second)      \
-    FIELD(std::uint32_t, nvlink_count)                           \
-    FIELD(std::uint32_t, nvlink_version)                         \
-    FIELD(std::uint32_t, mig_mode)                               \
-    FIELD(std::uint32_t, fabric_state)                           \
-    TEXT(name, 96)                                               \
-    TEXT(uuid, 80)                                               \
-    TEXT(serial, 32)                                             \
-    TEXT(vbios_version, 32)                                      \
+#define GPUWARD_GPU_FIELDS(FIELD, TEXT)                      \
+    FIELD(std::uint64_t, hang_groups)                        \
+    FIELD(std::uint64_t, delay_groups)                       \
+    FIELD(std::uint64_t, delay_microseconds)                 \
+    FIELD(std::uint64_t, capabilities)                       \
+    FIELD(std::uint64_t, memory_total_bytes)                 \
+    FIELD(std::uint64_t, memory_reserved_bytes)              \
+    FIELD(std::uint64_t, memory_driver_bytes)                \
+    FIELD(std::uint64_t, bar1_total_bytes)                   \
+    FIELD(std::uint64_t, bar1_used_bytes)                    \
+    FIELD(std::uint64_t, energy_millijoules)                 \
+    FIELD(std::uint64_t, clocks_event_reasons)               \
+    FIELD(std::uint64_t, clocks_event_reasons_supported)     \
+    FIELD(std::uint64_t, sw_power_cap_nanoseconds)           \
+    FIELD(std::uint64_t, sync_boost_nanoseconds)             \
+    FIELD(std::uint64_t, sw_thermal_slowdown_nanoseconds)    \
+    FIELD(std::uint64_t, hw_thermal_slowdown_nanoseconds)    \
+    FIELD(std::uint64_t, hw_power_brake_nanoseconds)         \
+    FIELD(std::uint64_t, ecc_volatile_corrected_dram)        \
+    FIELD(std::uint64_t, ecc_volatile_corrected_sram)        \
+    FIELD(std::uint64_t, ecc_volatile_uncorrected_dram)      \
+    FIELD(std::uint64_t, ecc_volatile_uncorrected_sram)      \
+    FIELD(std::uint64_t, ecc_aggregate_corrected_dram)       \
+    FIELD(std::uint64_t, ecc_aggregate_corrected_sram)       \
+    FIELD(std::uint64_t, ecc_aggregate_uncorrected_dram)     \
+    FIELD(std::uint64_t, ecc_aggregate_uncorrected_sram)     \
+    FIELD(std::uint64_t, nvlink_active_mask)                 \
+    FIELD(std::uint64_t, nvlink_crc_errors)                  \
+    FIELD(std::uint64_t, nvlink_replay_errors)               \
+    FIELD(std::uint64_t, nvlink_recovery_errors)             \
+    FIELD(std::uint32_t, lost)                               \
+    FIELD(std::uint32_t, gpu_recovery_action)                \
+    FIELD(std::uint32_t, pci_domain)                         \
+    FIELD(std::uint32_t, pci_bus)                            \
+    FIELD(std::uint32_t, pci_device)                         \
+    FIELD(std::uint32_t, pci_device_id)                      \
+    FIELD(std::uint32_t, pci_subsystem_id)                   \
+    FIELD(std::uint32_t, pci_class)                          \
+    FIELD(std::uint32_t, minor_number)                       \
+    FIELD(std::uint32_t, numa_node)                          \
+    FIELD(std::uint32_t, brand)                              \
+    FIELD(std::uint32_t, architecture)                       \
+    FIELD(std::uint32_t, compute_capability_major)           \
+    FIELD(std::uint32_t, compute_capability_minor)           \
+    FIELD(std::uint32_t, core_count)                         \
+    FIELD(std::uint32_t, multiprocessor_count)               \
+    FIELD(std::uint32_t, memory_bus_width_bits)              \
+    FIELD(std::uint32_t, utilization_gpu_percent)            \
+    FIELD(std::uint32_t, utilization_memory_percent)         \
+    FIELD(std::uint32_t, utilization_encoder_percent)        \
+    FIELD(std::uint32_t, utilization_decoder_percent)        \
+    FIELD(std::uint32_t, temperature_celsius)                \
+    FIELD(std::uint32_t, memory_temperature_celsius)         \
+    FIELD(std::uint32_t, temperature_shutdown_celsius)       \
+    FIELD(std::uint32_t, temperature_slowdown_celsius)       \
+    FIELD(std::uint32_t, temperature_gpu_max_celsius)        \
+    FIELD(std::uint32_t, temperature_memory_max_celsius)     \
+    FIELD(std::uint32_t, power_draw_milliwatts)              \
+    FIELD(std::uint32_t, power_limit_milliwatts)             \
+    FIELD(std::uint32_t, power_limit_enforced_milliwatts)    \
+    FIELD(std::uint32_t, power_limit_default_milliwatts)     \
+    FIELD(std::uint32_t, power_limit_min_milliwatts)         \
+    FIELD(std::uint32_t, power_limit_max_milliwatts)         \
+    FIELD(std::uint32_t, graphics_clock_megahertz)           \
+    FIELD(std::uint32_t, sm_clock_megahertz)                 \
+    FIELD(std::uint32_t, memory_clock_megahertz)             \
+    FIELD(std::uint32_t, video_clock_megahertz)              \
+    FIELD(std::uint32_t, graphics_clock_max_megahertz)       \
+    FIELD(std::uint32_t, sm_clock_max_megahertz)             \
+    FIELD(std::uint32_t, memory_clock_max_megahertz)         \
+    FIELD(std::uint32_t, video_clock_max_megahertz)          \
+    FIELD(std::uint32_t, performance_state)                  \
+    FIELD(std::uint32_t, fan_count)                          \
+    FIELD(std::uint32_t, fan_speed_percent)                  \
+    FIELD(std::uint32_t, persistence_mode)                   \
+    FIELD(std::uint32_t, compute_mode)                       \
+    FIELD(std::uint32_t, display_active)                     \
+    FIELD(std::uint32_t, ecc_mode_current)                   \
+    FIELD(std::uint32_t, ecc_mode_pending)                   \
+    FIELD(std::uint32_t, remapped_rows_corrected)            \
+    FIELD(std::uint32_t, remapped_rows_uncorrected)          \
+    FIELD(std::uint32_t, remapped_rows_pending)              \
+    FIELD(std::uint32_t, remapped_rows_failure)              \
+    FIELD(std::uint32_t, remap_banks_max)                    \
+    FIELD(std::uint32_t, remap_banks_high)                   \
+    FIELD(std::uint32_t, remap_banks_partial)                \
+    FIELD(std::uint32_t, remap_banks_low)                    \
+    FIELD(std::uint32_t, remap_banks_none)                   \
+    FIELD(std::uint32_t, pcie_link_generation)               \
+    FIELD(std::uint32_t, pcie_link_generation_max)           \
+    FIELD(std::uint32_t, pcie_link_width)                    \
+    FIELD(std::uint32_t, pcie_link_width_max)                \
+    FIELD(std::uint32_t, pcie_replay_count)                  \
+    FIELD(std::uint32_t, pcie_transmit_kilobytes_per_second) \
+    FIELD(std::uint32_t, pcie_receive_kilobytes_per_second)  \
+    FIELD(std::uint32_t, nvlink_count)                       \
+    FIELD(std::uint32_t, nvlink_version)                     \
+    FIELD(std::uint32_t, mig_mode)                           \
+    FIELD(std::uint32_t, fabric_state)                       \
+    TEXT(name, 96)                                           \
+    TEXT(uuid, 80)                                           \
+    TEXT(serial, 32)                                         \
+    TEXT(vbios_version, 32)                                  \
     TEXT(board_part_number, 32)
 
 // driver_version: the kernel module's.  library_version: the user-space library's on disk, which a
 // process loads once and keeps; the two differing is NVML's "version mismatch".
 // init_error: what initialisation returns, 0 for success.  closed: the simulation is over, so a
 // hung call returns.
-#define GPUWARD_STATE_FIELDS(FIELD, TEXT)       \
-    FIELD(std::uint64_t, magic)                 \
-    FIELD(std::uint32_t, version)               \
-    FIELD(std::uint32_t, size_bytes)            \
-    FIELD(std::uint64_t, hang_groups)           \
-    FIELD(std::uint64_t, delay_groups)          \
-    FIELD(std::uint64_t, delay_microseconds)    \
-    FIELD(std::uint32_t, closed)                \
-    FIELD(std::uint32_t, gpu_count)             \
-    FIELD(std::uint32_t, driver_loaded)         \
-    FIELD(std::uint32_t, driver_generation)     \
-    FIELD(std::uint32_t, init_error)            \
-    FIELD(std::uint32_t, cuda_version)          \
-    TEXT(driver_version, 80)                    \
-    TEXT(library_version, 80)                   \
+#define GPUWARD_STATE_FIELDS(FIELD, TEXT)    \
+    FIELD(std::uint64_t, magic)              \
+    FIELD(std::uint32_t, version)            \
+    FIELD(std::uint32_t, size_bytes)         \
+    FIELD(std::uint64_t, hang_groups)        \
+    FIELD(std::uint64_t, delay_groups)       \
+    FIELD(std::uint64_t, delay_microseconds) \
+    FIELD(std::uint32_t, closed)             \
+    FIELD(std::uint32_t, gpu_count)          \
+    FIELD(std::uint32_t, driver_loaded)      \
+    FIELD(std::uint32_t, driver_generation)  \
+    FIELD(std::uint32_t, init_error)         \
+    FIELD(std::uint32_t, cuda_version)       \
+    TEXT(driver_version, 80)                 \
+    TEXT(library_version, 80)                \
     FIELD(std::uint64_t, event_count)
 
 #define GPUWARD_MEMBER(type, name) type name;

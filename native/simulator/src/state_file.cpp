@@ -1,12 +1,13 @@
 #include "state_file.h"
 
-#include <cerrno>
-#include <cstdlib>
 #include <fcntl.h>
-#include <mutex>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#include <cerrno>
+#include <cstdlib>
+#include <mutex>
 
 namespace gpuward::simulator {
 
@@ -16,7 +17,7 @@ namespace {
 std::mutex thread_mutex;
 
 State* map(int descriptor, Access access) {
-    struct stat status {};
+    struct stat status{};
     if (fstat(descriptor, &status) != 0 || status.st_size != sizeof(State)) {
         return nullptr;
     }
@@ -65,7 +66,7 @@ StateLock::~StateLock() {
 }
 
 void StateLock::set(short kind) const {
-    struct flock lock {};
+    struct flock lock{};
     lock.l_type = kind;
     lock.l_whence = SEEK_SET;
     lock.l_start = offset_;

@@ -17,13 +17,13 @@ StateFile open_state(Access access);
 
 // Holds one lock byte of the file (state.h) against threads of this process and other processes.
 class StateLock {
-public:
+ public:
     StateLock(const StateFile& file, std::int64_t offset);
     ~StateLock();
     StateLock(const StateLock&) = delete;
     StateLock& operator=(const StateLock&) = delete;
 
-private:
+ private:
     void set(short kind) const;
 
     int descriptor_;

@@ -19,7 +19,9 @@ import click
 from gpuward.daemon import serve
 from gpuward.daemon.clock import SystemClock
 from gpuward.daemon.config import ConfigError
+from gpuward.simulator.cuda_stubs import TorchError
 from gpuward.simulator.demo.centre import Refused
+from gpuward.simulator.demo.interpreter import NoTorch, torch_interpreter
 from gpuward.simulator.demo.narrator import Narrator, Tone
 from gpuward.simulator.demo.parts import PartFailed
 from gpuward.simulator.demo.story import StepFailed, Story
@@ -37,7 +39,16 @@ NEEDED = {
 }
 # As a shell reports a program that Ctrl-C ended.
 INTERRUPTED = 130
-TROUBLE = (StepFailed, PartFailed, Refused, NotBuiltError, ConfigError, StateError, OSError)
+TROUBLE = (
+    StepFailed,
+    PartFailed,
+    Refused,
+    NotBuiltError,
+    TorchError,
+    ConfigError,
+    StateError,
+    OSError,
+)
 
 
 @click.command()
@@ -50,12 +61,17 @@ TROUBLE = (StepFailed, PartFailed, Refused, NotBuiltError, ConfigError, StateErr
     help="Divides every delay of the escalation policy.",
 )
 @click.option("--port", "web_port", default=0, help="Port of the web pages; 0 takes a free one.")
-def demo(*, once: bool, speed: float, web_port: int) -> None:
+@click.option("--torch", "use_torch", is_flag=True, help="Let torch's own allocator fragment.")
+def demo(*, once: bool, speed: float, web_port: int, use_torch: bool) -> None:
     """Play one incident, end to end, on simulated GPUs."""
     for module, distribution in NEEDED.items():
         if importlib.util.find_spec(module) is None:
             raise click.ClickException(f"the demo needs {module}: pip install '{distribution}'")
-    plan = Plan(speed=speed, web_port=web_port)
+    try:
+        torch_python = torch_interpreter() if use_torch else None
+    except NoTorch as error:
+        raise click.ClickException(str(error)) from error
+    plan = Plan(speed=speed, web_port=web_port, torch_python=torch_python)
     root = Path(tempfile.mkdtemp(prefix="gpuward-demo-"))
     narrator = Narrator(clock := SystemClock(), sys.stdout, colour=sys.stdout.isatty())
     outcome: list[int] = []

@@ -86,7 +86,8 @@ class Story:
         self._tell("agent", f"sees {len(gpus)} GPUs, driver {driver}")
         self._tell("agent", f"reads the allocators of the engine's processes: {reserved:.0f} GiB")
         served = metrics.total("gpuward_service_requests_total")
-        self._tell("agent", f"{served:.0f} requests served, none failed", Tone.GOOD)
+        failed = metrics.total("gpuward_service_requests_failed_total")
+        self._tell("agent", f"{served:.0f} requests served, {failed:.0f} failed", Tone.GOOD)
 
     async def fragmentation(self) -> None:
         """The agent finds it from outside the process."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from gpuward.simulator import libraries, profile
 from gpuward.simulator.demo import configs
 from gpuward.simulator.demo.centre import Centre
+from gpuward.simulator.demo.interpreter import torch_environment
 from gpuward.simulator.demo.parts import Part, Parts
 from gpuward.simulator.state import State
 
@@ -146,6 +147,8 @@ class World:
         python = str(torch_python or sys.executable)
         argv = (python, "-m", "gpuward.simulator.workload", *arguments)
         env = {**self._driver(), "GPUWARD_TAP_DIR": str(self._path("tap"))}
+        if torch_python:
+            env |= torch_environment(torch_python, simulated=not self.plan.real_driver)
         await self.parts.start(Part(name, argv, env, addresses, self._path(f"{name}.log")))
 
     async def restart_healthy(self, name: str) -> None:
