@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
+import threading
+
 import pytest
 
 from gpuward.tap import ticker as ticker_module
@@ -157,13 +160,36 @@ def test_statistics_that_failed_once_are_not_asked_for_again(make):
         pytest.param(5, 3, id="and then each tick"),
     ],
 )
-def test_a_silent_main_thread_is_stood_in_for(make, quiet_ticks, asked):
+def test_a_main_thread_that_waits_is_stood_in_for(make, quiet_ticks, asked):
     ticker = make(USED)
     ticker._pending.is_under_way = True
-    for _ in range(quiet_ticks):
-        tick(ticker)
+    thread = threading.Thread(target=lambda: [tick(ticker) for _ in range(quiet_ticks)])
+    thread.start()
+    thread.join()
 
     assert ticker._source.asked == asked
+
+
+def test_a_main_thread_that_may_be_inside_the_allocator_is_not(make):
+    """It would be if the driver hung: asking would then stop every other Python thread."""
+    ticker = make(USED)
+    ticker._pending.is_under_way = True
+    in_c = threading.Event()
+
+    def tick_when_in_c():
+        in_c.wait()
+        ctypes.CDLL(None).usleep(50_000)
+        for _ in range(5):
+            tick(ticker)
+
+    thread = threading.Thread(target=tick_when_in_c)
+    thread.start()
+    usleep = ctypes.CDLL(None).usleep
+    in_c.set()
+    usleep(200_000)
+    thread.join()
+
+    assert ticker._source.asked == 0
 
 
 def test_a_source_that_takes_no_observer_is_published_all_the_same(make):

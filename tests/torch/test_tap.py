@@ -73,14 +73,12 @@ def figure(window, signal):
 
 
 def test_torch_shows_its_allocator(node, tap):
-    """What the agent reads from outside is what torch says inside; the file goes with the process.
-
-    The program sleeps in C between operations, so this is the tap's own thread that asks.
-    """
+    """What the agent reads from outside is what torch says inside; the file goes with it."""
     server = node.serve(**tap)
     server.ask("malloc", "a", 100 * MIB)
     server.ask("malloc", "b", 300 * MIB)
     server.ask("free", "a")
+    server.ask("run_python", 2.5)
     agent = Agent(tap["GPUWARD_TAP_DIR"])
     window = agent.until(lambda window: figure(window, "process_memory_reserved_bytes"))
     stats = server.ask("stats")

@@ -2,8 +2,8 @@
 
 A daemon thread keeps time and looks for the kill switch; it does not touch the allocator.  The
 allocator is asked on the main thread by a pending call.  Only when the main thread has run no
-Python for a while, asleep in C while other threads work, does this thread ask instead; where an
-allocator takes the GIL nobody asks, and records say "degraded".
+Python for a while and waits for other threads does this thread ask instead; where an allocator
+takes the GIL nobody asks, and records say "degraded".
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
+import sys
 import threading
 import time
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from gpuward.tap import layout
 from gpuward.tap.pending_call import PendingCall
+from gpuward.tap.safety import is_waiting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -116,7 +118,7 @@ class Ticker:
             self._quiet_ticks = 0
         else:
             self._quiet_ticks += 1
-            if self._quiet_ticks >= QUIET_TICKS:
+            if self._quiet_ticks >= QUIET_TICKS and _main_thread_waits():
                 self._publish()
 
     def _is_ours(self) -> bool:
@@ -179,6 +181,11 @@ class Ticker:
             stats = self._source.stats(ordinal) if self._may_ask() else None
             self._used.add(indexes[ordinal])
             self._write(publisher.record_oom, indexes[ordinal], request, device_free, stats)
+
+
+def _main_thread_waits() -> bool:
+    frames = sys._current_frames()  # noqa: SLF001 - documented, for tools such as this
+    return is_waiting(frames.get(threading.main_thread().ident or 0))
 
 
 def _is_used(stats: Mapping[str, Any]) -> bool:
