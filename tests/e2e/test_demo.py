@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -68,6 +69,37 @@ def test_ctrl_c_leaves_nothing_behind(number, left_behind):
     assert 130 == demo.returncode
     assert len(running) >= 4
     assert [] == left_behind(root)
+
+
+@pytest.mark.torch
+@pytest.mark.timeout(170)
+def test_once_with_torch(left_behind):
+    """The same story, told by torch's own allocator and the tap that torch loads."""
+    if not (Path(sys.prefix) / "torch" / "bin" / "python").exists():
+        pytest.skip("no CUDA build of torch in .venv/torch: make .venv/torch.stamp")
+    done = subprocess.run(
+        [*DEMO, "--once", "--torch", "--speed", "120"],
+        capture_output=True,
+        text=True,
+        timeout=160,
+        check=False,
+    )
+
+    assert 0 == done.returncode, done.stdout + done.stderr
+    assert "process.memory.fragmentation" in done.stdout
+    assert [] == left_behind(re.search(r"logs, pages and review: (\S+)", done.stdout)[1])
+
+
+def test_real_without_a_driver_fails_in_one_line():
+    done = subprocess.run([*DEMO, "--once", "--real"], capture_output=True, text=True, check=False)
+    if (
+        "--real lets the agent watch" in done.stdout
+        or "agent watches this machine's" in done.stdout
+    ):
+        pytest.skip("this machine has an NVIDIA driver")
+
+    assert 1 == done.returncode
+    assert "failed: --real: no NVIDIA driver on this machine answers" in done.stdout
 
 
 @pytest.mark.timeout(60)

@@ -31,20 +31,19 @@ def torch_interpreter() -> Path:
     raise NoTorch(f"--torch needs torch in this environment or in {beside.parents[1]}: make test")
 
 
-def torch_environment(interpreter: Path, *, simulated: bool) -> dict[str, str]:
-    """Return what ``interpreter`` needs to run the workload.
+def torch_environment(interpreter: Path) -> dict[str, str]:
+    """Return what ``interpreter`` needs to run the workload on the simulated CUDA runtime.
 
-    ``simulated``: on the simulated CUDA runtime; its stub libraries are compiled on first use,
-    which raises ``TorchError`` where they cannot be.
+    Stub libraries for torch are compiled on first use; ``TorchError`` where they cannot be.
     """
     roots = [root for package in PACKAGES for root in _roots_of(package)]
     roots += map(sysconfig.get_path, ("purelib", "platlib"))
-    env = {"PYTHONPATH": os.pathsep.join(dict.fromkeys(roots))}
-    if simulated:
-        folders = [str(folder) for folder in library_folders(interpreter)]
-        folders += filter(None, [os.environ.get("LD_LIBRARY_PATH")])
-        env["LD_LIBRARY_PATH"] = os.pathsep.join(folders)
-    return env
+    folders = [str(folder) for folder in library_folders(interpreter)]
+    folders += filter(None, [os.environ.get("LD_LIBRARY_PATH")])
+    return {
+        "PYTHONPATH": os.pathsep.join(dict.fromkeys(roots)),
+        "LD_LIBRARY_PATH": os.pathsep.join(folders),
+    }
 
 
 def _roots_of(package: str) -> list[str]:

@@ -148,7 +148,7 @@ class World:
         argv = (python, "-m", "gpuward.simulator.workload", *arguments)
         env = {**self._driver(), "GPUWARD_TAP_DIR": str(self._path("tap"))}
         if torch_python:
-            env |= torch_environment(torch_python, simulated=not self.plan.real_driver)
+            env |= torch_environment(torch_python)
         await self.parts.start(Part(name, argv, env, addresses, self._path(f"{name}.log")))
 
     async def restart_healthy(self, name: str) -> None:
