@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from gpuward.agent.window import Window
 
 KIND = "gpu.memory.saturation"
+# The driver counts an allocator's cache as used: memory that looks full may be free to its owner.
+CONFIDENCE = 0.6
 USED = "gpu_memory_used_bytes"
 FREE = "gpu_memory_free_bytes"
 
@@ -56,6 +58,7 @@ def detect(window: Window, limits: Limits = Limits()) -> Iterator[Finding]:
             summary=f"GPU {gpu.index} has {free.value / 2**30:.1f} GiB of memory left.",
             outcome=Outcome.BAD if ratio < limits.raise_free_ratio else Outcome.DOUBTFUL,
             result=Result.WARN,
+            confidence=CONFIDENCE,
             evidence=(
                 Evidence(
                     name="gpu_memory_free_ratio",
