@@ -206,25 +206,11 @@ def size_class(size: int) -> int:
 def pack_header(header: Header) -> bytes:
     """Return ``header_size`` bytes; strings are cut to their field, others than ASCII are ``?``."""
     raw = bytearray(header.header_size)
-    _HEADER.pack_into(
-        raw,
-        0,
-        MAGIC,
-        header.major,
-        header.minor,
-        header.header_size,
-        header.file_size,
-        header.device_count,
-        header.slot_size,
-        SLOTS,
-        header.ring_entries,
-        header.ring_entry_size,
-        header.flags,
-        *header[1:9],
-        *(text.encode("ascii", "replace") for text in header[9:14]),
-        header.rank,
-        header.world,
-    )
+    sizes = (header.header_size, header.file_size, header.device_count, header.slot_size)
+    ring = (header.ring_entries, header.ring_entry_size)
+    front = (MAGIC, header.major, header.minor, *sizes, SLOTS, *ring, header.flags)
+    strings = [text.encode("ascii", "replace") for text in header[9:14]]
+    _HEADER.pack_into(raw, 0, *front, *header[1:9], *strings, header.rank, header.world)
     _CRC.pack_into(raw, _HEADER_CRC_AT, zlib.crc32(raw[:_HEADER_CRC_AT]))
     return bytes(raw)
 
@@ -266,20 +252,9 @@ def pack_record(buffer: bytearray, record: Record) -> None:
     counters[1:27:3] = record.small_pool
     counters[2:27:3] = record.large_pool
     counters[27:36] = record.peak
-    _RECORD.pack_into(
-        buffer,
-        0,
-        *record[:6],
-        *counters,
-        *record.totals,
-        *record.summary,
-        *record.free_bytes,
-        *record.free_counts,
-        record.tick_cost_ns,
-        record.missed_ticks,
-        0,
-        *record.oom,
-    )
+    walk = (*record.summary, *record.free_bytes, *record.free_counts)
+    rest = (record.tick_cost_ns, record.missed_ticks, 0, *record.oom)
+    _RECORD.pack_into(buffer, 0, *record[:6], *counters, *record.totals, *walk, *rest)
     crc = zlib.crc32(memoryview(buffer)[8 : _RECORD.size])
     _RECORD_END.pack_into(buffer, _RECORD.size, crc, 0, record.seq)
 
@@ -295,21 +270,11 @@ def unpack_record(raw: bytes, offset: int = 0) -> Record | None:
         return None
     if zlib.crc32(raw[offset + 8 : offset + _RECORD.size]) != crc:
         return None
-    return Record._make(
-        (
-            *fields[:6],
-            Counters._make(fields[6:33:3]),
-            Counters._make(fields[7:33:3]),
-            Counters._make(fields[8:33:3]),
-            Counters._make(fields[33:42]),
-            Totals._make(fields[42:54]),
-            Summary._make(fields[54:64]),
-            fields[64:92],
-            fields[92:120],
-            *fields[120:122],
-            OutOfMemory._make(fields[123:128]),
-        )
-    )
+    pools = [Counters._make(fields[first:33:3]) for first in (6, 7, 8)]
+    counters = (*pools, Counters._make(fields[33:42]), Totals._make(fields[42:54]))
+    walk = (Summary._make(fields[54:64]), fields[64:92], fields[92:120])
+    oom = OutOfMemory._make(fields[123:128])
+    return Record._make((*fields[:6], *counters, *walk, *fields[120:122], oom))
 
 
 def pack_ring_entry(entry: RingEntry) -> bytes:
