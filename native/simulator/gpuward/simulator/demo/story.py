@@ -157,6 +157,9 @@ class Story:
         missing = [name for name in REVIEW_SECTIONS if name.lower() not in text.lower()]
         if missing:
             raise self._failure(f"the review lacks {', '.join(missing)}")
+        proximate = text.partition("Proximate cause")[2].partition("###")[0]
+        if FRAGMENTATION not in proximate:
+            raise self._failure(f"the review names another cause: {proximate.strip()}")
         self.review_path.write_text(text, encoding="utf-8")
         self.narrator.block(text)
         self._tell("review", f"written to {self.review_path}", Tone.HEADING)
