@@ -12,7 +12,7 @@ from gpuward.daemon.testing import FakeClock
 
 
 @pytest.fixture(scope="module")
-async def one_loop():
+async def one_loop(anyio_backend):
     """Keep one event loop for a module's tests, and for what grpc has to say after the last.
 
     Its poller outlives a call that was cancelled, and speaks to the loop of that call.

@@ -87,8 +87,9 @@ def judge(make_judge):
 
 
 @pytest.fixture
-def reporting(judge, clock, spool, coordinator):
+def reporting(judge, clock, spool, coordinator, monkeypatch):
     """Run a reporter, and the keeper of its events, for the length of a block."""
+    monkeypatch.setattr(reporter_module, "LEAST_GAP_S", 0.0)
 
     @contextlib.asynccontextmanager
     async def run():
@@ -186,6 +187,23 @@ async def test_a_raise_is_reported_at_once(coordinator, reporting, judge):
 
     assert findings[0].kind == events[0].finding.kind == "gpu.xid"
     assert findings[0].dedup_key == events[0].finding.dedup_key
+
+
+async def test_a_storm_is_a_few_reports(coordinator, reporting, judge, clock, monkeypatch):
+    """News within a fifth of a second of a report waits for the next."""
+    monkeypatch.setattr(reporter_module, "LEAST_GAP_S", 0.2)
+    async with coordinator.serving(), reporting() as (reporter, _):
+        await until(lambda: reporter.reports_acknowledged == 1)
+        await asyncio.sleep(0.01)
+        for _ in range(10):
+            judge.changed.set()
+            await clock.advance(0.015)
+            await asyncio.sleep(0.001)
+        early = reporter.reports
+        await clock.advance(0.06)
+        await until(lambda: reporter.reports_acknowledged == 2)
+
+    assert early == 1
 
 
 async def test_events_wait_for_a_coordinator_that_is_away(coordinator, reporting, judge, clock):

@@ -14,6 +14,7 @@ from gpuward.agent.model import (
     Process,
     Sample,
     SeriesKey,
+    ServiceTotals,
 )
 from gpuward.agent.window import NOT_LOOKED, Readings, Window
 
@@ -197,6 +198,21 @@ def test_the_same_process_seen_twice_is_one():
             tapped=True,
         ),
     )
+
+
+@pytest.mark.parametrize(
+    ("age_s", "count"),
+    [pytest.param(60.0, 1, id="a minute ago"), pytest.param(60.1, 0, id="longer ago")],
+)
+def test_a_dead_samplers_processes_and_services_vanish(age_s, count):
+    readings = Readings()
+    totals = ServiceTotals("chat", "x:1", 0.0, 0.0, 9, 0, 0, 0, 0, True, 0, 0)
+    process = Process(key="a", pid=1, start_ticks=9)
+    readings.apply("x", batch(processes=(process,), services=(totals,)), 1_000.0)
+
+    window = readings.window(1_000.0 + age_s)
+
+    assert (len(window.processes), len(window.services)) == (count, count)
 
 
 def test_gpus_come_in_order_of_their_index():

@@ -87,7 +87,7 @@ class App:
                 clock=self._clock,
                 snapshot=self._snapshot,
                 is_started=sampling.started.is_set,
-                self_metrics=_self_metrics(self._judge, spool, keeper, reporter),
+                self_metrics=_self_metrics(self._judge, self._components, spool, keeper, reporter),
             )
             http_address = await self._start_http(parts, exporter)
             addresses = {"http": http_address, "grpc": query_address}
@@ -138,6 +138,8 @@ class App:
             raise _unwritable(directory, _words(error)) from error
         if not os.access(directory, os.W_OK | os.X_OK):
             raise _unwritable(directory, "not writable")
+        # Those of a process that was killed; nobody shall take them for ours.
+        (directory / ADDRESSES_FILE).unlink(missing_ok=True)
         return Spool(directory / SPOOL_FILE, wall_s=self._clock.wall_s())
 
     async def _start_query(self, parts: AsyncExitStack) -> str:
@@ -213,10 +215,17 @@ def _close_within(parts: AsyncExitStack, name: str, close: Callable[[], Awaitabl
 
 
 def _self_metrics(
-    judge: Judge, spool: Spool, keeper: EventKeeper, reporter: Reporter | None
+    judge: Judge,
+    components: Components,
+    spool: Spool,
+    keeper: EventKeeper,
+    reporter: Reporter | None,
 ) -> tuple[SelfMetric, ...]:
     rows = (
         SelfMetric("judgements_total", "Turns of the judge's loop.", lambda: judge.ticks),
+        SelfMetric(
+            "component_failures_total", "Turns of parts that failed.", components.failures.total
+        ),
         SelfMetric("series", "Series in the window.", lambda: judge.readings.series),
         SelfMetric(
             "samples_refused_total",

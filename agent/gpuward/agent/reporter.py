@@ -41,6 +41,8 @@ CAPABILITIES = ("history",)
 ANSWER_WITHIN_S = 5.0
 FIRST_BACKOFF_S = 1.0
 LONGEST_BACKOFF_S = 60.0
+# A storm of events is a few reports, not one for each.
+LEAST_GAP_S = 0.2
 # Whatever a coordinator asks for.
 SHORTEST_INTERVAL_S = 1.0
 LONGEST_INTERVAL_S = 300.0
@@ -150,6 +152,7 @@ class Reporter:
                 await self._leave(stream)
                 return
             if is_complete:
+                await first_of(self._clock, self._clock.mono_s() + LEAST_GAP_S, stop)
                 await first_of(self._clock, due_s, stop, self._changed)
 
     async def _hello(self, stream: Stream) -> float:

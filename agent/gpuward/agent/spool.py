@@ -75,8 +75,9 @@ class Spool:
         await self._call(lambda: self._file.acknowledge(seq))
 
     async def close(self) -> None:
-        """Write what is held and end the thread."""
-        await self._call(self._file.close, last=True)
+        """Write what is held and end the thread; it is left behind where the disk hangs."""
+        with contextlib.suppress(SpoolBusyError):
+            await self._call(self._file.close, last=True)
 
     async def _call(self, what: Callable[[], T], *, last: bool = False) -> T:
         loop = asyncio.get_running_loop()

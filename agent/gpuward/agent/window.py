@@ -12,13 +12,13 @@ from array import array
 from collections import deque
 from dataclasses import dataclass, replace
 from math import isfinite
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from gpuward.agent.model import Batch, Driver, Event, Gpu, Process, Sample, SeriesKey
 from gpuward.agent.signals import SIGNALS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from gpuward.agent.model import ServiceTotals
 
@@ -34,6 +34,9 @@ PID_KNOWN_S = 60.0
 # Nobody has looked at the driver, or nobody has lately.
 NOT_LOOKED = Driver(up=False, reason="not looked at")
 DRIVER_STALE_AFTER_S = 10.0
+INVENTORY_STALE_AFTER_S = 60.0
+
+T = TypeVar("T")
 
 
 class Ring:
@@ -80,8 +83,9 @@ class Readings:
         self._events: dict[str, deque[Event]] = {}
         self._event_ids: dict[tuple[str, str], float] = {}
         self._gpus: dict[str, tuple[Gpu, ...]] = {}
-        self._processes: dict[str, tuple[Process, ...]] = {}
-        self._services: dict[str, tuple[ServiceTotals, ...]] = {}
+        # With the time of the last look: a sampler that is gone does not speak for ever.
+        self._processes: dict[str, tuple[float, tuple[Process, ...]]] = {}
+        self._services: dict[str, tuple[float, tuple[ServiceTotals, ...]]] = {}
         self._driver = NOT_LOOKED
         self._driver_at_s = 0.0
         # Samples of series that did not fit.
@@ -97,9 +101,9 @@ class Readings:
         if batch.gpus is not None:
             self._gpus[source] = batch.gpus
         if batch.processes is not None:
-            self._processes[source] = batch.processes
+            self._processes[source] = (now_s, batch.processes)
         if batch.services is not None:
-            self._services[source] = batch.services
+            self._services[source] = (now_s, batch.services)
         if batch.driver is not None:
             self._driver, self._driver_at_s = batch.driver, now_s
         return tuple(
@@ -126,11 +130,12 @@ class Readings:
     def window(self, now_s: float) -> Window:
         """Return the view at ``now_s``; it stays right until the next ``apply``."""
         looked = now_s - self._driver_at_s <= DRIVER_STALE_AFTER_S
+        oldest_s = now_s - INVENTORY_STALE_AFTER_S
         return Window(
             now_s=now_s,
             gpus=_unique_gpus(gpu for gpus in self._gpus.values() for gpu in gpus),
-            processes=_merged_processes(p for some in self._processes.values() for p in some),
-            services=tuple(totals for some in self._services.values() for totals in some),
+            processes=_merged_processes(_fresh(self._processes, oldest_s)),
+            services=tuple(_fresh(self._services, oldest_s)),
             driver=self._driver if looked else NOT_LOOKED,
             _rings=self._rings,
             _events=self._events,
@@ -163,7 +168,7 @@ class Readings:
         return event
 
     def _key_of(self, pid: int) -> str:
-        known = (process for some in self._processes.values() for process in some)
+        known = (process for _, some in self._processes.values() for process in some)
         return next((process.key for process in known if process.pid == pid), "")
 
 
@@ -242,6 +247,12 @@ class Window:
 
     def _oldest_s(self, signal: str) -> float:
         return self.now_s - SIGNALS[signal].stale_after_s
+
+
+def _fresh(said: dict[str, tuple[float, tuple[T, ...]]], oldest_s: float) -> Iterator[T]:
+    for at_s, entries in said.values():
+        if at_s >= oldest_s:
+            yield from entries
 
 
 def _unique_gpus(gpus: Iterable[Gpu]) -> tuple[Gpu, ...]:
