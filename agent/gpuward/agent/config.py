@@ -9,9 +9,10 @@ from __future__ import annotations
 import re
 import socket
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
+from msgspec import Meta
 
 from gpuward.agent.samplers.engine import EngineConfig  # noqa: TC001 - msgspec reads it
 
@@ -33,15 +34,21 @@ def host_port(address: str) -> tuple[str, int]:
 
 
 class NodeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """``name``: what the coordinator and people call this node; empty: its host name."""
+    """Which node this is."""
 
-    name: str = ""
+    name: Annotated[
+        str,
+        Meta(description="What the coordinator and people call this node; empty: its host name."),
+    ] = ""
 
 
 class StateConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """``directory``: where the spool lives; kept over restarts."""
+    """What must survive a restart."""
 
-    directory: str = "/var/lib/gpuward-agent"
+    directory: Annotated[
+        str,
+        Meta(description="Absolute path of the folder with the spool; it must outlive restarts."),
+    ] = "/var/lib/gpuward-agent"
 
     def __post_init__(self) -> None:
         if not Path(self.directory).is_absolute():
@@ -49,18 +56,23 @@ class StateConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
 
 
 class HttpConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """``address``: ``host:port`` of /metrics; port 0 takes a free one."""
+    """Pages for Prometheus and for health checks."""
 
-    address: str = "127.0.0.1:9477"
+    address: Annotated[
+        str,
+        Meta(description="`host:port` of /metrics, /healthz and /readyz; port 0 takes a free one."),
+    ] = "127.0.0.1:9477"
 
     def __post_init__(self) -> None:
         host_port(self.address)
 
 
 class GrpcConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """``address``: ``unix:/path`` or ``host:port`` on loopback, where queries are answered."""
+    """Queries about this node."""
 
-    address: str = "127.0.0.1:9478"
+    address: Annotated[
+        str, Meta(description="`unix:/path`, or `host:port` on loopback; port 0 takes a free one.")
+    ] = "127.0.0.1:9478"
 
     def __post_init__(self) -> None:
         if self.address.startswith("unix:"):
@@ -74,11 +86,15 @@ class GrpcConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 
 
 class CoordinatorConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """``address``: ``host:port`` to report to; empty: report to nobody."""
+    """Whom to report to."""
 
-    address: str = ""
-    # Until the coordinator says how often it wants to hear.
-    report_interval_s: float = 10.0
+    address: Annotated[
+        str, Meta(description="`host:port` to report to; empty: report to nobody.")
+    ] = ""
+    report_interval_s: Annotated[
+        float,
+        Meta(description="Seconds between reports, 1 to 300; the coordinator may ask for others."),
+    ] = 10.0
 
     def __post_init__(self) -> None:
         if self.address:
@@ -90,25 +106,32 @@ class CoordinatorConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
 
 
 class TapConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """``directory``: where taps publish; must be what GPUWARD_TAP_DIR says to them."""
+    """Memory of torch processes."""
 
-    directory: str = "/run/gpuward/tap"
+    directory: Annotated[
+        str, Meta(description="Where taps publish; must be what `GPUWARD_TAP_DIR` says to them.")
+    ] = "/run/gpuward/tap"
 
 
 class KmsgConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """``path``: the kernel's log."""
+    """Errors that the driver logs."""
 
-    path: str = "/dev/kmsg"
+    path: Annotated[str, Meta(description="The kernel's log.")] = "/dev/kmsg"
 
 
 class ProbesConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """``mode``: auto asks GPU workers that are enabled too, cpu none of them, off measures nothing.
+    """Measurements that the agent makes itself."""
 
-    ``directory``: of the workers' sockets; empty: systemd's where it is, else in the state folder.
-    """
-
-    mode: Literal["auto", "cpu", "off"] = "auto"
-    directory: str = ""
+    mode: Annotated[
+        Literal["auto", "cpu", "off"],
+        Meta(
+            description="Who measures: GPU workers that are enabled too, the CPU alone, or nobody."
+        ),
+    ] = "auto"
+    directory: Annotated[
+        str,
+        Meta(description="Of the workers' sockets; empty: systemd's, else in the state folder."),
+    ] = ""
 
 
 class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
@@ -15,6 +16,9 @@ from gpuward.daemon import log, serve
 from gpuward.daemon.clock import SystemClock
 from gpuward.daemon.config import ConfigError
 from gpuward.daemon.notify import Notifier
+
+if TYPE_CHECKING:
+    from gpuward.coordinator.config_tables import CoordinatorConfig
 
 DEFAULT_CONFIG = Path("/etc/gpuward/coordinator.toml")
 CANNOT_START = 1
@@ -38,6 +42,8 @@ def coordinator() -> None:
 def run(path: Path | None) -> None:
     """Run until SIGTERM."""
     config = _read(path)
+    # The library writes lines of its own about what we report in ours; it reads this when loaded.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     # Loaded here: to check a configuration takes none of it.
     from gpuward.coordinator.app import App, StartError
 
@@ -79,7 +85,7 @@ def db_upgrade(path: Path | None) -> None:
     click.echo("database: up to date")
 
 
-def _read(path: Path | None) -> configuration.CoordinatorConfig:
+def _read(path: Path | None) -> CoordinatorConfig:
     try:
         config = configuration.read(_used(path))
         # Also reads the secret files: a missing one is found now, not with the first page.

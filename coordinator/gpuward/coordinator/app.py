@@ -28,7 +28,7 @@ from gpuward.coordinator.web_server import WebServer
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
-    from gpuward.coordinator.config import CoordinatorConfig
+    from gpuward.coordinator.config_tables import CoordinatorConfig
     from gpuward.daemon.clock import Clock
     from gpuward.daemon.notify import Notifier
 

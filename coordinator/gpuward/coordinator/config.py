@@ -1,112 +1,30 @@
-"""The coordinator's configuration: TOML, typed, checked as a whole before anything starts.
+"""The coordinator's configuration, read and checked as a whole before anything starts.
 
-Without a file it runs on loopback and pages one placeholder person on the console.
+What one table cannot know of another is checked here: that whoever is named is somebody, reachable
+on a channel that exists.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-import msgspec
-
+from gpuward.coordinator.config_tables import CoordinatorConfig
 from gpuward.coordinator.escalation import DEFAULT_POLICY, PolicyStep
 from gpuward.coordinator.model import CauseDomain, Rotation, Severity
-from gpuward.coordinator.notifiers import NotifierConfig  # noqa: TC001 - msgspec reads it
-from gpuward.coordinator.notifiers.console import ConsoleConfig
 from gpuward.coordinator.oncall import Person, Roster, Team
 from gpuward.daemon.config import ConfigError, load
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
 
-DEFAULT_STATE_DIRECTORY = "/var/lib/gpuward-coordinator"
-DATABASE_FILE = "coordinator.db"
+    from gpuward.coordinator.config_tables import PersonConfig, RotationConfig, StepConfig
+
 PLACEHOLDER = "on-call"
 MAX_SPEED = 10_000.0
 MAX_PORT = 65_535
-
-
-class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A table of the file."""
-
-
-class StateConfig(_Section, frozen=True):
-    """Where the coordinator keeps what must survive it."""
-
-    directory: str = DEFAULT_STATE_DIRECTORY
-
-
-class DatabaseConfig(_Section, frozen=True):
-    """SQLAlchemy URL; empty for SQLite in the state directory."""
-
-    url: str = ""
-
-
-class GrpcConfig(_Section, frozen=True):
-    """Where agents connect; port 0 picks a free one."""
-
-    address: str = "127.0.0.1:9479"
-
-
-class HttpConfig(_Section, frozen=True):
-    """Where people connect; ``url`` is how they reach it from elsewhere, for links in pages."""
-
-    address: str = "127.0.0.1:9480"
-    url: str = ""
-
-
-class StepConfig(_Section, frozen=True):
-    """Changes the policy row of a level; what is not given stays."""
-
-    level: str
-    severities: tuple[str, ...]
-    after_s: float
-
-
-class EscalationConfig(_Section, frozen=True):
-    """``speed`` divides every delay, deadline, window and hold: 1 but for demonstrations."""
-
-    speed: float = 1.0
-    executive: str = ""
-    steps: tuple[StepConfig, ...] = ()
-
-
-class PersonConfig(_Section, frozen=True):
-    """Somebody who can be paged; ``channels`` are notifier names, the preferred one first."""
-
-    name: str
-    channels: tuple[str, ...]
-
-
-class RotationConfig(_Section, frozen=True):
-    """Who holds which place, by name; ``channels`` per level override those of the person."""
-
-    primary: str
-    secondary: str = ""
-    lead: str = ""
-    channels: dict[str, tuple[str, ...]] = {}
-
-
-class CoordinatorConfig(_Section, frozen=True):
-    """The whole file."""
-
-    state: StateConfig = StateConfig()
-    database: DatabaseConfig = DatabaseConfig()
-    grpc: GrpcConfig = GrpcConfig()
-    http: HttpConfig = HttpConfig()
-    escalation: EscalationConfig = EscalationConfig()
-    people: tuple[PersonConfig, ...] = ()
-    rotations: dict[Rotation, RotationConfig] = {}
-    experts: dict[CauseDomain, str] = {}
-    notifiers: tuple[NotifierConfig, ...] = (ConsoleConfig(name="console"),)
-
-    @property
-    def database_url(self) -> str:
-        path = Path(self.state.directory) / DATABASE_FILE
-        return self.database.url or f"sqlite+aiosqlite:///{path}"
 
 
 def read(path: Path | None) -> CoordinatorConfig:

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 from urllib.parse import urlsplit
 
 import msgspec
 import structlog
+from msgspec import Meta
 
 from gpuward.agent import engine_vllm
 from gpuward.agent.http_get import HttpError, get
@@ -35,16 +36,21 @@ HTTP_OK = 200
 
 
 class EngineConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """An engine to watch: the ``[[engines]]`` table of the agent's configuration.
+    """An engine to watch: the ``[[engines]]`` table of the agent's configuration."""
 
-    ``objective_s``: a request slower than this, end to end, is over the service's objective.
-    """
-
-    service: str
-    url: str
-    kind: Literal["vllm"] = "vllm"
-    objective_s: float = 10.0
-    timeout_s: float = 2.0
+    service: Annotated[
+        str, Meta(description="What users call; engines of one service are judged together.")
+    ]
+    url: Annotated[
+        str,
+        Meta(description="`http://host:port` where it serves /metrics and /health."),
+    ]
+    kind: Annotated[Literal["vllm"], Meta(description="Whose names its metrics have.")] = "vllm"
+    objective_s: Annotated[
+        float,
+        Meta(description="Seconds from end to end beyond which a request misses the objective."),
+    ] = 10.0
+    timeout_s: Annotated[float, Meta(description="Seconds that the engine has to answer.")] = 2.0
 
     def __post_init__(self) -> None:
         if not self.service:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Annotated, TextIO
 
 import msgspec
+from msgspec import Meta
 
 from gpuward.coordinator.page import Message, Outcome, Retry, Sent, as_text
 
@@ -23,7 +24,7 @@ class ConsoleConfig(
 ):
     """A channel that prints."""
 
-    name: str
+    name: Annotated[str, Meta(description="What people and rotations call this channel; unique.")]
 
 
 class ConsoleNotifier:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
+from msgspec import Meta
 
 from gpuward.coordinator.page import Message, Outcome, Retry, Sent
 
@@ -22,10 +23,12 @@ class FileConfig(
     tag_field="type",
     tag="file",
 ):
-    """A channel that appends to the file at ``path``."""
+    """A channel that appends to a file."""
 
-    name: str
-    path: str
+    name: Annotated[str, Meta(description="What people and rotations call this channel; unique.")]
+    path: Annotated[
+        str, Meta(description="The file, one JSON object a line; made when it is not there.")
+    ]
 
 
 class FileNotifier:

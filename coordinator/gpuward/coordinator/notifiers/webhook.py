@@ -9,10 +9,11 @@ from __future__ import annotations
 import binascii
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import httpx2
 import msgspec
+from msgspec import Meta
 from standardwebhooks import Webhook
 from standardwebhooks.webhooks import EmptyWebhookSecretError
 
@@ -37,11 +38,13 @@ class WebhookConfig(
     tag_field="type",
     tag="webhook",
 ):
-    """A channel that posts to ``url``; ``secret_file`` holds the shared secret, "whsec_..."."""
+    """A channel that posts to a URL."""
 
-    name: str
-    url: str
-    secret_file: str
+    name: Annotated[str, Meta(description="What people and rotations call this channel; unique.")]
+    url: Annotated[str, Meta(description="Where each page is posted.")]
+    secret_file: Annotated[
+        str, Meta(description="Path of a file that holds the shared secret, `whsec_...`.")
+    ]
 
 
 class WebhookNotifier:
