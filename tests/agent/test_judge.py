@@ -116,6 +116,23 @@ async def test_what_happened_once_is_queued_once(make_judge):
     assert opened.finding.evidence[0].text == "fallen off the bus"
 
 
+async def test_an_out_of_memory_error_travels_with_its_figures(make_judge):
+    """Values keep the base unit that their name ends in."""
+    judge = make_judge()
+    values = {"requested_bytes": 2.0**31, "free_ratio": 0.5, "attempts": 2.0}
+    event = Event("process.memory.oom", 1_000.0, "u-1", gpu="GPU-1", process="vllm", values=values)
+    judge.take("tap", Batch(events=(event,)))
+
+    _, opened = judge.events.get_nowait()
+    assert [(fact.name, fact.value, fact.unit) for fact in opened.finding.evidence] == [
+        ("requested_bytes", 2.0**31, "bytes"),
+        ("free_ratio", 0.5, "ratio"),
+        ("attempts", 2.0, "1"),
+    ]
+    assert opened.finding.summary
+    assert opened.finding.subject.process == "vllm"
+
+
 async def test_a_storm_of_events_is_bounded_and_counted(make_judge):
     judge = make_judge()
     judge.take(

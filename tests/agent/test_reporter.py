@@ -189,6 +189,23 @@ async def test_a_raise_is_reported_at_once(coordinator, reporting, judge):
     assert findings[0].dedup_key == events[0].finding.dedup_key
 
 
+async def test_findings_are_reported_though_the_spool_cannot_be_read(
+    coordinator, reporting, judge, spool
+):
+    """A broken disk must not hide a broken GPU."""
+    happens_once(judge, "a")
+    judge.tick()
+    spool._file._database.close()
+    with capture_logs() as logs:
+        async with coordinator.serving(), reporting():
+            await coordinator.next("hello")
+            report = await coordinator.next("report")
+    spool._file._database = None
+
+    assert [finding.kind for finding in report.findings] == ["gpu.xid"]
+    assert "spool.unreadable" in [log["event"] for log in logs]
+
+
 async def test_a_storm_is_a_few_reports(coordinator, reporting, judge, clock, monkeypatch):
     """News within a fifth of a second of a report waits for the next."""
     monkeypatch.setattr(reporter_module, "LEAST_GAP_S", 0.2)

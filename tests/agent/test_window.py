@@ -141,6 +141,29 @@ def test_an_event_read_twice_is_one_event():
     assert [e.identity for e in readings.window(1_001.0).events("gpu.xid", 0.0)] == ["a", "b"]
 
 
+def test_events_are_forgotten_after_an_hour():
+    """And their identities with them, so that memory does not grow with a noisy log."""
+    readings = Readings()
+    readings.apply("kmsg", batch(events=(event("a"),)), 1_000.0)
+
+    readings.forget_old(4_600.0)
+    kept = len(readings.window(4_600.0).events("gpu.xid", 0.0))
+    readings.forget_old(4_600.1)
+
+    assert (kept, readings.window(4_600.1).events("gpu.xid", 0.0)) == (1, ())
+    assert readings.apply("kmsg", batch(events=(event("a"),)), 4_601.0)
+
+
+def test_a_flood_of_events_is_bounded():
+    readings = Readings()
+    flood = tuple(event(str(n)) for n in range(11_000))
+    readings.apply("kmsg", batch(events=flood), 1_000.0)
+    readings.forget_old(1_000.0)
+
+    assert len(readings.window(1_000.0).events("gpu.xid", 0.0)) == 1_000
+    assert len(readings._event_ids) == 10_000
+
+
 @pytest.mark.parametrize(
     ("since_s", "count"),
     [pytest.param(1_000.0, 1, id="at the limit"), pytest.param(1_000.1, 0, id="before it")],
