@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -42,3 +43,20 @@ def golden(request):
         assert path.read_text() == actual, f"{path} differs; if the change is meant: make golden"
 
     return check
+
+
+@pytest.fixture
+def tap(tmp_path):
+    """A folder that PYTHONPATH needs so that torch finds the tap, and the tap's directory."""
+    source = Path(__file__).parent.parent / "agent" / "tap"
+    info = tmp_path / "path" / "gpuward_tap-0.1.0.dist-info"
+    info.mkdir(parents=True)
+    project = tomllib.loads((source / "pyproject.toml").read_text())["project"]
+    points = project["entry-points"]["torch.backends"]
+    info.joinpath("METADATA").write_text("Name: gpuward-tap\nVersion: 0.1.0\n")
+    info.joinpath("entry_points.txt").write_text(
+        "[torch.backends]\n" + "".join(f"{name} = {target}\n" for name, target in points.items())
+    )
+    directory = tmp_path / "tap"
+    directory.mkdir()
+    return {"PYTHONPATH": f"{info.parent}:{source}", "GPUWARD_TAP_DIR": str(directory)}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-import tomllib
 from pathlib import Path
 
 import pytest
@@ -19,26 +18,9 @@ from gpuward.tap.layout import unpack_record
 
 pytestmark = [pytest.mark.torch, pytest.mark.simulator]
 
-TAP = Path(__file__).parents[2] / "agent" / "tap"
 MIB = 1 << 20
 GIB = 1 << 30
 GPU = "GPU-00000000-aaaa-bbbb-cccc-ddddeeeeffff"
-
-
-@pytest.fixture
-def tap(tmp_path):
-    """A folder that PYTHONPATH needs so that torch finds the tap, and the tap's directory."""
-    info = tmp_path / "path" / "gpuward_tap-0.1.0.dist-info"
-    info.mkdir(parents=True)
-    project = tomllib.loads((TAP / "pyproject.toml").read_text())["project"]
-    points = project["entry-points"]["torch.backends"]
-    info.joinpath("METADATA").write_text("Name: gpuward-tap\nVersion: 0.1.0\n")
-    info.joinpath("entry_points.txt").write_text(
-        "[torch.backends]\n" + "".join(f"{name} = {target}\n" for name, target in points.items())
-    )
-    directory = tmp_path / "tap"
-    directory.mkdir()
-    return {"PYTHONPATH": f"{info.parent}:{TAP}", "GPUWARD_TAP_DIR": str(directory)}
 
 
 class Agent:
