@@ -10,7 +10,7 @@ from alembic.config import Config
 from alembic.util import CommandError
 from sqlalchemy.exc import SQLAlchemyError
 
-from gpuward.coordinator.store_dialect import begin
+from gpuward.coordinator.store_dialect import begin, probe
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -26,6 +26,7 @@ class DatabaseError(Exception):
 async def upgrade(engine: AsyncEngine) -> None:
     """Apply every migration that is missing, all or none; raises ``DatabaseError``."""
     try:
+        probe(engine)
         async with engine.begin() as connection:
             await begin(connection, write=True)
             await connection.run_sync(_run, "head")

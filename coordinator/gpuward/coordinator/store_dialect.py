@@ -7,6 +7,7 @@ many: rows are locked as they are claimed, and those another replica holds are s
 
 from __future__ import annotations
 
+import sqlite3
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import event
@@ -35,6 +36,21 @@ def create_engine(url: str) -> AsyncEngine:
     engine = create_async_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S})
     event.listen(engine.sync_engine, "connect", _prepare_sqlite)
     return engine
+
+
+def probe(engine: AsyncEngine) -> None:
+    """Raise ``OSError`` where a SQLite file cannot be opened.
+
+    Asked here and at once: aiosqlite opens in a thread, which outlives the loop when that fails and
+    then writes a traceback.
+    """
+    path = engine.url.database
+    if engine.dialect.name != "sqlite" or not path or path == ":memory:":
+        return
+    try:
+        sqlite3.connect(path).close()
+    except sqlite3.OperationalError as error:
+        raise OSError(str(error)) from error
 
 
 async def begin(connection: AsyncConnection, *, write: bool) -> None:
