@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import structlog
 
+from gpuward.agent import memory
 from gpuward.agent.component import Components
 from gpuward.agent.config import host_port
 from gpuward.agent.event_keeper import EventKeeper
@@ -76,6 +77,12 @@ class App:
         async with AsyncExitStack() as parts:
             spool = self._open_spool()
             _close_within(parts, "spool", spool.close)
+            self._judge.state = memory.decode(
+                spool.remembered,
+                boot_id=self._boot_id,
+                instance=self._instance,
+                now_s=self._clock.mono_s(),
+            )
             query_address = await self._start_query(parts)
             keeper = EventKeeper(self._judge, spool)
             reporter = self._reporter(spool, query_address)
@@ -95,6 +102,7 @@ class App:
                 loops = [
                     group.create_task(self._judge.run(), name="judge"),
                     group.create_task(keeper.run(), name="event keeper"),
+                    group.create_task(memory.Memory(self._judge, spool).run(), name="memory"),
                     group.create_task(sampling.run(), name="sampling"),
                     group.create_task(self._announce(sampling, addresses), name="announce"),
                 ]

@@ -64,11 +64,13 @@ class Judge:
         self._components = components
         self._notifier = notifier
         self._detectors = detectors
-        self._state = State(instance)
+        self.state = State(instance)
         self.readings = Readings()
         self.history = History()
         # Set at each raise, clear and change of result; the reporter clears it.
         self.changed = asyncio.Event()
+        # Set with it; whoever remembers what is open clears it.
+        self.unsaved = asyncio.Event()
         # What happened once and is not on disk yet.
         self.events: asyncio.Queue[tuple[Event, OpenFinding]] = asyncio.Queue(MAX_PENDING_EVENTS)
         self.events_dropped = 0
@@ -86,7 +88,7 @@ class Judge:
         window = self.readings.window(now_s)
         for event in new_events:
             self._events_seen += 1
-            finding_id = f"{self._state.instance}-e{self._events_seen}"
+            finding_id = f"{self.state.instance}-e{self._events_seen}"
             try:
                 self.events.put_nowait((event, one_shot(event, window, finding_id)))
             except asyncio.QueueFull:
@@ -109,13 +111,14 @@ class Judge:
             self.history.forget_old(now_s)
         window = self.readings.window(now_s)
         verdicts = [self._ask(detector, window) for detector in self._detectors]
-        self._state, changes = fold(self._state, verdicts, now_s)
+        self.state, changes = fold(self.state, verdicts, now_s)
         self.snapshot = self._snapshot(window)
         self.ticks += 1
         for change, finding in changes:
             _log(change, finding)
         if changes:
             self.changed.set()
+            self.unsaved.set()
         self._notifier.watchdog()
 
     def _ask(self, detector: Detector, window: Window) -> Verdict:
@@ -138,7 +141,7 @@ class Judge:
             gpus=window.gpus,
             processes=window.processes,
             samples=window.fresh(),
-            open_findings=self._state.open_findings,
+            open_findings=self.state.open_findings,
             services=window.services,
             components=self._components.health,
         )

@@ -55,8 +55,9 @@ _ALL = (
         domain=CauseDomain.GPU,
         action=Action.CHECK_APPLICATION,
         meaning="The driver reported an XID; the code says whose fault it is.",
-        # The detector itself holds it open after the last event.
-        clear_after_s=0.0,
+        # The detector itself holds it open after the last event; this is for a restart, until the
+        # kernel's log has been read again.
+        clear_after_s=15.0,
         # A GPU off the bus is a hard fault; a program's own error is neither page nor ticket.
         page_when_failed=True,
     ),

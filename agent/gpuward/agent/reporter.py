@@ -93,6 +93,7 @@ class Reporter:
         self._jitter = jitter
         self._acknowledged = 0
         self._said: str | None = None
+        self._is_spool_lost = False
         self.connected = False
         # Reports sent, and those of them that were acknowledged.
         self.reports = 0
@@ -198,10 +199,14 @@ class Reporter:
         """Return what is spooled; nothing while the disk does not answer: findings go first."""
         try:
             async with asyncio.timeout(ANSWER_WITHIN_S):
-                return await self._spool.after(self._acknowledged, MAX_EVENTS)
+                events = await self._spool.after(self._acknowledged, MAX_EVENTS)
         except (TimeoutError, SpoolBusyError, sqlite3.Error) as error:
-            log.warning("spool.unreadable", reason=str(error) or "timed out")
+            if not self._is_spool_lost:
+                log.warning("spool.unreadable", reason=str(error) or "timed out")
+            self._is_spool_lost = True
             return []
+        self._is_spool_lost = False
+        return events
 
     async def _forget(self, event_seq: int) -> None:
         if event_seq <= self._acknowledged:

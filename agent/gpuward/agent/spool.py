@@ -59,6 +59,11 @@ class Spool:
         """Return how many events were given up for want of room."""
         return self._file.dropped
 
+    @property
+    def remembered(self) -> bytes:
+        """Return what an earlier process asked to remember; empty when nothing."""
+        return self._file.remembered
+
     async def append(self, items: Sequence[Item]) -> None:
         """Keep ``items``; they are durable on return, or held in memory while the disk is full."""
         await self._call(lambda: self._file.append(items))
@@ -73,6 +78,10 @@ class Spool:
     async def acknowledge(self, seq: int) -> None:
         """Forget all events up to and including ``seq``."""
         await self._call(lambda: self._file.acknowledge(seq))
+
+    async def remember(self, data: bytes) -> None:
+        """Keep ``data`` in place of what was remembered before."""
+        await self._call(lambda: self._file.remember(data))
 
     async def close(self) -> None:
         """Write what is held and end the thread; it is left behind where the disk hangs."""

@@ -37,6 +37,7 @@ CREATE INDEX IF NOT EXISTS event_worth ON event (important, seq);
 CREATE TABLE IF NOT EXISTS identity (
     number INTEGER PRIMARY KEY, identity TEXT NOT NULL UNIQUE
 );
+CREATE TABLE IF NOT EXISTS memory (the_only INTEGER PRIMARY KEY, data BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS last_seq (the_only INTEGER PRIMARY KEY, seq INTEGER NOT NULL);
 """
 
@@ -63,6 +64,8 @@ class SpoolFile:
         self._failing = False
         # Events given up for want of room.
         self.dropped = 0
+        # What an earlier process asked to ``remember``; empty when nothing.
+        self.remembered = b""
         self._database: sqlite3.Connection | None = None
         try:
             self._connect()
@@ -114,6 +117,16 @@ class SpoolFile:
             self._rows -= gone
             self._worked()
 
+    def remember(self, data: bytes) -> None:
+        """Keep ``data`` in place of what was remembered before; it is opaque here."""
+        try:
+            with self._connect() as database:
+                database.execute("INSERT OR REPLACE INTO memory VALUES (0, ?)", (data,))
+        except sqlite3.DatabaseError as error:
+            self._failed(error)
+        else:
+            self._worked()
+
     def close(self) -> None:
         self._write_held()
         if self._database is not None:
@@ -126,6 +139,8 @@ class SpoolFile:
             last = database.execute("SELECT max(seq) FROM last_seq").fetchone()[0]
             self._last_seq = max(self._last_seq, last or 0)
             self._rows = database.execute("SELECT count(*) FROM event").fetchone()[0]
+            memory = database.execute("SELECT data FROM memory").fetchone()
+            self.remembered = memory[0] if memory else b""
             self._database = database
         return self._database
 
