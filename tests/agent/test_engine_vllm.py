@@ -26,6 +26,7 @@ def test_read():
         waiting=4,
         running=5,
         started_wall_s=1_800_000_000.41,
+        model="llama",
     )
 
 
@@ -54,6 +55,22 @@ def test_absent_is_none():
     found = traffic('vllm:request_success_total{finished_reason="stop"} 3\n')
 
     assert found == Traffic(3, 0, None, None, None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("labels", "model"),
+    [
+        pytest.param(['model_name="a"', 'model_name="a",engine="1"'], "a", id="ranks of one"),
+        pytest.param(['model_name="a"', 'model_name="b"'], "", id="two models are not one"),
+        pytest.param(['finished_reason="stop"'], "", id="not named"),
+        pytest.param([f'model_name="{"x" * 129}"'], "x" * 128, id="a long name is cut"),
+    ],
+)
+def test_model(labels, model):
+    """A page names the model when all its series name the same one."""
+    page = "".join(f"vllm:request_success_total{{{one}}} 1\n" for one in labels)
+
+    assert traffic(page).model == model
 
 
 @pytest.mark.parametrize("value", ["NaN", "+Inf", "-5", "-Inf"])

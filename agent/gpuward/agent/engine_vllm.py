@@ -29,6 +29,7 @@ STARTED = ("process_start_time_seconds",)
 # All that is read of a page; most of its lines are passed over unparsed.
 PREFIXES = (*FINISHED, *REFUSED, *LATENCY, *TOKENS, *WAITING, *RUNNING, *STARTED)
 FAILED_REASONS = frozenset({"error"})
+MODEL_NAME_LIMIT = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,8 @@ class Traffic:
     waiting: int | None
     running: int | None
     started_wall_s: float | None
+    # Empty when the page names none, or several.
+    model: str = ""
 
 
 def read(samples: Sequence[tuple[Series, float]], objective_s: float) -> Traffic | None:
@@ -60,7 +63,14 @@ def read(samples: Sequence[tuple[Series, float]], objective_s: float) -> Traffic
         waiting=_total(samples, WAITING),
         running=_total(samples, RUNNING),
         started_wall_s=min(started, default=None),
+        model=_model(samples),
     )
+
+
+def _model(samples: Sequence[tuple[Series, float]]) -> str:
+    finished = [series for series, _ in samples if series.name in FINISHED]
+    names = {series.labels.get("model_name", "") for series in finished}
+    return names.pop()[:MODEL_NAME_LIMIT] if len(names) == 1 else ""
 
 
 def _is_failure(labels: dict[str, str]) -> bool:

@@ -190,7 +190,9 @@ class Finding:
     def dedup_key(self) -> str:
         """Same trouble on the same subject, always the same key (the node is added on the wire)."""
         about = self.subject
-        parts = (self.kind, str(self.code or ""), about.gpu, about.process, about.service)
+        # Whom a process serves is found out after it was judged, and may change.
+        service = "" if about.gpu or about.process else about.service
+        parts = (self.kind, str(self.code or ""), about.gpu, about.process, service)
         return "|".join(parts)
 
 

@@ -10,6 +10,7 @@ from gpuward.agent.samplers.engine import EngineSampler
 from gpuward.agent.samplers.kmsg import KmsgSampler
 from gpuward.agent.samplers.nvml import NvmlSampler
 from gpuward.agent.samplers.probe import ProbeSampler
+from gpuward.agent.samplers.serving import ServingSampler
 from gpuward.agent.samplers.tap import TapSampler
 from gpuward.agent.samplers.tap_samples import DeviceMemory
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from gpuward.daemon.clock import Clock
 
 PROC = Path("/proc")
+CGROUPS = Path("/sys/fs/cgroup")
 # Made by gpuward-probe@.service.
 OF_SYSTEMD = Path("/run/gpuward-probe")
 
@@ -48,7 +50,15 @@ def build_samplers(
         ),
     ]
     if config.engines:
-        samplers.append(EngineSampler(config.engines, clock))
+        engines = EngineSampler(config.engines, clock)
+        serving = ServingSampler(
+            config.engines,
+            proc_root=PROC,
+            cgroup_root=CGROUPS,
+            processes=lambda: judge.snapshot.processes,
+            model_of=engines.model_of,
+        )
+        samplers += [engines, serving]
     if config.probes.mode != "off":
         samplers.append(
             ProbeSampler(

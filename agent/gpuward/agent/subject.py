@@ -15,10 +15,13 @@ NOBODY = Process(key="", pid=0, start_ticks=0)
 def subject_of(window: Window, *, gpu: str = "", process: str = "", pid: int = 0) -> Subject:
     """Return the subject for ``gpu`` and, by its key or else its host pid, one process.
 
-    Unknown names are kept as given: a process may be gone before its error is judged.
+    Unknown names are kept as given: a process may be gone before its error is judged.  A service is
+    named only when all that the subject covers serve it: every process of the key, or of the GPU.
     """
     serial = next((known.serial for known in window.gpus if known.uuid == gpu), "")
-    known = _process(window, process, pid)
+    members = _members(window, gpu, process, pid)
+    known = members[0] if members and (process or pid) else NOBODY
+    services = {member.service for member in members}
     return Subject(
         gpu=gpu,
         gpu_serial=serial,
@@ -29,14 +32,15 @@ def subject_of(window: Window, *, gpu: str = "", process: str = "", pid: int = 0
         container=known.container,
         engine=known.engine,
         model=known.model,
-        service=known.service,
+        service=services.pop() if len(services) == 1 else "",
     )
 
 
-def _process(window: Window, key: str, pid: int) -> Process:
+def _members(window: Window, gpu: str, key: str, pid: int) -> list[Process]:
     if not key and not pid:
-        return NOBODY
-    for process in window.processes:
-        if (not key or process.key == key) and (not pid or process.pid == pid):
-            return process
-    return NOBODY
+        return [process for process in window.processes if gpu in process.gpus]
+    return [
+        process
+        for process in window.processes
+        if (not key or process.key == key) and (not pid or process.pid == pid)
+    ]

@@ -96,6 +96,11 @@ class EngineSampler:
         reasons = "; ".join(reason for reason in self._trouble.values() if reason)
         return ComponentHealth(self.name, Result.UNKNOWN if reasons else Result.OK, reasons)
 
+    def model_of(self, engine: EngineConfig) -> str:
+        """Return the model that the engine's page named last, empty when it never did."""
+        seen = self._seen.get(engine.instance)
+        return "" if seen is None else seen.traffic.model
+
     async def sample(self, now_s: float) -> Batch:
         """Return totals of every engine seen within a minute, and sums by service."""
         async with asyncio.TaskGroup() as group:

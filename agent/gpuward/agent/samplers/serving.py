@@ -1,0 +1,129 @@
+"""Find out which service a GPU process serves: whose listening socket is the engine's URL?
+
+A finding about a process is news for the people of a service only when it says which.  The process
+that holds the GPU is seldom the one that listens: vLLM's engine core is a child of its API server,
+a worker a grandchild; elsewhere router and workers are children of one launcher.  So the socket is
+looked for in the process and its ancestors; for an engine that nobody was found for in that way,
+among the children of the ancestors, and last in the unit or container.
+
+What is found holds for the life of the process, so a settled node costs nothing; the rest is looked
+at again every ten seconds, one process between two turns of the event loop (``process_tree`` says
+what that costs).  Keys of processes stay as they are: an engine listens long after its process took
+the GPU, too late for a name that must not change.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from gpuward.agent.model import Batch, Process
+from gpuward.agent.process_tree import stat_of
+from gpuward.agent.samplers.serving_search import Search, targets_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from pathlib import Path
+
+    from gpuward.agent.samplers.engine import EngineConfig
+
+LOOK_AGAIN_S = 10.0
+# Bound of one turn.
+PROCESSES = 64
+
+# A pid and its start: a pid alone comes back.
+Id = tuple[int, int]
+
+
+@dataclass(slots=True)
+class _Known:
+    """What was found out about a process."""
+
+    # What its command line said at first sight; it knows better than a page.
+    engine: str
+    model: str
+    looked_s: float = float("-inf")
+    serves: EngineConfig | None = None
+    # Found by descent, which does not change; neighbours come and go.
+    is_settled: bool = False
+
+
+class ServingSampler:
+    """Says of the processes that others list which service they serve, nothing else of them.
+
+    ``processes``: what is known now; ``model_of``: the model that an engine's page names.
+    """
+
+    name = "serving"
+    period_s = 1.0
+
+    def __init__(
+        self,
+        engines: Sequence[EngineConfig],
+        *,
+        proc_root: Path,
+        cgroup_root: Path,
+        processes: Callable[[], Sequence[Process]],
+        model_of: Callable[[EngineConfig], str],
+    ) -> None:
+        self._engines = tuple(engines)
+        self._proc_root = proc_root
+        self._cgroup_root = cgroup_root
+        self._processes = processes
+        self._model_of = model_of
+        self._known: dict[Id, _Known] = {}
+
+    async def sample(self, now_s: float) -> Batch:
+        # What has neither is an echo of what we said of a process that is gone.
+        listed = [p for p in self._processes() if p.start_ticks and (p.gpus or p.tapped)]
+        self._known = {
+            (p.pid, p.start_ticks): self._known.get((p.pid, p.start_ticks))
+            or _Known(p.engine, p.model)
+            for p in listed
+        }
+        await self._look(now_s)
+        return Batch(processes=tuple(self._said(listed)))
+
+    def _said(self, listed: Iterable[Process]) -> Iterator[Process]:
+        for process in listed:
+            known = self._known[process.pid, process.start_ticks]
+            if known.serves is not None:
+                yield Process(
+                    key=process.key,
+                    pid=process.pid,
+                    start_ticks=process.start_ticks,
+                    engine=known.engine or known.serves.kind,
+                    model=known.model or self._model_of(known.serves),
+                    service=known.serves.service,
+                )
+
+    async def _look(self, now_s: float) -> None:
+        looked_at = self._due(now_s)
+        if not looked_at:
+            return
+        targets = await targets_of(self._engines)
+        search = Search(targets, proc_root=self._proc_root, cgroup_root=self._cgroup_root)
+        for pid, known in looked_at.items():
+            known.serves = await search.by_descent(pid)
+            known.is_settled = known.serves is not None
+        explained = [known.serves for known in self._known.values() if known.is_settled]
+        for pid, known in looked_at.items():
+            if not known.is_settled:
+                found = await search.by_neighbours(pid)
+                known.serves = None if found in explained else found
+
+    def _due(self, now_s: float) -> dict[int, _Known]:
+        """Return the processes to look at now, those that have waited longest first."""
+        due = [
+            (who, known)
+            for who, known in self._known.items()
+            if not known.is_settled and now_s - known.looked_s >= LOOK_AGAIN_S
+        ]
+        due.sort(key=lambda one: one[1].looked_s)
+        chosen = {}
+        for (pid, start_ticks), known in due[:PROCESSES]:
+            known.looked_s = now_s
+            stat = stat_of(pid, self._proc_root)
+            if stat is not None and stat.start_ticks == start_ticks:
+                chosen[pid] = known
+        return chosen
