@@ -39,8 +39,10 @@ def subject_of(window: Window, *, gpu: str = "", process: str = "", pid: int = 0
 def _members(window: Window, gpu: str, key: str, pid: int) -> list[Process]:
     if not key and not pid:
         return [process for process in window.processes if gpu in process.gpus]
-    return [
+    found = [
         process
         for process in window.processes
         if (not key or process.key == key) and (not pid or process.pid == pid)
     ]
+    # Several processes may go by one key, each on a GPU of its own.
+    return [process for process in found if gpu in process.gpus] or found
