@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from gpuward.daemon import serve
+
 POLITE = """
 import asyncio
 from gpuward.daemon import serve
@@ -28,6 +30,14 @@ async def main(stop):
             pass
 serve.run(main, stop_within_s=0.2)
 """
+
+
+def test_what_the_service_raises_comes_out_as_it_is():
+    async def main(stop):
+        raise ValueError("port taken")
+
+    with pytest.raises(ValueError, match="port taken"):
+        serve.run(main)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -33,10 +33,14 @@ async def _supervise(main: Callable[[asyncio.Event], Awaitable[None]], within_s:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with asyncio.TaskGroup() as group:
-        service = group.create_task(_call(main, stop))
-        bound = group.create_task(_bound(service, stop, within_s))
-        service.add_done_callback(lambda _: bound.cancel())
+    try:
+        async with asyncio.TaskGroup() as group:
+            service = group.create_task(_call(main, stop))
+            bound = group.create_task(_bound(service, stop, within_s))
+            service.add_done_callback(lambda _: bound.cancel())
+    except BaseExceptionGroup as errors:
+        # What `main` raised, not the wrapping of a group that is our own business.
+        raise errors.exceptions[0] from None
 
 
 async def _call(main: Callable[[asyncio.Event], Awaitable[None]], stop: asyncio.Event) -> None:
