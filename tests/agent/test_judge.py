@@ -7,6 +7,8 @@ import asyncio
 import pytest
 from structlog.testing import capture_logs
 
+from gpuward.agent.detectors import Detector
+from gpuward.agent.kinds import KINDS
 from gpuward.agent.model import (
     Batch,
     Driver,
@@ -32,13 +34,14 @@ def broken(window):
     raise ZeroDivisionError
 
 
-def misnamed(window):
-    yield Finding("gpu.xidd", Subject(gpu="GPU-1"), "there")
+def of_another_kind(window):
+    yield Finding("gpu.memory.saturation", Subject(gpu="GPU-1"), "there")
 
 
-always.__module__ = "detectors.always"
-broken.__module__ = "detectors.broken"
-misnamed.__module__ = "detectors.misnamed"
+def of_xid(detect):
+    """Make a detector of XIDs whose module is named as its function."""
+    detect.__module__ = f"detectors.{detect.__name__}"
+    return Detector(KINDS["gpu.xid"], detect)
 
 
 async def test_a_tick_swaps_the_snapshot(make_judge, clock):
@@ -70,15 +73,15 @@ async def test_a_raise_and_a_clear_wake_the_reporter(make_judge, clock):
     assert judge.snapshot.open_findings == ()
 
 
-@pytest.mark.parametrize("detector", [broken, misnamed])
-async def test_a_detector_that_breaks_silences_nobody(make_judge, components, detector):
+@pytest.mark.parametrize("detect", [broken, of_another_kind])
+async def test_a_detector_that_breaks_silences_nobody(make_judge, components, detect):
     """It is unhealthy, its own findings stay as they were, the others are judged."""
-    judge = make_judge(detectors=(detector, always))
+    judge = make_judge(detectors=(of_xid(detect), of_xid(always)))
     with capture_logs() as logs:
         judge.tick()
         judge.tick()
 
-    name = f"detector.{detector.__name__}"
+    name = f"detector.{detect.__name__}"
     health = {part.component: part.result for part in judge.snapshot.components}
     assert health == {name: Result.FAIL, "detector.always": Result.OK}
     assert len(judge.snapshot.open_findings) == 1
@@ -94,7 +97,7 @@ async def test_findings_outlive_the_failure_of_their_detector(make_judge, clock)
             raise error
         yield from always(window)
 
-    judge = make_judge(detectors=(fails_later,))
+    judge = make_judge(detectors=(of_xid(fails_later),))
     for _ in range(3):
         judge.tick()
         await clock.advance(100.0)

@@ -7,7 +7,9 @@ import asyncio
 import pytest
 from structlog.testing import capture_logs
 
+from gpuward.agent.detectors import Detector
 from gpuward.agent.hysteresis import Change, State, Verdict, fold
+from gpuward.agent.kinds import KINDS
 from gpuward.agent.memory import Memory, decode, encode
 from gpuward.agent.model import Action, Evidence, Finding, Outcome, Result, Subject
 from gpuward.agent.spool import Spool
@@ -110,7 +112,7 @@ async def test_each_change_is_kept_on_disk(make_judge, clock, tmp_path):
         yield finding()
 
     spool = Spool(tmp_path / "spool.db", wall_s=1_800_000_000.0)
-    judge = make_judge(detectors=(fragmented,))
+    judge = make_judge(detectors=(Detector(KINDS[KIND], fragmented),))
     async with asyncio.timeout(10), asyncio.TaskGroup() as group:
         remembering = group.create_task(Memory(judge, spool).run())
         for _ in range(4):

@@ -16,7 +16,6 @@ import structlog
 from gpuward.agent.detectors import DETECTORS
 from gpuward.agent.history import History
 from gpuward.agent.hysteresis import Change, State, Verdict, fold
-from gpuward.agent.kinds import KINDS
 from gpuward.agent.model import OpenFinding, Snapshot
 from gpuward.agent.one_shot import one_shot
 from gpuward.agent.window import Readings
@@ -122,14 +121,10 @@ class Judge:
         self._notifier.watchdog()
 
     def _ask(self, detector: Detector, window: Window) -> Verdict:
-        name = "detector." + detector.__module__.rpartition(".")[2]
         findings: tuple[Finding, ...] | None = None
-        with self._components.contain(name):
-            said = tuple(detector(window))
-            for finding in said:
-                KINDS[finding.kind]
-            findings = said
-        return Verdict(name, findings)
+        with self._components.contain(detector.component):
+            findings = _findings(detector, window)
+        return Verdict(detector.component, findings)
 
     def _snapshot(self, window: Window) -> Snapshot:
         return Snapshot(
@@ -145,6 +140,15 @@ class Judge:
             services=window.services,
             components=self._components.health,
         )
+
+
+def _findings(detector: Detector, window: Window) -> tuple[Finding, ...]:
+    """Return what ``detector`` says; raises ``ValueError`` when it speaks of another's kind."""
+    findings = tuple(detector.detect(window))
+    for finding in findings:
+        if finding.kind != detector.kind.name:
+            raise ValueError(f"a finding of kind {finding.kind!r}, not {detector.kind.name}")
+    return findings
 
 
 def _log(change: Change, opened: OpenFinding) -> None:

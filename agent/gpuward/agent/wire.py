@@ -19,7 +19,7 @@ from gpuward.v1 import agent_pb2, finding_pb2, report_pb2
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from gpuward.agent.kinds import Kind
+    from gpuward.agent.kind import Kind
     from gpuward.agent.model import (
         ComponentHealth,
         Evidence,

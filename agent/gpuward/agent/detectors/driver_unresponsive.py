@@ -11,7 +11,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gpuward.agent.model import Evidence, Finding, Outcome, Result
+from gpuward.agent.kind import Kind
+from gpuward.agent.model import (
+    Action,
+    CauseDomain,
+    Evidence,
+    Finding,
+    FindingClass,
+    Outcome,
+    Result,
+)
 from gpuward.agent.subject import subject_of
 from gpuward.agent.window import NOT_LOOKED
 
@@ -21,8 +30,17 @@ if TYPE_CHECKING:
     from gpuward.agent.model import Driver
     from gpuward.agent.window import Window
 
-KIND = "driver.unresponsive"
 UNINTERRUPTIBLE = "D"
+
+KIND = Kind(
+    name="driver.unresponsive",
+    default_class=FindingClass.TICKET,
+    domain=CauseDomain.DRIVER,
+    action=Action.REBOOT_NODE,
+    meaning="A driver call has not returned: stalled after 10 s, hung after 60 s.",
+    page_when_failed=True,
+    clear_after_s=30.0,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +64,7 @@ def detect(window: Window, limits: Limits = Limits()) -> Iterator[Finding]:
     driver = window.driver
     if driver == NOT_LOOKED:
         about = subject_of(window)
-        yield Finding(KIND, about, "The driver is not looked at.", outcome=Outcome.UNKNOWN)
+        yield Finding(KIND.name, about, "The driver is not looked at.", outcome=Outcome.UNKNOWN)
         return
     if driver.waiting_s < limits.slow_s:
         return
@@ -54,7 +72,7 @@ def detect(window: Window, limits: Limits = Limits()) -> Iterator[Finding]:
     blocked = stalled and driver.blocked_state == UNINTERRUPTIBLE
     hung = blocked or driver.waiting_s >= limits.hung_s
     yield Finding(
-        kind=KIND,
+        kind=KIND.name,
         subject=subject_of(window),
         summary=_summary(driver, hung=hung),
         outcome=Outcome.BAD if stalled else Outcome.DOUBTFUL,

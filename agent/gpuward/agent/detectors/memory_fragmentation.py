@@ -16,7 +16,18 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from gpuward.agent.fragmentation import Attribution, attribute, is_virtual
-from gpuward.agent.model import Evidence, Finding, Outcome, Result, SeriesKey, Subject
+from gpuward.agent.kind import Kind
+from gpuward.agent.model import (
+    Action,
+    CauseDomain,
+    Evidence,
+    Finding,
+    FindingClass,
+    Outcome,
+    Result,
+    SeriesKey,
+    Subject,
+)
 from gpuward.agent.subject import subject_of
 
 if TYPE_CHECKING:
@@ -25,7 +36,6 @@ if TYPE_CHECKING:
     from gpuward.agent.model import Event
     from gpuward.agent.window import Window
 
-KIND = "process.memory.fragmentation"
 OOM = "process.memory.oom"
 RESERVED = "process_memory_reserved_bytes"
 STRANDED = "process_memory_stranded_bytes"
@@ -36,6 +46,16 @@ RETRIES = "process_allocation_retries_total"
 OOMS = "process_out_of_memory_total"
 DRIVER_USED = "process_gpu_memory_bytes"
 GIB = 2**30
+
+KIND = Kind(
+    name="process.memory.fragmentation",
+    default_class=FindingClass.TICKET,
+    domain=CauseDomain.CAPACITY,
+    action=Action.RESTART_APPLICATION,
+    meaning="A torch process holds memory that it can neither use nor give back.",
+    raise_after_s=3.0,
+    clear_after_s=30.0,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +111,10 @@ def detect(window: Window, limits: Limits = Limits()) -> Iterator[Finding]:
         cache = _cache(window, SeriesKey("", gpu=gpu, process=process), limits)
         if cache is None:
             yield Finding(
-                KIND, subject, "The state of the allocator is unknown.", outcome=Outcome.UNKNOWN
+                KIND.name,
+                subject,
+                "The state of the allocator is unknown.",
+                outcome=Outcome.UNKNOWN,
             )
             continue
         if result := _judge(cache, limits):
@@ -200,7 +223,7 @@ def _finding(
 ) -> Finding:
     headroom = "unknown" if cache.headroom is None else f"{cache.headroom / GIB:.2f} GiB"
     return Finding(
-        kind=KIND,
+        kind=KIND.name,
         subject=subject,
         summary=(
             f"Process {subject.process} has {cache.stranded / GIB:.2f} GiB of GPU memory stranded "

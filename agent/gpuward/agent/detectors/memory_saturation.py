@@ -11,7 +11,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gpuward.agent.model import Evidence, Finding, Outcome, Result, SeriesKey
+from gpuward.agent.kind import Kind
+from gpuward.agent.model import (
+    Action,
+    CauseDomain,
+    Evidence,
+    Finding,
+    FindingClass,
+    Outcome,
+    Result,
+    SeriesKey,
+)
 from gpuward.agent.subject import subject_of
 
 if TYPE_CHECKING:
@@ -19,11 +29,20 @@ if TYPE_CHECKING:
 
     from gpuward.agent.window import Window
 
-KIND = "gpu.memory.saturation"
 # The driver counts an allocator's cache as used: memory that looks full may be free to its owner.
 CONFIDENCE = 0.6
 USED = "gpu_memory_used_bytes"
 FREE = "gpu_memory_free_bytes"
+
+KIND = Kind(
+    name="gpu.memory.saturation",
+    default_class=FindingClass.TICKET,
+    domain=CauseDomain.CAPACITY,
+    action=Action.SCALE_UP,
+    meaning="Almost all memory of a GPU is in use, so the next large request fails.",
+    raise_after_s=5.0,
+    clear_after_s=30.0,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +66,15 @@ def detect(window: Window, limits: Limits = Limits()) -> Iterator[Finding]:
         free = window.latest(SeriesKey(FREE, gpu=gpu.uuid))
         subject = subject_of(window, gpu=gpu.uuid)
         if used is None or free is None or used.value + free.value <= 0:
-            yield Finding(KIND, subject, "Memory of the GPU is unknown.", outcome=Outcome.UNKNOWN)
+            yield Finding(
+                KIND.name, subject, "Memory of the GPU is unknown.", outcome=Outcome.UNKNOWN
+            )
             continue
         ratio = free.value / (used.value + free.value)
         if ratio >= limits.clear_free_ratio:
             continue
         yield Finding(
-            kind=KIND,
+            kind=KIND.name,
             subject=subject,
             summary=f"GPU {gpu.index} has {free.value / 2**30:.1f} GiB of memory left.",
             outcome=Outcome.BAD if ratio < limits.raise_free_ratio else Outcome.DOUBTFUL,

@@ -11,7 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gpuward.agent.model import Evidence, Finding, Result
+from gpuward.agent.kind import Kind
+from gpuward.agent.model import Action, CauseDomain, Evidence, Finding, FindingClass, Result
 from gpuward.agent.subject import subject_of
 from gpuward.agent.xid_catalogue import ACTIONS, CATALOGUE, UNLISTED, Fault, Xid
 
@@ -21,10 +22,22 @@ if TYPE_CHECKING:
     from gpuward.agent.model import Event
     from gpuward.agent.window import Window
 
-KIND = "gpu.xid"
 # "Preemptive removal": the driver cleans up a channel after another error.
 CLEAN_UP = 45
 THE_PROGRAM = frozenset({Fault.APPLICATION, Fault.INFORMATION})
+
+KIND = Kind(
+    name="gpu.xid",
+    default_class=FindingClass.TICKET,
+    domain=CauseDomain.GPU,
+    action=Action.CHECK_APPLICATION,
+    meaning="The driver reported an XID; the code says whose fault it is.",
+    # The detector itself holds it open after the last event; this is for a restart, until the
+    # kernel's log has been read again.
+    clear_after_s=15.0,
+    # A GPU off the bus is a hard fault; a program's own error is neither page nor ticket.
+    page_when_failed=True,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +56,7 @@ class Limits:
 def detect(window: Window, limits: Limits = Limits()) -> Iterator[Finding]:
     """Yield one finding per GPU, code and, where a program is at fault, process."""
     groups: dict[tuple[str, int, str], list[Event]] = {}
-    for event in window.events(KIND, window.now_s - limits.hardware_hold_s):
+    for event in window.events(KIND.name, window.now_s - limits.hardware_hold_s):
         blamed = event.process if _xid(event).fault in THE_PROGRAM else ""
         groups.setdefault((event.gpu, event.code, blamed), []).append(event)
     for events in groups.values():
@@ -63,7 +76,7 @@ def _finding(window: Window, limits: Limits, xid: Xid, events: Sequence[Event]) 
     often = len(events) >= limits.repeated and xid.fault is Fault.APPLICATION
     result = Result.WARN if often and xid.result is Result.OK else xid.result
     return Finding(
-        kind=KIND,
+        kind=KIND.name,
         subject=subject,
         summary=f"XID {last.code}: {xid.meaning}.",
         result=result,
@@ -90,14 +103,14 @@ def _cause(window: Window, limits: Limits, event: Event) -> tuple[str, ...]:
         return ()
     earlier = [
         other
-        for other in window.events(KIND, event.at_s - limits.clean_up_s)
+        for other in window.events(KIND.name, event.at_s - limits.clean_up_s)
         if other.gpu == event.gpu and other.code != CLEAN_UP and other.at_s <= event.at_s
     ]
     if not earlier:
         return ()
     blamed = earlier[-1].process if _xid(earlier[-1]).fault in THE_PROGRAM else ""
     about = subject_of(window, gpu=event.gpu, process=blamed)
-    return (Finding(KIND, about, "", code=earlier[-1].code).dedup_key,)
+    return (Finding(KIND.name, about, "", code=earlier[-1].code).dedup_key,)
 
 
 def _xid(event: Event) -> Xid:
