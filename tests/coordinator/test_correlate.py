@@ -136,8 +136,9 @@ def test_the_closest_cause_picks_the_rotation(make):
 def test_a_cause_with_an_incident_of_its_own_is_linked_to_it(make):
     cause = make.finding()
     ticket = replace(make.incident(), id="ticket", findings=(make.linked(cause, Relation.SUBJECT),))
+    other = replace(make.incident(), id="other", findings=(make.linked(cause),))
 
-    (link,) = open_service(IMPACT, HALF_FAIL, [cause], [ticket], 5.0).then
+    (link,) = open_service(IMPACT, HALF_FAIL, [cause], [ticket, other], 5.0).then
 
     assert "ticket" == link.incident_id
 

@@ -86,6 +86,15 @@ def test_a_restart_begins_at_zero(make, started_at_s):
     assert (130, 3) == (look(samples).requests, look(samples).failed)
 
 
+def test_a_restart_that_has_already_served_more_than_before(make):
+    samples = [
+        make.totals(T - 5, 10, 1),
+        make.totals(T + 60, 30, 2, started_at_s=T - 4),
+    ]
+
+    assert (30, 2) == (look(samples).requests, look(samples).failed)
+
+
 def test_instances_add_up_and_silent_ones_are_not_ready(make):
     samples = [
         make.totals(T - 5, instance="a"),

@@ -152,6 +152,29 @@ async def test_a_handover_pages_the_other_rotation(store, make, plan):
     ] == await paged(store, incident)
 
 
+async def test_a_rotation_that_had_it_before_is_not_paged_again(store, make, plan):
+    incident = await open_one(store, make)
+    await fire_due(store, plan, make.now_s)
+    for after_s, domain, rotation in [
+        (1, CauseDomain.DRIFT, Rotation.ML),
+        (2, CauseDomain.SOURCE, Rotation.DATA),
+        (3, CauseDomain.DRIFT, Rotation.ML),
+    ]:
+        command = e.HandOver(domain, rotation, "because")
+        await store.submit(incident.id, command, now_s=make.now_s + after_s)
+        await fire_due(store, plan, make.now_s + after_s)
+
+    assert ["ann", "mia", "dan"] == [target for _, target, _ in await paged(store, incident)]
+
+
+async def test_what_waits_for_an_acknowledgement_costs_nothing_after_it(store, make, plan):
+    incident = await open_one(store, make)
+    await fire_due(store, plan, make.now_s)
+    await store.submit(incident.id, e.Acknowledge("ann"), now_s=make.now_s)
+
+    assert 0 == await fire_due(store, plan, make.now_s + 20 * MINUTE)
+
+
 async def test_a_downgrade_to_a_ticket_ends_the_chain(store, make, plan):
     incident = await open_one(store, make)
     await fire_due(store, plan, make.now_s)
