@@ -1,0 +1,183 @@
+"""What the agent takes of a node for itself: 8 GPUs, 16 processes, 4 engines, all at 1 Hz.
+
+A real agent under the simulated driver: 16 processes hold memory of the GPUs and publish their tap
+files once a second, 4 servers answer with a vLLM page that moves, a coordinator takes the reports,
+and /metrics is scraped every 15 s as Prometheus does.  CPU is of the agent and its NVML child over
+a minute, after ten seconds of settling; the simulated driver answers in nanoseconds, so what is
+left is our own.  The probe worker is budgeted apart and told apart.
+"""
+
+from __future__ import annotations
+
+import http.client
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from figures import Figure
+from machine import agent_config, coordinator_config, simulated
+from processes import children, cpu_s, daemon, pss_mib
+from tap_tick import statistics
+from vllm_page import page
+
+from gpuward.simulator.state import State
+from gpuward.tap.publisher import Publisher
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from timing import Effort
+
+CPU_BUDGET_PERCENT = 1.0
+MEMORY_BUDGET_MIB = 72.0
+GPUS = 8
+PROCESSES = 16
+ENGINES = 4
+HELD_BYTES = 20 << 30
+SETTLE_S = 10.0
+MEASURE_S = 60.0
+SCRAPE_EVERY_S = 15.0
+CHILD = "gpuward.agent.nvml_child"
+WORKER = "gpuward.agent.probe_worker"
+
+
+class Engine(BaseHTTPRequestHandler):
+    """A server that has answered one more request a millisecond since it began."""
+
+    began_s = time.monotonic()
+
+    def do_GET(self) -> None:
+        requests = int(1e3 * (time.monotonic() - self.began_s))
+        body = page(requests).encode() if self.path == "/metrics" else b""
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+def measure(effort: Effort) -> Iterator[Figure]:
+    with ExitStack() as parts:
+        folder = Path(parts.enter_context(tempfile.TemporaryDirectory()))
+        _, env = parts.enter_context(simulated(folder))
+        engines = [_engine(parts) for _ in range(ENGINES)]
+        _, centre = parts.enter_context(
+            daemon("coordinator", coordinator_config(folder), folder / "coordinator")
+        )
+        for number in range(PROCESSES):
+            _holder(number, folder, env, parts)
+        config = agent_config(folder, coordinator=centre["grpc"], engines=engines)
+        agent, addresses = parts.enter_context(daemon("agent", config, folder / "agent", env))
+        time.sleep(SETTLE_S)
+        yield from _watched(agent.pid, addresses["http"], effort.seconds(MEASURE_S))
+
+
+def _watched(pid: int, address: str, for_s: float) -> Iterator[Figure]:
+    of_agent = children(pid)
+    pids = {"parent": pid, "child": of_agent[CHILD], "worker": of_agent[WORKER]}
+    _check(_scrape(address))
+    before_s = {name: cpu_s(number) for name, number in pids.items()}
+    began_s = time.monotonic()
+    while (left_s := for_s - (time.monotonic() - began_s)) > 0:
+        time.sleep(min(left_s, SCRAPE_EVERY_S))
+        _scrape(address)
+    took_s = time.monotonic() - began_s
+    percent = {n: 100 * (cpu_s(number) - before_s[n]) / took_s for n, number in pids.items()}
+    memory = {name: pss_mib(number) for name, number in pids.items()}
+    yield Figure(
+        "agent's CPU of one core",
+        percent["parent"] + percent["child"],
+        "%",
+        CPU_BUDGET_PERCENT,
+        ratio=f"parent {percent['parent']:.2f} %, NVML child {percent['child']:.2f} %",
+    )
+    yield Figure(
+        "agent's memory, PSS",
+        memory["parent"] + memory["child"],
+        "MiB",
+        MEMORY_BUDGET_MIB,
+        ratio=f"parent {memory['parent']:.1f}, NVML child {memory['child']:.1f}",
+    )
+    yield Figure("probe worker's CPU of one core", percent["worker"], "%")
+    yield Figure("probe worker's memory, PSS", memory["worker"], "MiB")
+
+
+def _scrape(address: str) -> str:
+    connection = http.client.HTTPConnection(address, timeout=5)
+    connection.request("GET", "/metrics")
+    body = connection.getresponse().read().decode()
+    connection.close()
+    return body
+
+
+def _check(page_of_agent: str) -> None:
+    """Raise unless the agent sees everything that it shall be measured with."""
+    seen = {
+        "processes on GPUs": page_of_agent.count("\ngpuward_process_gpu_memory_bytes{"),
+        "tapped processes": page_of_agent.count("\ngpuward_process_memory_reserved_bytes{"),
+        "requests of the service": page_of_agent.count("\ngpuward_service_requests_total{"),
+    }
+    if list(seen.values()) != [PROCESSES, PROCESSES, 1]:
+        raise RuntimeError(f"the agent sees {seen}")
+
+
+def _engine(parts: ExitStack) -> int:
+    """Serve an engine's pages in a process of its own; returns its port."""
+    process = subprocess.Popen(
+        [sys.executable, __file__, "engine"], stdout=subprocess.PIPE, text=True
+    )
+    parts.callback(process.wait)
+    parts.callback(process.kill)
+    return int(process.stdout.readline())
+
+
+def _holder(number: int, folder: Path, env: dict[str, str], parts: ExitStack) -> None:
+    """Start a process that holds memory of one GPU and publishes its tap file.
+
+    It goes by the name of an engine and its model, so that each is a process of its own in metrics.
+    """
+    program = folder / "vllm"
+    if not program.exists():
+        program.symlink_to(Path(__file__).resolve())
+    process = subprocess.Popen(
+        [sys.executable, program, "serve", f"model-{number}", folder / "tap"],
+        env=env,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    parts.callback(process.wait)
+    parts.callback(process.kill)
+    process.stdout.readline()
+
+
+def _serve_engine() -> None:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Engine)
+    print(server.server_address[1], flush=True)
+    server.serve_forever()
+
+
+def _hold(number: int, directory: str) -> None:
+    state, gpu = State.open(), number % GPUS
+    if not state.take(gpu, os.getpid(), HELD_BYTES):
+        raise RuntimeError(f"GPU {gpu} has no {HELD_BYTES} bytes left")
+    uuid = bytes.fromhex(state.gpu(gpu).uuid.decode().removeprefix("GPU-").replace("-", ""))
+    publisher, stats = Publisher(directory, [(uuid, 0)]), statistics(HELD_BYTES)
+    print(flush=True)
+    while True:
+        publisher.publish(0, stats)
+        time.sleep(1)
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "engine":
+        _serve_engine()
+    else:
+        _hold(int(sys.argv[2].removeprefix("model-")), sys.argv[3])

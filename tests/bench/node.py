@@ -1,0 +1,77 @@
+"""A made-up node as samplers would report it: 8 GPUs, and processes with taps that fill a count.
+
+Values move a little from second to second, and nothing is wrong with the node, unless told.
+"""
+
+from __future__ import annotations
+
+from gpuward.agent.model import Batch, Driver, Gpu, Process, Sample, SeriesKey
+from gpuward.agent.signals import SIGNALS, Scope
+
+GPUS = tuple(f"GPU-{index:08x}-0000-0000-0000-000000000000" for index in range(8))
+TOTAL_BYTES = 80 << 30
+RESERVED_BYTES = 8 << 30
+VALUES = {
+    "gpu_memory_total_bytes": float(TOTAL_BYTES),
+    "gpu_memory_used_bytes": float(40 << 30),
+    "gpu_memory_free_bytes": float(40 << 30),
+    "process_memory_reserved_bytes": float(RESERVED_BYTES),
+    "process_memory_allocated_bytes": float(RESERVED_BYTES * 7 // 8),
+    "process_memory_active_bytes": float(RESERVED_BYTES * 7 // 8),
+    "process_memory_requested_bytes": float(RESERVED_BYTES * 7 // 8),
+    "process_memory_stranded_bytes": float(1 << 26),
+    "process_memory_releasable_bytes": float(1 << 29),
+    "process_memory_headroom_bytes": float(30 << 30),
+    "process_memory_headroom_ratio": 900.0,
+    "process_memory_mean_large_request_bytes": float(32 << 20),
+    "driver_up": 1.0,
+}
+
+
+class Node:
+    """A node that has about ``series`` series, never more; ``batch`` is a second of it."""
+
+    def __init__(self, series: int) -> None:
+        self.gpus = tuple(
+            Gpu(uuid, index, "NVIDIA H100 80GB HBM3", f"00000000:{index:02X}:00.0")
+            for index, uuid in enumerate(GPUS)
+        )
+        of_node = [SeriesKey(name) for name in _names(Scope.NODE)]
+        of_gpu = [SeriesKey(name, gpu=uuid) for uuid in GPUS for name in _names(Scope.GPU)]
+        names = _names(Scope.PROCESS)
+        count = (series - len(of_node) - len(of_gpu)) // len(names)
+        self.processes = tuple(_process(number) for number in range(count))
+        of_process = [
+            SeriesKey(name, gpu=process.gpus[0], process=process.key)
+            for process in self.processes
+            for name in names
+        ]
+        self.keys = (*of_node, *of_gpu, *of_process)
+
+    def batch(self, now_s: float) -> Batch:
+        return Batch(
+            samples=tuple(
+                Sample(key, now_s, VALUES.get(key.signal, 12.5) + (now_s % 7) / 16)
+                for key in self.keys
+            ),
+            gpus=self.gpus,
+            processes=self.processes,
+            driver=Driver(up=True, version="580.95.05"),
+        )
+
+
+def _names(scope: Scope) -> list[str]:
+    return [signal.name for signal in SIGNALS.values() if signal.scope is scope]
+
+
+def _process(number: int) -> Process:
+    return Process(
+        key=f"vllm-{number}.service",
+        pid=1_000 + number,
+        start_ticks=number,
+        gpus=(GPUS[number % len(GPUS)],),
+        unit=f"vllm-{number}.service",
+        engine="vllm",
+        model="meta-llama/Llama-3.1-8B-Instruct",
+        tapped=True,
+    )
