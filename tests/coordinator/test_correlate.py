@@ -79,6 +79,18 @@ def test_a_cause_of_a_service_incident_opens_none_of_its_own(make):
     assert place(replace(cause, finding_id="f2"), [hurt]) is None
 
 
+def test_a_finding_that_names_a_hurt_service_joins_its_incident(make):
+    """Also one that is over as it comes, such as an out-of-memory error."""
+    oom = make.finding("oom", kind="process.memory.oom", cleared_at_s=make.now_s)
+    hurt = make.incident()
+
+    placed = place(oom, [hurt])
+
+    assert Tell(hurt, (e.LinkFinding(make.linked(oom)),)) == placed
+    elsewhere = make.finding("x", subject=Subject("n1", "GPU-2"))
+    assert isinstance(place(elsewhere, [hurt]), Open)
+
+
 def test_silent_nodes_are_one_group(make):
     a = make.finding("a", kind="node.overdue", subject=Subject("n1"))
     b = make.finding("b", kind="node.overdue", subject=Subject("n2"))

@@ -97,6 +97,9 @@ def place(finding: Finding, incidents: Sequence[Incident]) -> Open | Tell | None
     severity = SEVERITY_OF.get(finding.default_class)
     if severity is None or _is_cause(finding, incidents):
         return None
+    hurt = _service_incident(finding.subject.service, incidents)
+    if hurt is not None:
+        return Tell(hurt, (e.LinkFinding(linked(finding, Relation.SERVICE)),))
     key = group_key(finding)
     link = e.LinkFinding(linked(finding, Relation.SUBJECT))
     own = next((i for i in incidents if i.group_key == key), None)
@@ -222,6 +225,11 @@ def _opened(finding: Finding, key: str, severity: Severity) -> e.Opened:
         gpu_uuid=finding.subject.gpu_uuid,
         reasons=(finding.summary,),
     )
+
+
+def _service_incident(service: str, incidents: Iterable[Incident]) -> Incident | None:
+    hurt = (i for i in incidents if i.kind == SERVICE_IMPACT and service and i.service == service)
+    return next(hurt, None)
 
 
 def _links(causes: Iterable[LinkedFinding], incidents: Sequence[Incident]) -> tuple[e.Command, ...]:
