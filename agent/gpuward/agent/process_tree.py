@@ -2,9 +2,9 @@
 
 Only files that answer while the process hangs in the driver: ``stat``, ``fd``, ``net``, ``ns``,
 ``cgroup`` and ``task/*/children``, never ``cmdline`` or ``environ``, which wait for its memory map.
-So this may run on the agent's event loop, a process at a time: each function reads a bounded
-amount.  Measured on a small virtual machine: 25 us a ``stat``, 6 us a file descriptor (3 ms at the
-bound), 0.1 ms the listening sockets of a namespace however many connections it has.
+So this may run on the agent's event loop, a call at a time: each reads a bounded amount.  Measured
+on a virtual machine of two cores: 25 us a ``stat`` or list of children, 6 us a file, 1 ms a
+batch of them, 0.1 ms what listens in a namespace, however many connections it has.
 
 Links of other users' processes need CAP_SYS_PTRACE; what may not be read is as if it were not.
 """
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 ANCESTORS = 8
 CHILDREN = 64
 # A server listens early: its sockets are among the first that it opened.
-FILES = 512
+FILES = 1_024
+FILES_AT_ONCE = 128
 LISTENERS = 512
 # Each thread has children of its own.
 THREADS = 64
@@ -102,12 +103,14 @@ def addresses_of(pid: int, proc_root: Path) -> frozenset[IPv4Address | IPv6Addre
     return parse_local_addresses(_text(folder / "fib_trie"), _text(folder / "if_inet6"))
 
 
-def sockets_of(pid: int, proc_root: Path) -> frozenset[int]:
-    """Return the inodes of the sockets that ``pid`` holds."""
+def sockets_of(pid: int, proc_root: Path) -> Iterator[frozenset[int]]:
+    """Yield the inodes of the sockets that ``pid`` holds, a batch of its files at a time."""
     folder = proc_root / str(pid) / "fd"
-    links = (_link(folder / name) for name in islice(_names(folder), FILES))
-    inodes = (link.removeprefix(_SOCKET).removesuffix("]") for link in links if _SOCKET in link)
-    return frozenset(int(inode) for inode in inodes if inode.isdecimal())
+    names = islice(_names(folder), FILES)
+    while batch := list(islice(names, FILES_AT_ONCE)):
+        links = [_link(folder / name) for name in batch]
+        inodes = [link.removeprefix(_SOCKET).removesuffix("]") for link in links if _SOCKET in link]
+        yield frozenset(int(inode) for inode in inodes if inode.isdecimal())
 
 
 def _names(folder: Path) -> Iterator[str]:

@@ -85,20 +85,27 @@ class Search:
         yield from cgroup_mates(pid, self._proc_root, self._cgroup_root)
 
     async def _first(self, pid: int, candidates: Iterable[int]) -> EngineConfig | None:
+        # The event loop has its turn before each process, and within each that has many files.
+        await asyncio.sleep(0)
         wanted = self._wanted_near(pid)
         if not wanted:
             return None
         for candidate in candidates:
-            if candidate not in self._sockets and len(self._sockets) < LOOKS:
-                self._sockets[candidate] = sockets_of(candidate, self._proc_root)
-                # The event loop has its turn after each process.
-                await asyncio.sleep(0)
-            inodes = self._sockets.get(candidate, frozenset()) & wanted.keys()
+            inodes = (await self._sockets_of(candidate)) & wanted.keys()
             if inodes:
                 # A process in front of several services tells nothing about those behind it.
                 engines = [wanted[inode] for inode in sorted(inodes)]
                 return engines[0] if len({one.service for one in engines}) == 1 else None
         return None
+
+    async def _sockets_of(self, pid: int) -> frozenset[int]:
+        if pid not in self._sockets and len(self._sockets) < LOOKS:
+            held: set[int] = set()
+            for inodes in sockets_of(pid, self._proc_root):
+                held |= inodes
+                await asyncio.sleep(0)
+            self._sockets[pid] = frozenset(held)
+        return self._sockets.get(pid, frozenset())
 
     def _wanted_near(self, pid: int) -> dict[int, EngineConfig]:
         namespace = network_namespace(pid, self._proc_root)
