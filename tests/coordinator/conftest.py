@@ -16,7 +16,6 @@ from gpuward.coordinator.model import (
     FindingClass,
     LinkedFinding,
     Relation,
-    Report,
     Rotation,
     ServiceTotals,
     Severity,
@@ -24,6 +23,7 @@ from gpuward.coordinator.model import (
 )
 from gpuward.coordinator.oncall import Person, Roster, Team
 from gpuward.coordinator.page import Sent
+from gpuward.coordinator.report import Report
 from gpuward.coordinator.store import Store
 from gpuward.coordinator.store_dialect import create_engine
 from gpuward.daemon.testing import FakeClock

@@ -27,11 +27,11 @@ from gpuward.coordinator.model import (
     FindingClass,
     LinkedFinding,
     Relation,
-    Report,
     Rotation,
     Severity,
     Subject,
 )
+from gpuward.coordinator.report import Report
 from gpuward.coordinator.severity import Assessment
 
 HALF_FAIL = Assessment(Severity.SEV2, ("50 % of 100 failed",), "requests fail")

@@ -16,10 +16,11 @@ from gpuward.coordinator.model import (
     Action,
     CauseDomain,
     FindingClass,
-    Report,
     Result,
     ServiceTotals,
 )
+from gpuward.coordinator.reader import Reader
+from gpuward.coordinator.report import Report
 from gpuward.v1 import coordinator_pb2, finding_pb2, report_pb2
 
 NOW_S = 1_800_000_000.0
@@ -30,7 +31,7 @@ def at(seconds):
 
 
 def read(message, node="n1"):
-    reader = wire.Reader(NOW_S)
+    reader = Reader(NOW_S)
     return wire.report_from(message, node, reader), reader.notes
 
 
@@ -199,7 +200,7 @@ def hello(**changes):
 
 
 def test_hello():
-    found = wire.hello_from(hello(query_address="n1:9478"), wire.Reader(NOW_S))
+    found = wire.hello_from(hello(query_address="n1:9478"), Reader(NOW_S))
 
     assert wire.Hello("n1", "b", "0.1", "n1:9478") == found
 
@@ -219,7 +220,7 @@ def test_hello():
 )
 def test_a_hello_that_cannot_be_used(changes, reason):
     with pytest.raises(wire.BadMessage, match=reason):
-        wire.hello_from(hello(**changes), wire.Reader(NOW_S))
+        wire.hello_from(hello(**changes), Reader(NOW_S))
 
 
 @pytest.mark.parametrize(
@@ -234,7 +235,7 @@ def test_a_hello_that_cannot_be_used(changes, reason):
 def test_drain(until_s, expected):
     message = coordinator_pb2.Drain(until=None if until_s is None else at(until_s))
 
-    assert expected == wire.drain_until(message, wire.Reader(NOW_S))
+    assert expected == wire.drain_until(message, Reader(NOW_S))
 
 
 @given(st.binary(max_size=400))

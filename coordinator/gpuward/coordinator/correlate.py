@@ -19,7 +19,6 @@ from gpuward.coordinator.model import (
     Incident,
     LinkedFinding,
     Relation,
-    Report,
     Severity,
 )
 from gpuward.coordinator.oncall import ROTATION_OF
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from gpuward.coordinator.impact import Impact
+    from gpuward.coordinator.report import Report
     from gpuward.coordinator.severity import Assessment
 
 SERVICE_IMPACT = "service.impact"

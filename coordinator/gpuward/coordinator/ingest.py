@@ -16,6 +16,7 @@ from grpc_reflection.v1alpha import reflection  # type: ignore[import-untyped]
 from sqlalchemy.exc import SQLAlchemyError
 
 from gpuward.coordinator import intake, store_reports, wire
+from gpuward.coordinator.reader import Reader
 from gpuward.coordinator.version import installed_version
 from gpuward.v1 import coordinator_pb2 as pb
 from gpuward.v1 import coordinator_pb2_grpc
@@ -93,7 +94,7 @@ class Ingest(coordinator_pb2_grpc.CoordinatorServiceServicer):
         if not first.HasField("hello"):
             await _refuse(context, "the first message of a session must be a hello")
         try:
-            return wire.hello_from(first.hello, wire.Reader(self._clock.wall_s()))
+            return wire.hello_from(first.hello, Reader(self._clock.wall_s()))
         except wire.BadMessage as error:
             await _refuse(context, str(error), grpc.StatusCode.FAILED_PRECONDITION)
 
@@ -115,7 +116,7 @@ class Ingest(coordinator_pb2_grpc.CoordinatorServiceServicer):
         self, node: str, session: int, message: report_pb2.Report, context: Context
     ) -> pb.SessionResponse:
         now_s = self._clock.wall_s()
-        reader = wire.Reader(now_s)
+        reader = Reader(now_s)
         try:
             report = wire.report_from(message, node, reader)
             taken = await intake.take(self._store, session, report, now_s)
@@ -132,7 +133,7 @@ class Ingest(coordinator_pb2_grpc.CoordinatorServiceServicer):
         return pb.SessionResponse(report_ack=ack)
 
     async def _drain(self, node: str, message: pb.Drain) -> None:
-        until_s = wire.drain_until(message, wire.Reader(self._clock.wall_s()))
+        until_s = wire.drain_until(message, Reader(self._clock.wall_s()))
         async with self._store.writing() as tx:
             await store_reports.update_node(tx.connection, node, drain_until_s=until_s)
         log.info("node.drained", node=node, reason=message.reason[:200], until_s=until_s)

@@ -14,7 +14,8 @@ from gpuward.coordinator import correlate, store_incidents, store_reports
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from gpuward.coordinator.model import Finding, Incident, Report
+    from gpuward.coordinator.model import Finding, Incident
+    from gpuward.coordinator.report import Report
     from gpuward.coordinator.store import Store, Transaction
 
 

@@ -290,18 +290,3 @@ class ServiceTotals:
     ready: bool = True
     waiting: int = 0
     running: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """All that is open on a node, converted and checked."""
-
-    node: str
-    boot_id: str
-    agent_instance: str
-    seq: int
-    at_s: float
-    findings: tuple[Finding, ...] = ()
-    # (spool seq, finding), oldest first.
-    events: tuple[tuple[int, Finding], ...] = ()
-    service_totals: tuple[ServiceTotals, ...] = ()

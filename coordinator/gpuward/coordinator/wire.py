@@ -7,8 +7,7 @@ field must not cost a page.
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from gpuward.coordinator.model import (
@@ -17,23 +16,21 @@ from gpuward.coordinator.model import (
     Evidence,
     Finding,
     FindingClass,
-    Report,
     Result,
     ServiceTotals,
     Subject,
 )
+from gpuward.coordinator.reader import AHEAD_S, NAME_LIMIT, Reader
+from gpuward.coordinator.report import Report
 from gpuward.v1 import coordinator_pb2, finding_pb2, report_pb2
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from enum import StrEnum
 
-    from google.protobuf.timestamp_pb2 import Timestamp
-
 PROTOCOL_REVISION = 1
 
 # Lengths: columns of the store, and what a person can read.
-NAME_LIMIT = 256
 ID_LIMIT = 128
 KEY_LIMIT = 1_200
 TEXT_LIMIT = 2_000
@@ -43,15 +40,10 @@ EVENTS_LIMIT = 500
 TOTALS_LIMIT = 500
 EVIDENCE_LIMIT = 50
 CAUSES_LIMIT = 20
-NOTES_LIMIT = 20
 # Largest integer that both databases hold.
 INTEGER_LIMIT = (1 << 63) - 1
-# A node's clock may be ahead by this; a finding may be this old.
-AHEAD_S = 300.0
-OLDEST_S = 365 * 86_400.0
 
 E = TypeVar("E", bound="StrEnum")
-T = TypeVar("T")
 
 
 class BadMessage(Exception):  # noqa: N818 - it names a condition
@@ -66,45 +58,6 @@ class Hello:
     boot_id: str
     agent_version: str
     query_address: str
-
-
-@dataclass(slots=True)
-class Reader:
-    """Reads fields of one message that arrived at ``now_s``; ``notes`` says what it mended."""
-
-    now_s: float
-    notes: list[str] = field(default_factory=list)
-
-    def note(self, text: str) -> None:
-        if len(self.notes) < NOTES_LIMIT:
-            self.notes.append(text)
-
-    def text(self, value: str, name: str, limit: int = NAME_LIMIT) -> str:
-        """Return ``value`` on one line without control characters, at most ``limit`` long."""
-        clean = "".join(c if c.isprintable() else " " for c in value)
-        if len(clean) > limit:
-            self.note(f"{name}: cut to {limit} characters")
-        return clean[:limit]
-
-    def number(self, value: float, name: str, low: float, high: float) -> float:
-        """Return ``value`` within bounds; what is no number becomes ``low``."""
-        if low <= value <= high:
-            return value
-        self.note(f"{name}: {value} is not within {low}..{high}")
-        return low if math.isnan(value) else min(high, max(low, value))
-
-    def at(self, value: Timestamp, name: str) -> float:
-        """Return a wall time that is neither in the future nor of another age."""
-        seconds = value.seconds + value.nanos / 1e9
-        if self.now_s - OLDEST_S <= seconds <= self.now_s + AHEAD_S:
-            return min(seconds, self.now_s)
-        self.note(f"{name}: {seconds:.0f} is not near {self.now_s:.0f}; the time of arrival stands")
-        return self.now_s
-
-    def one_of(self, table: Mapping[int, E], value: int, fallback: E, name: str) -> E:
-        if value not in table:
-            self.note(f"{name}: {value} is unknown, taken as {fallback}")
-        return table.get(value, fallback)
 
 
 def _table(prefix: str, values: Mapping[str, int], kind: type[E]) -> dict[int, E]:
@@ -168,7 +121,7 @@ def _node(name: str) -> str:
 
 
 def _findings(message: report_pb2.Report, node: str, reader: Reader) -> tuple[Finding, ...]:
-    listed = _bounded(message.findings, "findings", FINDINGS_LIMIT, reader)
+    listed = reader.bounded(message.findings, "findings", FINDINGS_LIMIT)
     found = (_finding(item, node, reader) for item in listed)
     # One finding a raise: of a doubled id the last word stands.
     return tuple({f.finding_id: f for f in found if f is not None}.values())
@@ -178,7 +131,7 @@ def _events(
     message: report_pb2.Report, node: str, reader: Reader
 ) -> tuple[tuple[int, Finding], ...]:
     events = []
-    for item in _bounded(message.events, "events", EVENTS_LIMIT, reader):
+    for item in reader.bounded(message.events, "events", EVENTS_LIMIT):
         finding = _finding(item.finding, node, reader)
         if finding is not None and item.seq <= INTEGER_LIMIT:
             events.append((item.seq, finding))
@@ -217,14 +170,14 @@ def _finding(item: finding_pb2.Finding, node: str, reader: Reader) -> Finding | 
         confidence=reader.number(item.confidence, f"{name}.confidence", 0.0, 1.0),
         evidence=tuple(
             _evidence(fact, name, reader)
-            for fact in _bounded(item.evidence, f"{name}.evidence", EVIDENCE_LIMIT, reader)
+            for fact in reader.bounded(item.evidence, f"{name}.evidence", EVIDENCE_LIMIT)
         ),
         action=reader.one_of(
             ACTIONS, item.suggested_action, Action.NONE, f"{name}.suggested_action"
         ),
         cause_dedup_keys=tuple(
             reader.text(key, f"{name}.cause_dedup_keys", KEY_LIMIT)
-            for key in _bounded(item.cause_dedup_keys, f"{name}.causes", CAUSES_LIMIT, reader)
+            for key in reader.bounded(item.cause_dedup_keys, f"{name}.causes", CAUSES_LIMIT)
         ),
     )
 
@@ -280,7 +233,7 @@ def _evidence(fact: finding_pb2.Evidence, name: str, reader: Reader) -> Evidence
 def _totals(
     items: Sequence[report_pb2.ServiceTotals], node: str, reader: Reader
 ) -> tuple[ServiceTotals, ...]:
-    listed = _bounded(items, "service_totals", TOTALS_LIMIT, reader)
+    listed = reader.bounded(items, "service_totals", TOTALS_LIMIT)
     return tuple(_service_totals(item, node, reader) for item in listed if item.service)
 
 
@@ -314,9 +267,3 @@ def _started_at(item: report_pb2.ServiceTotals, service: str, reader: Reader) ->
         return seconds
     reader.note(f"{service}.started_at: {seconds:.0f} is absurd, taken as unknown")
     return 0.0
-
-
-def _bounded(items: Sequence[T], name: str, limit: int, reader: Reader) -> Sequence[T]:
-    if len(items) > limit:
-        reader.note(f"{name}: {len(items)} given, the first {limit} kept")
-    return items[:limit]
