@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -284,6 +286,16 @@ def test_the_finding_names_process_gpu_and_figures():
         "Process vllm:llama has 6.00 GiB of GPU memory stranded in a cache of 20.00 GiB; "
         "headroom 2.00 GiB."
     )
+
+
+def test_names_the_service():
+    """Whoever is paged knows the service by name, the process hardly ever."""
+    serving = replace(PROCESS, service="chat")
+
+    (finding,) = detect(window(stranded=20 * GIB, processes=(serving,)))
+
+    assert finding.subject.service == "chat"
+    assert finding.summary.startswith("Process vllm:llama of chat has 20.00 GiB of GPU memory")
 
 
 def test_kinds_are_listed():

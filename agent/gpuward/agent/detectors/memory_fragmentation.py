@@ -222,12 +222,13 @@ def _finding(
     cache: Cache, subject: Subject, limits: Limits, outcome: Outcome, result: Result
 ) -> Finding:
     headroom = "unknown" if cache.headroom is None else f"{cache.headroom / GIB:.2f} GiB"
+    serving = f" of {subject.service}" if subject.service else ""
     return Finding(
         kind=KIND.name,
         subject=subject,
         summary=(
-            f"Process {subject.process} has {cache.stranded / GIB:.2f} GiB of GPU memory stranded "
-            f"in a cache of {cache.reserved / GIB:.2f} GiB; headroom {headroom}."
+            f"Process {subject.process}{serving} has {cache.stranded / GIB:.2f} GiB of GPU memory "
+            f"stranded in a cache of {cache.reserved / GIB:.2f} GiB; headroom {headroom}."
         ),
         outcome=outcome,
         result=result,
