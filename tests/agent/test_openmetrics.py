@@ -12,7 +12,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from gpuward.agent.openmetrics import ParseError, Series, parse
 
 NAMES = st.from_regex(r"[a-zA-Z_:][a-zA-Z0-9_:]{0,20}", fullmatch=True)
-LABEL_NAMES = st.from_regex(r"[a-zA-Z_][a-zA-Z0-9_]{0,10}", fullmatch=True)
+# Two underscores in front are Prometheus' own, and its parser refuses them.
+LABEL_NAMES = st.from_regex(r"(?!__)[a-zA-Z_][a-zA-Z0-9_]{0,10}", fullmatch=True)
 LABEL_VALUES = st.text(
     st.characters(exclude_categories=("Cs", "Cc")) | st.sampled_from('\\"{}, #\n')
 )
