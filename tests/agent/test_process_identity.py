@@ -14,6 +14,7 @@ from gpuward.agent.process_identity import (
     parse_cgroup,
     parse_command_line,
     parse_stat,
+    place,
 )
 
 POD = "0b9c5b45-9f5d-4f0c-8d0f-3c5fc1a3a001"
@@ -205,6 +206,31 @@ def test_worker_has_its_servers_model(proc):
     assert (found.engine, found.model, found.key) == ("vllm", "org/m", "vllm:org/m")
     assert found.start_ticks == 4711
     assert SECRET not in repr(found)
+
+
+@pytest.mark.parametrize(
+    ("command", "key"),
+    [
+        pytest.param("python -m my.server --port 1", "my.server", id="a module"),
+        pytest.param("python -u /srv/app/serve.py --api-key " + SECRET, "serve.py", id="a file"),
+        pytest.param("python -c " + SECRET + ".py", "python3.11", id="code is never a name"),
+        pytest.param("python", "python3.11", id="nothing more is known"),
+    ],
+)
+def test_what_an_interpreter_runs_names_it(proc, command, key):
+    proc.add(50, exe="/usr/bin/python3.11", command=command)
+
+    assert key == identify(50, proc.root).key
+    assert "python3.11" == place(50, proc.root).key
+
+
+def test_a_place_needs_no_command_line(proc):
+    """Reading it would block on a process that hangs in the driver."""
+    proc.add(50, exe="/usr/bin/vllm", command="vllm serve org/m")
+
+    found = place(50, proc.root)
+
+    assert ("vllm", "", 4711) == (found.key, found.engine, found.start_ticks)
 
 
 def test_gone_process(proc):

@@ -134,7 +134,7 @@ def one_line(finished):
 @pytest.mark.parametrize(
     ("text", "status", "message"),
     [
-        pytest.param("[http]\nadress = 'x'", 2, "adress", id="unknown key"),
+        pytest.param("[http]\nport = 1", 2, "port", id="unknown key"),
         pytest.param(
             "[http]\naddress = '{taken}'", 1, "http.address: {taken}: ", id="web port taken"
         ),

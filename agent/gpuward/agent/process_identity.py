@@ -5,13 +5,14 @@ Kubernetes pod, else the container, else engine and model, else the program.  Co
 secrets (``--api-key``): of them only the values of the flags listed here are ever kept.
 
 Layouts: proc_pid_stat(5), cgroups(7).  Reading another process's command line can block while that
-process hangs in the driver, so this runs in the NVML child, never on the agent's event loop.
+process hangs in the driver, so ``identify`` runs in the NVML child, never on the agent's event
+loop; ``place`` reads nothing that can.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -93,23 +94,32 @@ class Placement:
 
 
 def identify(pid: int, proc_root: Path) -> Process | None:
-    """Return who ``pid`` is, without GPUs, or ``None`` when it is gone."""
+    """Return who ``pid`` is, without GPUs, or ``None`` when it is gone; reads command lines."""
+    found = place(pid, proc_root)
+    if found is None:
+        return None
+    words = _words(proc_root / str(pid))
+    engine, model = _engine(pid, words, proc_root)
+    placement = Placement(found.unit, found.pod, found.container)
+    key = _key(placement, engine, model) or _script(found.key, words)
+    return replace(found, key=key, engine=engine, model=model)
+
+
+def place(pid: int, proc_root: Path) -> Process | None:
+    """Return what is known of ``pid`` without its command line, which never blocks."""
     folder = proc_root / str(pid)
     try:
         stat = parse_stat((folder / "stat").read_text(errors="replace"))
     except (OSError, ValueError):
         return None
     placement = parse_cgroup(_text(folder / "cgroup"))
-    engine, model = _engine(pid, stat, proc_root)
     return Process(
-        key=_key(placement, engine, model) or _program(folder, stat),
+        key=_key(placement) or _program(folder, stat),
         pid=pid,
         start_ticks=stat.start_ticks,
         unit=placement.unit,
         pod=placement.pod,
         container=placement.container,
-        engine=engine,
-        model=model,
     )
 
 
@@ -180,25 +190,27 @@ def _model(word: str) -> Iterator[str]:
         yield word
 
 
-def _engine(pid: int, stat: Stat, proc_root: Path) -> tuple[str, str]:
+def _engine(pid: int, words: Sequence[str], proc_root: Path) -> tuple[str, str]:
     """Return engine and model of the process, else of the nearest ancestor that has them."""
-    engine, model = parse_command_line(_words(proc_root / str(pid)))
-    parent = stat.parent
+    engine, model = parse_command_line(words)
     for _ in range(ANCESTORS):
-        if (engine and model) or parent <= 1:
+        pid = _parent(pid, proc_root)
+        if (engine and model) or pid <= 1:
             break
-        above, model_above = parse_command_line(_words(proc_root / str(parent)))
+        above, model_above = parse_command_line(_words(proc_root / str(pid)))
         if above and engine in ("", above):
             engine, model = above, model or model_above
-        try:
-            text = (proc_root / str(parent) / "stat").read_text(errors="replace")
-            parent = parse_stat(text).parent
-        except (OSError, ValueError):
-            break
     return engine, model
 
 
-def _key(placement: Placement, engine: str, model: str) -> str:
+def _parent(pid: int, proc_root: Path) -> int:
+    try:
+        return parse_stat((proc_root / str(pid) / "stat").read_text(errors="replace")).parent
+    except (OSError, ValueError):
+        return 0
+
+
+def _key(placement: Placement, engine: str = "", model: str = "") -> str:
     if placement.unit:
         return placement.unit
     if placement.pod:
@@ -215,6 +227,20 @@ def _program(folder: Path, stat: Stat) -> str:
         # A kernel thread, or another user's process without CAP_SYS_PTRACE.
         name = stat.comm
     return _safe(name) or "unknown"
+
+
+def _script(program: str, words: Sequence[str]) -> str:
+    """Return what a Python interpreter runs, a module or a file's name, else ``program``."""
+    if not program.startswith("python"):
+        return program
+    for flag, word in pairwise(words):
+        if flag == "-m":
+            return _safe(word) or program
+        if flag == "-c":
+            return program
+        if word.endswith(".py") and not word.startswith("-"):
+            return _safe(word.rpartition("/")[2])
+    return program
 
 
 def _cgroup_paths(text: str) -> Iterator[str]:

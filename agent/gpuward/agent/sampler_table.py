@@ -12,6 +12,7 @@ from gpuward.agent.samplers.nvml import NvmlSampler
 from gpuward.agent.samplers.probe import ProbeSampler
 from gpuward.agent.samplers.serving import ServingSampler
 from gpuward.agent.samplers.tap import TapSampler
+from gpuward.agent.samplers.tap_identity import WriterNames
 from gpuward.agent.samplers.tap_samples import DeviceMemory
 
 if TYPE_CHECKING:
@@ -46,7 +47,11 @@ def build_samplers(
         NvmlSampler(clock),
         KmsgSampler(Path(config.kmsg.path), boot_id=boot_id, gpus=lambda: judge.snapshot.gpus),
         TapSampler(
-            Path(config.tap.directory), clock=clock, proc_root=PROC, device_memory=device_memory
+            Path(config.tap.directory),
+            clock=clock,
+            proc_root=PROC,
+            device_memory=device_memory,
+            identify=WriterNames(lambda: judge.readings.processes_of("nvml"), clock),
         ),
     ]
     if config.engines:

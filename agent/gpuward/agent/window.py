@@ -112,6 +112,10 @@ class Readings:
             if (event.kind, event.identity) not in self._event_ids
         )
 
+    def processes_of(self, source: str) -> tuple[Process, ...]:
+        """Return the processes that sampler ``source`` named last."""
+        return self._processes.get(source, (0.0, ()))[1]
+
     def forget_old(self, now_s: float) -> None:
         """Free what no window can show any more."""
         for rings in self._rings.values():

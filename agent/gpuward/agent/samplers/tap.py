@@ -75,7 +75,7 @@ class TapSampler:
         clock: Clock,
         proc_root: Path,
         device_memory: Callable[[str], DeviceMemory | None],
-        identify: Callable[[int, Path], Process | None] = process_identity.identify,
+        identify: Callable[[int, Path], Process | None] = process_identity.place,
         holder_of: Callable[[int], int | None] = lock_holder,
     ) -> None:
         self._directory = TapDirectory(directory)

@@ -1,0 +1,46 @@
+"""Name the writers of tap files without reading a command line in the agent's own process.
+
+A process with a tap holds GPU memory, so the driver lists it, and the NVML child has named it; that
+name is used, so that the driver's series and the tap's carry one key.  Only where the driver does
+not list it in time (missing, hung, another PID namespace) is it named by its place alone.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gpuward.agent.process_identity import place
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
+
+    from gpuward.agent.model import Process
+    from gpuward.daemon.clock import Clock
+
+# The driver's process lists are read every 5 s; three turns.
+LISTED_WITHIN_S = 15.0
+# Forgotten above this: a node does not have as many processes with a tap.
+MAX_WAITING = 1_000
+
+
+class WriterNames:
+    """Says who a pid is; ``listed`` returns the processes that the driver lists now."""
+
+    def __init__(self, listed: Callable[[], Iterable[Process]], clock: Clock) -> None:
+        self._listed = listed
+        self._clock = clock
+        self._first_s: dict[int, float] = {}
+
+    def __call__(self, pid: int, proc_root: Path) -> Process | None:
+        """Return the process of host pid ``pid``; ``None`` when it is gone, or not known yet."""
+        known = next((process for process in self._listed() if process.pid == pid), None)
+        if known is not None:
+            self._first_s.pop(pid, None)
+            return known
+        if len(self._first_s) > MAX_WAITING:
+            self._first_s.clear()
+        now_s = self._clock.mono_s()
+        if now_s < self._first_s.setdefault(pid, now_s) + LISTED_WITHIN_S:
+            return None
+        return place(pid, proc_root)
