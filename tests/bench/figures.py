@@ -31,7 +31,9 @@ class Figure:
     def is_missed(self) -> bool:
         if self.budget is None:
             return False
-        return self.value < self.budget if self.at_least else self.value > self.budget
+        # Said so that what is not a number misses too.
+        is_kept = self.value >= self.budget if self.at_least else self.value <= self.budget
+        return not is_kept
 
     @property
     def verdict(self) -> str:

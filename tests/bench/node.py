@@ -1,4 +1,4 @@
-"""A made-up node as samplers would report it: 8 GPUs, and processes with taps that fill a count.
+"""A made-up node as samplers would report it: 8 GPUs, and processes that fill a count of series.
 
 Values move a little from second to second, and nothing is wrong with the node, unless told.
 """
@@ -9,6 +9,8 @@ from gpuward.agent.model import Batch, Driver, Gpu, Process, Sample, SeriesKey
 from gpuward.agent.signals import SIGNALS, Scope
 
 GPUS = tuple(f"GPU-{index:08x}-0000-0000-0000-000000000000" for index in range(8))
+# The detector of fragmentation looks at these: 8 processes that publish 8 GPUs each.
+TAPPED = 64
 TOTAL_BYTES = 80 << 30
 RESERVED_BYTES = 8 << 30
 VALUES = {
@@ -48,11 +50,13 @@ class Node:
         ]
         self.keys = (*of_node, *of_gpu, *of_process)
 
-    def batch(self, now_s: float) -> Batch:
+    def batch(self, now_s: float, *, part: int = 0, parts: int = 1) -> Batch:
+        """Return new values of every series, or of one of ``parts`` shares of them."""
         return Batch(
             samples=tuple(
-                Sample(key, now_s, VALUES.get(key.signal, 12.5) + (now_s % 7) / 16)
-                for key in self.keys
+                # Whole numbers, as bytes and counts are, that move every second.
+                Sample(key, now_s, VALUES.get(key.signal, 12.5) + int(now_s % 7))
+                for key in self.keys[part::parts]
             ),
             gpus=self.gpus,
             processes=self.processes,
@@ -73,5 +77,5 @@ def _process(number: int) -> Process:
         unit=f"vllm-{number}.service",
         engine="vllm",
         model="meta-llama/Llama-3.1-8B-Instruct",
-        tapped=True,
+        tapped=number < TAPPED,
     )
