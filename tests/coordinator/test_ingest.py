@@ -12,6 +12,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from gpuward.coordinator import store_reports
 from gpuward.coordinator.ingest import Ingest, IngestServer
+from gpuward.coordinator.intake import Intake
 from gpuward.coordinator.store import Store
 from gpuward.coordinator.store_dialect import create_engine
 from gpuward.v1 import coordinator_pb2 as pb
@@ -20,7 +21,7 @@ from gpuward.v1 import coordinator_pb2_grpc, finding_pb2, report_pb2
 
 @pytest.fixture
 async def channel(store, clock):
-    server = IngestServer(Ingest(store, clock, speed=1.0))
+    server = IngestServer(Ingest(Intake(store), clock, speed=1.0))
     address = await server.start("127.0.0.1:0")
     async with grpc.aio.insecure_channel(address) as channel:
         yield channel
@@ -140,7 +141,7 @@ async def test_a_message_beyond_the_limit_is_refused_and_the_server_lives(sessio
 
 async def test_without_a_database_nothing_is_acknowledged(tmp_path, clock):
     store = Store(create_engine(f"sqlite+aiosqlite:///{tmp_path}/none/x.db"))
-    server = IngestServer(Ingest(store, clock, speed=1.0))
+    server = IngestServer(Ingest(Intake(store), clock, speed=1.0))
     address = await server.start("127.0.0.1:0")
     async with grpc.aio.insecure_channel(address) as channel:
         session = coordinator_pb2_grpc.CoordinatorServiceStub(channel).Session
@@ -152,7 +153,7 @@ async def test_without_a_database_nothing_is_acknowledged(tmp_path, clock):
 
 
 async def test_speed_shortens_the_interval_of_reports(store, clock):
-    server = IngestServer(Ingest(store, clock, speed=60.0))
+    server = IngestServer(Ingest(Intake(store), clock, speed=60.0))
     address = await server.start("127.0.0.1:0")
     async with grpc.aio.insecure_channel(address) as channel:
         session = coordinator_pb2_grpc.CoordinatorServiceStub(channel).Session
@@ -197,7 +198,7 @@ async def test_reflection(channel):
 
 
 async def test_a_port_that_is_taken(store, clock):
-    first, second = (IngestServer(Ingest(store, clock, speed=1.0)) for _ in range(2))
+    first, second = (IngestServer(Ingest(Intake(store), clock, speed=1.0)) for _ in range(2))
     address = await first.start("127.0.0.1:0")
 
     with pytest.raises(OSError, match=address.rpartition(":")[2]):

@@ -4,28 +4,34 @@ from __future__ import annotations
 
 import pytest
 
-from gpuward.coordinator import intake, store_reports
+from gpuward.coordinator import store_reports
 from gpuward.coordinator.calm import close_calm
+from gpuward.coordinator.filing import Stored, Superseded
+from gpuward.coordinator.intake import Intake
 from gpuward.coordinator.model import FindingClass, Severity, State, Subject
 from gpuward.coordinator.watch_nodes import judge_nodes
 
 
 @pytest.fixture
-def take(store, make):
+def intake(store):
+    return Intake(store)
+
+
+@pytest.fixture
+def take(intake, make):
     """Take a report of a node's newest session, or of an older one."""
     sessions = {}
 
     async def hello(node="n1", now_s=make.now_s):
         values = {"boot_id": "b", "agent_version": "1", "query_address": ""}
-        async with store.writing() as tx:
-            sessions[node] = await store_reports.open_session(tx.connection, node, now_s, **values)
+        sessions[node] = await intake.open_session(node, now_s, **values)
         return sessions[node]
 
     async def take(*args, session=None, now_s=make.now_s, **values):
         report = make.report(*args, **values)
         if session is None:
             session = sessions.get(report.node) or await hello(report.node)
-        return await intake.take(store, session, report, now_s)
+        return await intake.take(session, report, now_s)
 
     take.hello = hello
     return take
@@ -64,7 +70,7 @@ async def test_the_same_report_twice_changes_nothing(store, make, take):
 
     again = await take(1, [make.finding()], events=[(7, make.finding("e", kind="gpu.xid"))])
 
-    assert intake.Stored(7) == first == again
+    assert Stored(7) == first == again
     assert before == [await store.get_incident(i.id) for i in await store.list_incidents()]
 
 
@@ -89,7 +95,7 @@ async def test_a_replaced_session_may_not_write(store, make, take):
     old = await take.hello()
     await take.hello()
 
-    assert intake.Superseded() == await take(1, [make.finding()], session=old)
+    assert Superseded() == await take(1, [make.finding()], session=old)
     assert [] == await listed(store)
 
 
@@ -97,9 +103,9 @@ async def test_an_event_opens_one_incident_however_often_it_is_sent(store, make,
     """Its spool sends it until acknowledged, in any number of reports."""
     event = (3, make.finding("e1", kind="gpu.xid", cleared_at_s=make.now_s))
 
-    assert intake.Stored(3) == await take(1, events=[event])
-    assert intake.Stored(3) == await take(2, events=[event])
-    assert intake.Stored(4) == await take(3, events=[event, (4, event[1])])
+    assert Stored(3) == await take(1, events=[event])
+    assert Stored(3) == await take(2, events=[event])
+    assert Stored(4) == await take(3, events=[event, (4, event[1])])
 
     (incident,) = await store.list_incidents()
     assert (1, Severity.SEV4) == (len(incident.findings), incident.severity)
@@ -151,20 +157,27 @@ async def test_nodes_of_one_storm_do_not_mix(store, make, take):
     assert [False, True, True, True, True] == sorted(open_findings)
 
 
-async def judge(store, now_s, since_s=0.0):
-    await judge_nodes(store, listening_since_s=since_s, now_s=now_s)
+@pytest.fixture
+def judge(store, intake):
+    """Judge nodes as the loop does."""
+
+    async def judge(now_s, since_s=0.0):
+        await intake.flush()
+        await judge_nodes(store, listening_since_s=since_s, now_s=now_s)
+
+    return judge
 
 
-async def test_a_silent_node_is_an_incident_until_it_reports_again(store, make, take):
+async def test_a_silent_node_is_an_incident_until_it_reports_again(store, make, take, judge):
     for n in range(5):
         await take(1, node=f"n{n}")
     for n in range(1, 5):
         await take(2, node=f"n{n}", now_s=make.now_s + 40)
-    await judge(store, make.now_s + 45)
+    await judge(make.now_s + 45)
     assert [] == await listed(store)
 
-    await judge(store, make.now_s + 46)
-    await judge(store, make.now_s + 47)
+    await judge(make.now_s + 46)
+    await judge(make.now_s + 47)
     (incident,) = await store.list_incidents()
     assert ("node.overdue", Severity.SEV4) == (incident.kind, incident.severity)
     assert "node n0 has not reported for 46 s" == incident.title
@@ -174,11 +187,11 @@ async def test_a_silent_node_is_an_incident_until_it_reports_again(store, make, 
     assert [False] == [f.is_open for f in incident.findings]
 
 
-async def test_many_silent_nodes_are_one_incident_that_pages(store, make, take):
+async def test_many_silent_nodes_are_one_incident_that_pages(store, make, take, judge):
     for n in range(8):
         await take(1, node=f"n{n}", now_s=make.now_s + (40 if n > 2 else n))
     for wait_s in (46, 47, 48):
-        await judge(store, make.now_s + wait_s)
+        await judge(make.now_s + wait_s)
 
     (incident,) = await store.list_incidents()
 
@@ -187,21 +200,21 @@ async def test_many_silent_nodes_are_one_incident_that_pages(store, make, take):
     assert "2 of 8 agents are silent" == incident.reasons[0]
 
 
-async def test_a_coordinator_that_was_away_gives_nodes_their_time(store, make, take):
+async def test_a_coordinator_that_was_away_gives_nodes_their_time(store, make, take, judge):
     await take(1)
 
-    await judge(store, make.now_s + 9000, since_s=make.now_s + 8960)
+    await judge(make.now_s + 9000, since_s=make.now_s + 8960)
     assert [] == await listed(store)
-    await judge(store, make.now_s + 9006, since_s=make.now_s + 8960)
+    await judge(make.now_s + 9006, since_s=make.now_s + 8960)
     assert 1 == len(await listed(store))
 
 
-async def test_a_node_away_as_planned_is_not_missed(store, make, take):
+async def test_a_node_away_as_planned_is_not_missed(store, make, take, judge):
     await take(1)
     async with store.writing() as tx:
         await store_reports.update_node(tx.connection, "n1", drain_until_s=make.now_s + 600)
 
-    await judge(store, make.now_s + 599)
+    await judge(make.now_s + 599)
     assert [] == await listed(store)
-    await judge(store, make.now_s + 600)
+    await judge(make.now_s + 600)
     assert [("node.overdue", "SEV3", State.OPEN.value)] == await listed(store)

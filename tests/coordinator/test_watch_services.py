@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from gpuward.coordinator import events as e
-from gpuward.coordinator import intake, store_reports
+from gpuward.coordinator import store_reports
 from gpuward.coordinator.calm import close_calm
+from gpuward.coordinator.intake import Intake
 from gpuward.coordinator.model import Severity, State
 from gpuward.coordinator.watch_services import forget_old_readings, judge_services
 
@@ -15,7 +16,7 @@ class Service:
     """One instance on one node that reports, and is judged, every 30 s."""
 
     def __init__(self, make, store):
-        self.make, self.store = make, store
+        self.make, self.store, self.intake = make, store, Intake(store)
         self.now_s, self.seq, self.session = make.now_s, 0, None
         self.requests = self.failed = 0
         self.findings = ()
@@ -24,15 +25,13 @@ class Service:
         """Let time pass with ``per_s`` requests a second, of which a share fails."""
         if self.session is None:
             hello = {"boot_id": "b", "agent_version": "1", "query_address": ""}
-            async with self.store.writing() as tx:
-                self.session = await store_reports.open_session(
-                    tx.connection, "n1", self.now_s, **hello
-                )
+            self.session = await self.intake.open_session("n1", self.now_s, **hello)
         for _ in range(int(for_s // 30)):
             self.now_s += 30
             self.requests += int(per_s * 30)
             self.failed += int(per_s * 30 * failing)
             await self.report(**changes)
+            await self.intake.flush()
             await judge_services(self.store, speed=1.0, now_s=self.now_s)
             await close_calm(self.store, speed=1.0, now_s=self.now_s)
 
@@ -40,7 +39,7 @@ class Service:
         self.seq += 1
         reading = self.make.totals(self.now_s, self.requests, self.failed, **changes)
         report = self.make.report(self.seq, self.findings, totals=[reading], at_s=self.now_s)
-        await intake.take(self.store, self.session, report, self.now_s)
+        await self.intake.take(self.session, report, self.now_s)
 
     async def incidents(self):
         found = await self.store.list_incidents()

@@ -16,6 +16,7 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 from gpuward.coordinator import config as configuration
 from gpuward.coordinator import loops, notifiers, state_directory
 from gpuward.coordinator.ingest import Ingest, IngestServer
+from gpuward.coordinator.intake import Intake
 from gpuward.coordinator.migrate import DatabaseError, upgrade
 from gpuward.coordinator.outbox import Outbox
 from gpuward.coordinator.state_directory import StateError
@@ -75,15 +76,16 @@ class App:
             store = await self._store(stack)
             web, http = self._web(stack, store)
             outbox = self._outbox(stack, store, http)
-            grpc = await self._ingest(stack, store)
+            intake = Intake(store)
+            grpc = await self._ingest(stack, intake)
             state_directory.write_addresses(self._directory, {"http": http, "grpc": grpc})
             log.info("coordinator.started", http=http, grpc=grpc, speed=self._speed)
             self._notifier.ready(f"people on http://{http}, agents on {grpc}")
-            await self._serve(store, web, outbox, stop)
+            await self._serve(store, intake, web, outbox, stop)
         log.info("coordinator.stopped")
 
     async def _serve(
-        self, store: Store, web: WebServer, outbox: Outbox, stop: asyncio.Event
+        self, store: Store, intake: Intake, web: WebServer, outbox: Outbox, stop: asyncio.Event
     ) -> None:
         started_s = self._clock.wall_s()
         async with asyncio.TaskGroup() as group:
@@ -92,7 +94,7 @@ class App:
                 for loop in (
                     loops.timers(store, self._plan, self._notifier),
                     loops.delivery(outbox, group),
-                    loops.watch(store, speed=self._speed, started_s=started_s),
+                    loops.watch(store, intake, speed=self._speed, started_s=started_s),
                     loops.forget(store, speed=self._speed),
                 )
             ]
@@ -137,8 +139,8 @@ class App:
         base_url = (self._config.http.url or f"http://{http}").rstrip("/")
         return Outbox(store, channels, self._clock, base_url, speed=self._speed)
 
-    async def _ingest(self, stack: AsyncExitStack, store: Store) -> str:
-        ingest = IngestServer(Ingest(store, self._clock, speed=self._speed))
+    async def _ingest(self, stack: AsyncExitStack, intake: Intake) -> str:
+        ingest = IngestServer(Ingest(intake, self._clock, speed=self._speed))
         stack.push_async_callback(ingest.close)
         address = self._config.grpc.address
         try:

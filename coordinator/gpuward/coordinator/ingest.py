@@ -15,7 +15,8 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc  # type: ignore[i
 from grpc_reflection.v1alpha import reflection  # type: ignore[import-untyped]
 from sqlalchemy.exc import SQLAlchemyError
 
-from gpuward.coordinator import intake, store_reports, wire
+from gpuward.coordinator import wire
+from gpuward.coordinator.filing import Superseded
 from gpuward.coordinator.reader import Reader
 from gpuward.coordinator.version import installed_version
 from gpuward.v1 import coordinator_pb2 as pb
@@ -24,7 +25,7 @@ from gpuward.v1 import coordinator_pb2_grpc
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from gpuward.coordinator.store import Store
+    from gpuward.coordinator.intake import Intake
     from gpuward.daemon.clock import Clock
     from gpuward.v1 import report_pb2
 
@@ -53,8 +54,8 @@ OPTIONS = (
 class Ingest(coordinator_pb2_grpc.CoordinatorServiceServicer):
     """``CoordinatorService`` over the store."""
 
-    def __init__(self, store: Store, clock: Clock, *, speed: float) -> None:
-        self._store = store
+    def __init__(self, intake: Intake, clock: Clock, *, speed: float) -> None:
+        self._intake = intake
         self._clock = clock
         self._report_interval_s = max(MIN_REPORT_INTERVAL_S, REPORT_INTERVAL_S / speed)
 
@@ -81,6 +82,7 @@ class Ingest(coordinator_pb2_grpc.CoordinatorServiceServicer):
                     case other:
                         await _refuse(context, f"unexpected message in a session: {other}")
         finally:
+            self._intake.close_session(hello.node, session)
             log.info("session.closed", node=hello.node)
 
     async def _hello(
@@ -100,15 +102,13 @@ class Ingest(coordinator_pb2_grpc.CoordinatorServiceServicer):
 
     async def _open(self, hello: wire.Hello, context: Context) -> int:
         try:
-            async with self._store.writing() as tx:
-                return await store_reports.open_session(
-                    tx.connection,
-                    hello.node,
-                    self._clock.wall_s(),
-                    boot_id=hello.boot_id,
-                    agent_version=hello.agent_version,
-                    query_address=hello.query_address,
-                )
+            return await self._intake.open_session(
+                hello.node,
+                self._clock.wall_s(),
+                boot_id=hello.boot_id,
+                agent_version=hello.agent_version,
+                query_address=hello.query_address,
+            )
         except SQLAlchemyError as error:
             await _unavailable(context, error)
 
@@ -119,14 +119,14 @@ class Ingest(coordinator_pb2_grpc.CoordinatorServiceServicer):
         reader = Reader(now_s)
         try:
             report = wire.report_from(message, node, reader)
-            taken = await intake.take(self._store, session, report, now_s)
+            taken = await self._intake.take(session, report, now_s)
         except wire.BadMessage as error:
             await _refuse(context, str(error))
         except SQLAlchemyError as error:
             await _unavailable(context, error)
         if reader.notes:
             log.warning("report.mended", node=node, seq=report.seq, notes=reader.notes)
-        if isinstance(taken, intake.Superseded):
+        if isinstance(taken, Superseded):
             reason = f"a newer session of node {node!r} has begun"
             await _refuse(context, reason, grpc.StatusCode.ABORTED)
         ack = pb.ReportAck(report_seq=report.seq, event_seq=taken.event_seq)
@@ -134,8 +134,7 @@ class Ingest(coordinator_pb2_grpc.CoordinatorServiceServicer):
 
     async def _drain(self, node: str, message: pb.Drain) -> None:
         until_s = wire.drain_until(message, Reader(self._clock.wall_s()))
-        async with self._store.writing() as tx:
-            await store_reports.update_node(tx.connection, node, drain_until_s=until_s)
+        await self._intake.drain(node, until_s)
         log.info("node.drained", node=node, reason=message.reason[:200], until_s=until_s)
 
 

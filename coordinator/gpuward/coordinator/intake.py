@@ -1,103 +1,99 @@
-"""Take in a node's report: one transaction, from its findings to incidents and their timers.
+"""Take in nodes' reports: what a report changes is durable before it is acknowledged.
 
-The same report twice, or an older one late, changes nothing; a session that the node has replaced
-may not write any more.
+A report that changes no state (see ``change``) is acknowledged at once, and what is newer in it,
+evidence, counters, the time, is written by the next ``flush``, for all nodes together.  A crash
+before that loses a few seconds of readings, which the next report of each node repeats.  Whoever
+judges what is in the database flushes first.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from itertools import chain
 from typing import TYPE_CHECKING
 
-from gpuward.coordinator import correlate, store_incidents, store_reports
+from gpuward.coordinator import filing, store_reports
+from gpuward.coordinator.change import Change, what_changed
+from gpuward.coordinator.group_commit import GroupCommit
+from gpuward.coordinator.heard import Heard
+from gpuward.coordinator.report import SignOfLife
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
 
-    from gpuward.coordinator.model import Finding, Incident
+    from gpuward.coordinator.filing import Stored, Superseded
+    from gpuward.coordinator.heard import Pending
     from gpuward.coordinator.report import Report
-    from gpuward.coordinator.store import Store, Transaction
+    from gpuward.coordinator.store import Store
+
+# Reports in one transaction: a storm holds the database for tens of milliseconds at a time.
+GROUP_LIMIT = 200
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """Durable; ``event_seq`` is the newest spooled event of the report, 0 for none."""
+class Intake:
+    """The reports of the nodes that talk to this replica."""
 
-    event_seq: int
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._heard: dict[str, Heard] = {}
+        self._filing = GroupCommit(self._file, limit=GROUP_LIMIT)
 
+    async def open_session(self, node: str, now_s: float, **hello: str) -> int:
+        """Begin a new session of ``node`` and return its number; older ones are over."""
+        async with self._store.writing() as tx:
+            session = await store_reports.open_session(tx.connection, node, now_s, **hello)
+        self._heard[node] = Heard(session, now_s)
+        return session
 
-@dataclass(frozen=True, slots=True)
-class Superseded:
-    """A newer session of this node exists: nothing was stored."""
+    async def drain(self, node: str, until_s: float | None) -> None:
+        """Note that ``node`` will be away until then; ``None``: it will be back at once."""
+        async with self._store.writing() as tx:
+            await store_reports.update_node(tx.connection, node, drain_until_s=until_s)
 
+    def close_session(self, node: str, session: int) -> None:
+        """Forget the session, once what is pending of it is written."""
+        heard = self._heard.get(node)
+        if heard is not None and heard.session == session:
+            heard.is_over = True
 
-async def take(store: Store, session: int, report: Report, now_s: float) -> Stored | Superseded:
-    """Store ``report`` with everything that follows from it."""
-    async with store.writing() as tx:
-        node = await store_reports.load_node(tx.connection, report.node)
-        if node is None or node.session != session:
-            return Superseded()
-        same_agent = node.agent_instance == report.agent_instance
-        if not (same_agent and report.seq <= node.report_seq):
-            await _take_new(tx, report, now_s)
-    return Stored(max((seq for seq, _ in report.events), default=0))
+    async def take(self, session: int, report: Report, now_s: float) -> Stored | Superseded:
+        """Take in ``report`` of the node's session ``session``, one after the other."""
+        heard = self._heard.get(report.node)
+        if heard is None or heard.session != session:
+            return filing.Superseded()
+        life = SignOfLife(session, report, now_s)
+        match what_changed(heard.report, report):
+            case Change.OLD:
+                pass
+            case Change.LIFE | Change.READINGS if heard.is_trusted(now_s):
+                heard.hear(life)
+            case _:
+                answer = await self._filing.submit(heard.with_state(life))
+                if isinstance(answer, filing.Stored):
+                    heard.store(life)
+                return answer
+        return filing.stored(report)
 
+    async def flush(self) -> None:
+        """Write what is pending of all nodes; nothing is written when nothing is."""
+        if not self._pending():
+            return
+        async with self._store.writing() as tx:
+            # Asked again, now that no other writer is under way.
+            written = self._pending()
+            pending = [pending for _, pending in written]
+            await store_reports.hear_nodes(tx.connection, [p.life for p in pending])
+            readings = chain.from_iterable(p.readings for p in pending)
+            await store_reports.refresh_findings(tx.connection, readings)
+            totals = chain.from_iterable(p.totals for p in pending)
+            await store_reports.write_totals(tx.connection, totals)
+        for heard, of_it in written:
+            heard.settle(of_it)
+        self._heard = {n: h for n, h in self._heard.items() if not (h.is_over and not h.pending())}
 
-async def _take_new(tx: Transaction, report: Report, now_s: float) -> None:
-    await store_reports.update_node(
-        tx.connection,
-        report.node,
-        boot_id=report.boot_id,
-        agent_instance=report.agent_instance,
-        report_seq=report.seq,
-        last_seen_s=now_s,
-    )
-    await store_reports.write_totals(tx.connection, report.service_totals)
-    known = await store_reports.load_open_findings(tx.connection, report.node)
-    delta = correlate.compare(known, report)
-    happened = await _new_events(tx, report, now_s)
-    changed = (*delta.raised, *delta.updated, *delta.cleared, *happened)
-    await store_reports.write_findings(tx.connection, changed)
-    await file(tx, (*delta.raised, *delta.louder, *happened), delta.cleared, now_s)
+    def _pending(self) -> list[tuple[Heard, Pending]]:
+        waiting = ((heard, heard.pending()) for heard in self._heard.values())
+        return [(heard, pending) for heard, pending in waiting if pending is not None]
 
-
-async def file(
-    tx: Transaction, to_place: Iterable[Finding], cleared: Iterable[Finding], now_s: float
-) -> None:
-    """Put findings where they belong and tell incidents what has cleared."""
-    to_place, cleared = tuple(to_place), tuple(cleared)
-    if not to_place and not cleared:
-        return
-    incidents = {i.id: i for i in await store_incidents.load_open(tx.connection)}
-    for finding in to_place:
-        found = await _carry_out(tx, correlate.place(finding, tuple(incidents.values())), now_s)
-        if found is not None:
-            incidents[found.id] = found
-    for finding in cleared:
-        for told in correlate.clear(finding, tuple(incidents.values())):
-            incidents[told.incident.id] = await tx.tell(told.incident, told.commands, now_s)
-
-
-async def _carry_out(
-    tx: Transaction, placed: correlate.Open | correlate.Tell | None, now_s: float
-) -> Incident | None:
-    match placed:
-        case correlate.Open(event, then):
-            return await tx.open(event, then, now_s)
-        case correlate.Tell(incident, commands):
-            return await tx.tell(incident, commands, now_s)
-        case None:
-            return None
-
-
-async def _new_events(tx: Transaction, report: Report, now_s: float) -> tuple[Finding, ...]:
-    """Return the one-shot findings not seen before; they are over as they come."""
-    return tuple(
-        [
-            finding if not finding.is_open else replace(finding, cleared_at_s=finding.last_seen_s)
-            for seq, finding in report.events
-            if await store_reports.note_event(
-                tx.connection, report.node, seq, finding.finding_id, now_s
-            )
-        ]
-    )
+    async def _file(self, arrivals: Sequence[Pending]) -> Sequence[Stored | Superseded]:
+        async with self._store.writing() as tx:
+            return await filing.file_reports(tx, arrivals)

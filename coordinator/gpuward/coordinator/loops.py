@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Awaitable, Callable
 
+    from gpuward.coordinator.intake import Intake
     from gpuward.coordinator.outbox import Outbox
     from gpuward.coordinator.store import Store
     from gpuward.coordinator.timers import Escalation
@@ -82,10 +83,14 @@ def delivery(outbox: Outbox, group: asyncio.TaskGroup) -> Loop:
     return Loop("delivery", TIMER_PERIOD_S, work)
 
 
-def watch(store: Store, *, speed: float, started_s: float) -> Loop:
-    """Return the loop that judges services and nodes, and closes what is calm."""
+def watch(store: Store, intake: Intake, *, speed: float, started_s: float) -> Loop:
+    """Return the loop that judges services and nodes, and closes what is calm.
+
+    What reports left unwritten comes first, so that it is judged.
+    """
 
     async def work(now_s: float) -> None:
+        await intake.flush()
         await judge_services(store, speed=speed, now_s=now_s)
         await judge_nodes(store, listening_since_s=started_s, now_s=now_s)
         await close_calm(store, speed=speed, now_s=now_s)

@@ -35,6 +35,8 @@ class Reader:
 
     def text(self, value: str, name: str, limit: int = NAME_LIMIT) -> str:
         """Return ``value`` on one line without control characters, at most ``limit`` long."""
+        if len(value) <= limit and value.isprintable():
+            return value
         clean = "".join(c if c.isprintable() else " " for c in value)
         if len(clean) > limit:
             self.note(f"{name}: cut to {limit} characters")

@@ -21,3 +21,12 @@ class Report:
     # (spool seq, finding), oldest first.
     events: tuple[tuple[int, Finding], ...] = ()
     service_totals: tuple[ServiceTotals, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SignOfLife:
+    """``report`` arrived at ``at_s`` in the node's session ``session``."""
+
+    session: int
+    report: Report
+    at_s: float

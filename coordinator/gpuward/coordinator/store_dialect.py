@@ -15,8 +15,6 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from sqlalchemy import Select, Table
     from sqlalchemy.dialects.postgresql import Insert as PgInsert
     from sqlalchemy.dialects.sqlite import Insert as SqliteInsert
@@ -59,20 +57,16 @@ async def begin(connection: AsyncConnection, *, write: bool) -> None:
         await connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 
 
-def insert_new(
-    connection: AsyncConnection, table: Table, rows: Sequence[Mapping[str, Any]]
-) -> SqliteInsert | PgInsert:
-    """Return an insert of ``rows`` that leaves out those whose key exists."""
-    return _insert(connection, table).values(list(rows)).on_conflict_do_nothing()
+def insert_new(connection: AsyncConnection, table: Table) -> SqliteInsert | PgInsert:
+    """Return an insert that leaves out rows whose key exists."""
+    return _insert(connection, table).on_conflict_do_nothing()
 
 
-def upsert(
-    connection: AsyncConnection, table: Table, row: Mapping[str, Any]
-) -> SqliteInsert | PgInsert:
-    """Return an insert of ``row`` that replaces the one with the same primary key."""
+def upsert(connection: AsyncConnection, table: Table) -> SqliteInsert | PgInsert:
+    """Return an insert of whole rows that replace those with the same primary key."""
+    statement = _insert(connection, table)
     keys = [column.name for column in table.primary_key]
-    changes = {name: value for name, value in row.items() if name not in keys}
-    statement = _insert(connection, table).values(row)
+    changes = {c.name: statement.excluded[c.name] for c in table.c if c.name not in keys}
     return statement.on_conflict_do_update(index_elements=keys, set_=changes)
 
 

@@ -73,8 +73,8 @@ async def create(
 ) -> Incident | None:
     """Open an incident; ``None`` when another replica has just opened one for the group."""
     incident = fold.opened(incident_id, event, now_s)
-    statement = insert_new(connection, table, [{"id": incident_id, **_row(incident)}])
-    if (await connection.execute(statement)).rowcount == 0:
+    row = {"id": incident_id, **_row(incident)}
+    if (await connection.execute(insert_new(connection, table), row)).rowcount == 0:
         return None
     await _append_events(connection, incident_id, 0, [event], now_s)
     return incident

@@ -43,7 +43,7 @@ async def add(connection: AsyncConnection, pages: Sequence[Page]) -> None:
         for page in pages
     ]
     if rows:
-        await connection.execute(insert_new(connection, table, rows))
+        await connection.execute(insert_new(connection, table), rows)
 
 
 async def load(connection: AsyncConnection, incident_id: str) -> tuple[Page, ...]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import bindparam, delete, func, select, update
 
 from gpuward.coordinator.deadman import NodeLife
 from gpuward.coordinator.model import Finding, ServiceTotals
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Row
     from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from gpuward.coordinator.report import SignOfLife
 
 _finding = msgspec.json.Decoder(Finding)
 _totals = msgspec.json.Decoder(ServiceTotals)
@@ -43,7 +45,7 @@ async def open_session(connection: AsyncConnection, name: str, now_s: float, **h
         "last_seen_s": now_s,
         **hello,
     }
-    await connection.execute(insert_new(connection, node, [fresh]))
+    await connection.execute(insert_new(connection, node), fresh)
     await connection.execute(
         update(node)
         .where(node.c.name == name)
@@ -53,16 +55,37 @@ async def open_session(connection: AsyncConnection, name: str, now_s: float, **h
     return int((await connection.execute(query)).scalar_one())
 
 
-async def load_node(connection: AsyncConnection, name: str) -> Row[Any] | None:
-    """Return the node's row, locked until commit."""
-    query = claim(connection, select(node).where(node.c.name == name), node, wait=True)
-    row: Row[Any] | None = (await connection.execute(query)).first()
-    return row
+async def load_nodes(connection: AsyncConnection, names: Iterable[str]) -> dict[str, Row[Any]]:
+    """Return the rows of these nodes by name, locked until commit."""
+    # One order for all replicas: two that lock the same nodes never wait for each other.
+    query = select(node).where(node.c.name.in_(names)).order_by(node.c.name)
+    rows = await connection.execute(claim(connection, query, node, wait=True))
+    return {row.name: row for row in rows}
 
 
 async def update_node(connection: AsyncConnection, name: str, **values: Any) -> None:
     """Set columns of a node's row."""
     await connection.execute(update(node).where(node.c.name == name).values(**values))
+
+
+async def hear_nodes(connection: AsyncConnection, heard: Iterable[SignOfLife]) -> None:
+    """Note when nodes were heard, and in which report; a session that is over changes nothing."""
+    rows = [
+        {
+            "known": sign.report.node,
+            "its_session": sign.session,
+            "boot_id": sign.report.boot_id,
+            "agent_instance": sign.report.agent_instance,
+            "report_seq": sign.report.seq,
+            "last_seen_s": sign.at_s,
+        }
+        for sign in heard
+    ]
+    if rows:
+        newest = node.c.session == bindparam("its_session")
+        statement = update(node).where(node.c.name == bindparam("known"), newest)
+        columns = ("boot_id", "agent_instance", "report_seq", "last_seen_s")
+        await connection.execute(statement.values({c: bindparam(c) for c in columns}), rows)
 
 
 async def load_lives(connection: AsyncConnection) -> tuple[NodeLife, ...]:
@@ -72,12 +95,12 @@ async def load_lives(connection: AsyncConnection) -> tuple[NodeLife, ...]:
 
 
 async def load_open_findings(
-    connection: AsyncConnection, name: str | None = None
+    connection: AsyncConnection, names: Iterable[str] | None = None
 ) -> tuple[Finding, ...]:
-    """Return the open findings of one node, or of all."""
+    """Return the open findings of these nodes, or of all."""
     query = select(finding.c.body).where(finding.c.is_open.is_(True))
-    if name is not None:
-        query = query.where(finding.c.node == name)
+    if names is not None:
+        query = query.where(finding.c.node.in_(names))
     rows = await connection.execute(query.order_by(finding.c.finding_id))
     return tuple(_finding.decode(body) for body in rows.scalars())
 
@@ -92,14 +115,36 @@ async def load_findings(connection: AsyncConnection, ids: Sequence[str]) -> tupl
 
 async def write_findings(connection: AsyncConnection, findings: Iterable[Finding]) -> None:
     """Insert or replace ``findings``."""
-    for value in findings:
-        row = {
+    rows = [
+        {
             "finding_id": value.finding_id,
             "node": value.subject.node,
             "is_open": value.is_open,
             "body": msgspec.json.encode(value),
         }
-        await connection.execute(upsert(connection, finding, row))
+        for value in findings
+    ]
+    if rows:
+        await connection.execute(upsert(connection, finding), rows)
+
+
+async def refresh_findings(connection: AsyncConnection, findings: Iterable[Finding]) -> None:
+    """Replace those of ``findings`` that are still open."""
+    rows = [
+        {
+            "known_id": value.finding_id,
+            "known_node": value.subject.node,
+            "body": msgspec.json.encode(value),
+        }
+        for value in findings
+    ]
+    if rows:
+        statement = update(finding).where(
+            finding.c.finding_id == bindparam("known_id"),
+            finding.c.node == bindparam("known_node"),
+            finding.c.is_open.is_(True),
+        )
+        await connection.execute(statement.values(body=bindparam("body")), rows)
 
 
 async def note_event(
@@ -107,8 +152,7 @@ async def note_event(
 ) -> bool:
     """Remember a one-shot event; false when it was taken in before."""
     row = {"node": name, "finding_id": finding_id, "seq": seq, "received_at_s": now_s}
-    statement = insert_new(connection, spooled_event, [row])
-    return (await connection.execute(statement)).rowcount == 1
+    return (await connection.execute(insert_new(connection, spooled_event), row)).rowcount == 1
 
 
 async def write_totals(connection: AsyncConnection, totals: Iterable[ServiceTotals]) -> None:
@@ -124,7 +168,7 @@ async def write_totals(connection: AsyncConnection, totals: Iterable[ServiceTota
         for value in totals
     ]
     if rows:
-        await connection.execute(insert_new(connection, service_sample, rows))
+        await connection.execute(insert_new(connection, service_sample), rows)
 
 
 async def load_services(connection: AsyncConnection) -> tuple[str, ...]:
@@ -185,4 +229,4 @@ async def write_watch(connection: AsyncConnection, service: str, watch: Watch) -
         "better_since_s": watch.better_since_s,
         "counted_from_s": watch.counted_from_s,
     }
-    await connection.execute(upsert(connection, service_watch, row))
+    await connection.execute(upsert(connection, service_watch), row)

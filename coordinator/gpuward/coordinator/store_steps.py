@@ -42,7 +42,7 @@ async def write(connection: AsyncConnection, step: Step) -> None:
         "fired_at_s": step.fired_at_s,
         "cancelled_at_s": step.cancelled_at_s,
     }
-    await connection.execute(upsert(connection, table, row))
+    await connection.execute(upsert(connection, table), row)
 
 
 async def is_any_due(connection: AsyncConnection, now_s: float) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gpuward.coordinator import deadman, intake, store_incidents, store_reports
+from gpuward.coordinator import deadman, filing, store_incidents, store_reports
 from gpuward.coordinator import events as e
 from gpuward.coordinator.correlate import NODE_OVERDUE
 from gpuward.coordinator.model import CauseDomain, Finding, FindingClass, Subject
@@ -33,7 +33,7 @@ async def judge_nodes(store: Store, *, listening_since_s: float, now_s: float) -
         return
     async with store.writing() as tx:
         await store_reports.write_findings(tx.connection, fresh)
-        await intake.file(tx, fresh, (), now_s)
+        await filing.file(tx, fresh, (), now_s)
         await _grade(tx, len(silent), len(lives), fresh, now_s)
 
 

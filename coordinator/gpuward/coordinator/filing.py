@@ -1,0 +1,123 @@
+"""File reports of many nodes in one transaction, from their findings to incidents and their timers.
+
+The same report twice, or an older one late, changes nothing; a session that the node has replaced
+may not write any more.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from itertools import chain
+from typing import TYPE_CHECKING
+
+from gpuward.coordinator import correlate, store_incidents, store_reports
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from typing import Any
+
+    from sqlalchemy import Row
+
+    from gpuward.coordinator.heard import Pending
+    from gpuward.coordinator.model import Finding, Incident
+    from gpuward.coordinator.report import Report, SignOfLife
+    from gpuward.coordinator.store import Transaction
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """Durable; ``event_seq`` is the newest spooled event of the report, 0 for none."""
+
+    event_seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Superseded:
+    """A newer session of this node exists: nothing was stored."""
+
+
+def stored(report: Report) -> Stored:
+    """Return the answer to a report of which everything is durable."""
+    return Stored(max((seq for seq, _ in report.events), default=0))
+
+
+async def file_reports(
+    tx: Transaction, arrivals: Sequence[Pending]
+) -> tuple[Stored | Superseded, ...]:
+    """File ``arrivals``, at most one of each session; return the answers in the same order."""
+    nodes = await store_reports.load_nodes(tx.connection, [a.life.report.node for a in arrivals])
+    current = [a for a in arrivals if _is_current(nodes, a.life)]
+    fresh = [a for a in current if _is_new(nodes[a.life.report.node], a.life.report)]
+    await store_reports.hear_nodes(tx.connection, [a.life for a in fresh])
+    await store_reports.write_totals(tx.connection, chain.from_iterable(a.totals for a in fresh))
+    await _file_findings(tx, [a.life for a in fresh])
+    superseded = Superseded()
+    return tuple(stored(a.life.report) if a in current else superseded for a in arrivals)
+
+
+def _is_current(nodes: Mapping[str, Row[Any]], life: SignOfLife) -> bool:
+    node = nodes.get(life.report.node)
+    return node is not None and bool(node.session == life.session)
+
+
+def _is_new(node: Row[Any], report: Report) -> bool:
+    return bool(node.agent_instance != report.agent_instance or report.seq > node.report_seq)
+
+
+async def _file_findings(tx: Transaction, lives: Sequence[SignOfLife]) -> None:
+    known = await store_reports.load_open_findings(tx.connection, [i.report.node for i in lives])
+    to_write: list[Finding] = []
+    to_place: list[Finding] = []
+    cleared: list[Finding] = []
+    for life in lives:
+        node = life.report.node
+        delta = correlate.compare((f for f in known if f.subject.node == node), life.report)
+        happened = await _new_events(tx, life)
+        to_write += (*delta.raised, *delta.updated, *delta.cleared, *happened)
+        to_place += (*delta.raised, *delta.louder, *happened)
+        cleared += delta.cleared
+    await store_reports.write_findings(tx.connection, to_write)
+    await file(tx, to_place, cleared, max((life.at_s for life in lives), default=0.0))
+
+
+async def file(
+    tx: Transaction, to_place: Iterable[Finding], cleared: Iterable[Finding], now_s: float
+) -> None:
+    """Put findings where they belong and tell incidents what has cleared."""
+    to_place = [f for f in to_place if f.default_class in correlate.SEVERITY_OF]
+    cleared = tuple(cleared)
+    if not to_place and not cleared:
+        return
+    incidents = {i.id: i for i in await store_incidents.load_open(tx.connection)}
+    for finding in to_place:
+        found = await _carry_out(tx, correlate.place(finding, tuple(incidents.values())), now_s)
+        if found is not None:
+            incidents[found.id] = found
+    for finding in cleared:
+        for told in correlate.clear(finding, tuple(incidents.values())):
+            incidents[told.incident.id] = await tx.tell(told.incident, told.commands, now_s)
+
+
+async def _carry_out(
+    tx: Transaction, placed: correlate.Open | correlate.Tell | None, now_s: float
+) -> Incident | None:
+    match placed:
+        case correlate.Open(event, then):
+            return await tx.open(event, then, now_s)
+        case correlate.Tell(incident, commands):
+            return await tx.tell(incident, commands, now_s)
+        case None:
+            return None
+
+
+async def _new_events(tx: Transaction, life: SignOfLife) -> tuple[Finding, ...]:
+    """Return the one-shot findings not seen before; they are over as they come."""
+    return tuple(
+        [
+            finding if not finding.is_open else replace(finding, cleared_at_s=finding.last_seen_s)
+            for seq, finding in life.report.events
+            if await store_reports.note_event(
+                tx.connection, life.report.node, seq, finding.finding_id, life.at_s
+            )
+        ]
+    )
