@@ -5,6 +5,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
+# Most tests wait for other processes: two workers a core.
+WORKERS ?= $(shell echo $$((2 * $$(nproc))))
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -36,7 +38,7 @@ demo: .venv/base.stamp ## play one incident from first fault to review (ARGS=--o
 # --- for developers ------------------------------------------------------------------------------
 
 test: .venv/base.stamp .venv/peers.stamp .venv/torch.stamp ## run every test that this machine can run
-	@$(BIN)/python -m pytest -m "not gpu" $(ARGS)
+	@$(BIN)/python -m pytest -m "not gpu" -n $(WORKERS) --dist worksteal $(ARGS)
 
 check: .venv/base.stamp ## format, lint, types, architecture, contracts, documents, spelling
 	@.ci/check

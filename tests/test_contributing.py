@@ -15,7 +15,16 @@ import pytest
 pytestmark = pytest.mark.timeout(60)
 
 ROOT = Path(__file__).parent.parent
-FOLDERS = (".ci", "agent", "coordinator", "daemon", "docs", "protos", "tests/agent")
+FOLDERS = (
+    ".ci",
+    "agent",
+    "coordinator",
+    "daemon",
+    "docs",
+    "protos",
+    "tests/agent",
+    "tests/fixtures/golden",
+)
 FILES = ("pyproject.toml", "tests/conftest.py", "tests/test_completeness.py")
 SOURCE_ROOTS = ("agent", "agent/tap", "coordinator", "daemon", "protos")
 # "**One file**, `path`:" and a block of code.

@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.parse
 import urllib.request
 from pathlib import Path
@@ -77,6 +78,14 @@ class Prometheus:
     def get(self, path):
         with urllib.request.urlopen(f"http://{self.address}{path}", timeout=10) as answer:
             return answer.read().decode()
+
+    def is_ready(self):
+        """It listens before it has replayed its log, and answers 503 until then."""
+        try:
+            self.get("/-/ready")
+        except urllib.error.HTTPError:
+            return False
+        return True
 
     def query(self, expression, by="gpu"):
         words = urllib.parse.urlencode({"query": expression})
@@ -151,6 +160,7 @@ def prometheus(tmp_path, agent):
         wait_for(lambda: listening(log) or process.poll() is not None)
         assert process.poll() is None, log.read_text()
         server = Prometheus(listening(log))
+        wait_for(server.is_ready)
         wait_for(lambda: len(used(server)) == 8)
         yield server
         complaints = re.findall(r".*level=(?:warn|error).*", log.read_text())
