@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
@@ -51,6 +52,14 @@ OPTIONS = (
 )
 
 
+@dataclass(slots=True)
+class _Session:
+    node: str
+    number: int
+    # What needs mending in one report does in the next: the log says it once a session.
+    mended: bool = False
+
+
 class Ingest(coordinator_pb2_grpc.CoordinatorServiceServicer):
     """``CoordinatorService`` over the store."""
 
@@ -63,7 +72,7 @@ class Ingest(coordinator_pb2_grpc.CoordinatorServiceServicer):
         self, request_iterator: AsyncIterator[pb.SessionRequest], context: Context
     ) -> AsyncIterator[pb.SessionResponse]:
         hello = await self._hello(request_iterator, context)
-        session = await self._open(hello, context)
+        session = _Session(hello.node, await self._open(hello, context))
         log.info("session.opened", node=hello.node, agent=hello.agent_version)
         yield pb.SessionResponse(
             hello_ack=pb.HelloAck(
@@ -76,13 +85,13 @@ class Ingest(coordinator_pb2_grpc.CoordinatorServiceServicer):
             async for request in request_iterator:
                 match request.WhichOneof("message"):
                     case "report":
-                        yield await self._report(hello.node, session, request.report, context)
+                        yield await self._report(session, request.report, context)
                     case "drain":
                         await self._drain(hello.node, request.drain)
                     case other:
                         await _refuse(context, f"unexpected message in a session: {other}")
         finally:
-            self._intake.close_session(hello.node, session)
+            self._intake.close_session(session.node, session.number)
             log.info("session.closed", node=hello.node)
 
     async def _hello(
@@ -113,21 +122,22 @@ class Ingest(coordinator_pb2_grpc.CoordinatorServiceServicer):
             await _unavailable(context, error)
 
     async def _report(
-        self, node: str, session: int, message: report_pb2.Report, context: Context
+        self, session: _Session, message: report_pb2.Report, context: Context
     ) -> pb.SessionResponse:
         now_s = self._clock.wall_s()
         reader = Reader(now_s)
         try:
-            report = wire.report_from(message, node, reader)
-            taken = await self._intake.take(session, report, now_s)
+            report = wire.report_from(message, session.node, reader)
+            taken = await self._intake.take(session.number, report, now_s)
         except wire.BadMessage as error:
             await _refuse(context, str(error))
         except SQLAlchemyError as error:
             await _unavailable(context, error)
-        if reader.notes:
-            log.warning("report.mended", node=node, seq=report.seq, notes=reader.notes)
+        if reader.notes and not session.mended:
+            session.mended = True
+            log.warning("report.mended", node=session.node, seq=report.seq, notes=reader.notes)
         if isinstance(taken, Superseded):
-            reason = f"a newer session of node {node!r} has begun"
+            reason = f"a newer session of node {session.node!r} has begun"
             await _refuse(context, reason, grpc.StatusCode.ABORTED)
         ack = pb.ReportAck(report_seq=report.seq, event_seq=taken.event_seq)
         return pb.SessionResponse(report_ack=ack)
