@@ -65,6 +65,7 @@ class Session:
             last_seen=stamp(self._began_s),
             count=1,
             confidence=1.0,
+            suggested_action=names.SUGGESTED_ACTION_NONE,
             summary="vllm.service holds 3.1 GiB that it can neither use nor give back.",
             evidence=[
                 names.Evidence(name="stranded", value=3.3e9, unit="bytes", threshold=1e9),
@@ -78,9 +79,9 @@ class Session:
         self._findings.append(finding)
 
     def change(self) -> None:
-        """Let the node's finding have new evidence."""
+        """Let the node's first finding clear and be raised again, with other evidence."""
+        self._findings[0].finding_id = f"{self.name}-again-{self._seq}"
         self._findings[0].evidence[0].value += 4096
-        self._findings[0].count += 1
 
     async def report(self) -> None:
         """Send the node's whole state, and return when it is durable at the coordinator."""
