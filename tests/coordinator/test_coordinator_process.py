@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -12,15 +13,20 @@ import time
 from collections import Counter
 from types import SimpleNamespace
 
+import grpc
+import grpc.aio
 import pytest
 
 from gpuward.coordinator import events as e
+from gpuward.coordinator import store_reports
 from gpuward.coordinator.escalation import DEFAULT_POLICY
 from gpuward.coordinator.migrate import upgrade
 from gpuward.coordinator.model import State
 from gpuward.coordinator.store import Store
 from gpuward.coordinator.store_dialect import create_engine
 from gpuward.daemon.subprocesses import kill_group, run, start
+from gpuward.v1 import coordinator_pb2 as pb
+from gpuward.v1 import coordinator_pb2_grpc, finding_pb2, report_pb2
 
 COMMAND = [sys.executable, "-m", "gpuward.coordinator"]
 # Five minutes in a quarter of a second: the whole chain takes three seconds.
@@ -251,3 +257,65 @@ async def read_incidents(folder, ids):
     records = [await store.get_incident(i) for i in ids]
     await store.close()
     return records
+
+
+def test_kill_9_loses_nothing_that_was_acknowledged(coordinator, folder):
+    """Nodes that raise a finding with each report, killed while many reports are in one commit."""
+    acknowledged = Counter()
+    for _ in range(3):
+        address = coordinator.start()["grpc"]
+        asyncio.run(raise_until_killed(coordinator, address, acknowledged))
+    known = asyncio.run(read_findings(folder))
+
+    assert 20 == len(acknowledged)
+    for node, seq in acknowledged.items():
+        # What was sent and not answered may be there as well.
+        assert known[node] in (seq, seq + 1), node
+
+
+async def raise_until_killed(coordinator, address, acknowledged):
+    async with grpc.aio.insecure_channel(address) as channel:
+        session = coordinator_pb2_grpc.CoordinatorServiceStub(channel).Session
+        enough, wanted = asyncio.Event(), acknowledged.total() + 200
+
+        def acknowledge(node, seq):
+            acknowledged[node] = seq
+            if acknowledged.total() == wanted:
+                enough.set()
+
+        async with asyncio.TaskGroup() as group:
+            for n in range(20):
+                node = f"node-{n}"
+                group.create_task(raise_findings(session(), node, acknowledged[node], acknowledge))
+            await enough.wait()
+            coordinator.end(signal.SIGKILL)
+
+
+async def raise_findings(call, node, seq, acknowledge):
+    hello = pb.Hello(protocol_revision=1, node=node, boot_id="b", agent_version="1")
+    with contextlib.suppress(grpc.aio.AioRpcError):
+        await call.write(pb.SessionRequest(hello=hello))
+        await call.read()
+        while True:
+            seq += 1
+            finding = finding_pb2.Finding(
+                finding_id=f"{node}-{seq}", kind="gpu.xid", default_class="FINDING_CLASS_STORE"
+            )
+            report = report_pb2.Report(
+                node=node, boot_id="b", agent_instance="a", seq=seq, findings=[finding]
+            )
+            await call.write(pb.SessionRequest(report=report))
+            answer = await call.read()
+            if answer is grpc.aio.EOF:
+                return
+            acknowledge(node, answer.report_ack.report_seq)
+
+
+async def read_findings(folder):
+    """Return the number of the open finding of each node: it has no other."""
+    _, store = store_of(folder)
+    async with store.reading() as connection:
+        findings = await store_reports.load_open_findings(connection)
+    await store.close()
+    assert len(findings) == len({f.subject.node for f in findings})
+    return {f.subject.node: int(f.finding_id.rpartition("-")[2]) for f in findings}
