@@ -96,7 +96,7 @@ def _readers(directory: Path, parts: ExitStack) -> dict[str, Callable[[], object
     parts.callback(sampler.close)
 
     def scan() -> int:
-        files.scan()
+        files.update(now_s=0.0)
         fresh = 0
         for file in files.files.values():
             lock_holder(file.fd)

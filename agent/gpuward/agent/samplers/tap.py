@@ -1,15 +1,16 @@
 """Sample what inference processes publish about their allocators, from outside of them.
 
-Every torch process with the tap writes one file into the tap directory; this reads all of them
-once a second.  The record lock says whether the writer lives and its pid; what a dead one wrote
-last is still read, because it often says why it died.  Nothing a writer says is trusted.
+Every torch process with the tap writes one file into the tap directory; this opens each as it
+comes, and reads all of them once a second.  The record lock says whether the writer lives and its
+pid; what a dead one wrote last is still read, because it often says why it died.  Nothing a writer
+says is trusted.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from gpuward.agent import process_identity
 from gpuward.agent.fragmentation import mean_large_request
@@ -92,7 +93,7 @@ class TapSampler:
         return self._directory.refused
 
     async def sample(self, now_s: float) -> Batch:
-        gone = self._directory.scan()
+        gone = self._directory.update(now_s)
         fresh: dict[str, set[int]] = {}
         for name, file in self._directory.files.items():
             writer = self._writers.setdefault(name, _Writer())
@@ -106,8 +107,16 @@ class TapSampler:
         self._forget(gone)
         return batch
 
+    async def __aenter__(self) -> Self:
+        self._directory.watch()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.close()
+
     def close(self) -> None:
-        self._forget(set(self._directory.files))
+        self._writers.clear()
+        self._directory.close()
 
     def _look_at_writer(self, file: TapFile, writer: _Writer) -> None:
         pid = self._holder_of(file.fd)

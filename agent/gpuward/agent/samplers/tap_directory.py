@@ -1,7 +1,9 @@
 """Find tap files, keep the open ones, clear away the stale: the directory anyone may write to.
 
-A user who floods the directory gets a bounded number of files read and one counter; everyone else
-is still read.  A file is removed only when its writer is gone and a quarter of an hour has passed.
+Watched, it tells of each file as it comes and goes, and is listed every half minute all the same;
+not watched, it is listed at every turn.  A user who floods it gets a bounded number of files read
+and one counter; everyone else is still read.  A file is removed only when its writer is gone and a
+quarter of an hour has passed.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from gpuward.agent.samplers.tap_file import RefusedError, TapFile
+from gpuward.agent.samplers.tap_watch import TapWatch
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,6 +25,7 @@ MAX_NAMES = 10_000
 MAX_FILES = 256
 MAX_FILES_PER_UID = 64
 STALE_AFTER_S = 900.0
+LISTED_EVERY_S = 30.0
 _NAME = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\.tap")
 
 
@@ -33,22 +37,38 @@ class TapDirectory:
         self.files: dict[str, TapFile] = {}
         # Names that are not read, so that each is looked into once only.
         self._ignored: set[str] = set()
+        self._gone: set[str] = set()
+        self._watch: TapWatch | None = None
+        self._listing_due_s = 0.0
         # Files and names not taken in, by reason, ever.
         self.refused: Counter[str] = Counter()
 
-    def scan(self) -> set[str]:
-        """Open what is new; return the names of open files that are gone from the directory."""
-        names = self._names()
-        self._ignored &= names
-        for name in sorted(names - self.files.keys() - self._ignored):
-            try:
-                self.files[name] = self._opened(name)
-            except RefusedError as error:
-                self._ignored.add(name)
-                self.refused[str(error)] += 1
-        return self.files.keys() - names
+    def watch(self) -> None:
+        """Hear of files at once from now on; needs the running event loop, until ``close``."""
+        self._watch = TapWatch(self._path, appeared=self._appeared, left=self._left)
+        self._watch.renew()
+
+    def update(self, now_s: float) -> set[str]:
+        """Open what is new; return the names of open files that are gone from the directory.
+
+        A name that another file has taken counts as gone; that file is found in the next listing.
+        """
+        may_have_missed = self._watch is None or self._watch.renew()
+        if may_have_missed or now_s >= self._listing_due_s:
+            self._list()
+            self._listing_due_s = now_s + LISTED_EVERY_S
+        return self._gone & self.files.keys()
+
+    def close(self) -> None:
+        """Stop watching; close every file."""
+        if self._watch is not None:
+            self._watch.close()
+            self._watch = None
+        for name in list(self.files):
+            self.drop(name)
 
     def drop(self, name: str) -> None:
+        self._gone.discard(name)
         self.files.pop(name).close()
 
     def remove_if_stale(self, name: str, wall_s: float) -> bool:
@@ -63,6 +83,31 @@ class TapDirectory:
         self._ignored.add(name)
         self.drop(name)
         return True
+
+    def _list(self) -> None:
+        names = self._names()
+        self._ignored &= names
+        self._gone |= self.files.keys() - names
+        for name in sorted(names - self.files.keys() - self._ignored):
+            self._open(name)
+
+    def _appeared(self, name: str) -> None:
+        if name in self.files:
+            self._gone.add(name)
+        elif _NAME.fullmatch(name) and len(self._ignored) < MAX_NAMES:
+            self._open(name)
+
+    def _left(self, name: str) -> None:
+        self._ignored.discard(name)
+        if name in self.files:
+            self._gone.add(name)
+
+    def _open(self, name: str) -> None:
+        try:
+            self.files[name] = self._opened(name)
+        except RefusedError as error:
+            self._ignored.add(name)
+            self.refused[str(error)] += 1
 
     def _names(self) -> set[str]:
         names: set[str] = set()
