@@ -127,7 +127,7 @@ class SpooledEvent(_message.Message):
     SEQ_FIELD_NUMBER: _builtins.int
     FINDING_FIELD_NUMBER: _builtins.int
     seq: _builtins.int
-    """Grows by one per event of this node's spool, never reused; survives restarts."""
+    """Grows with each event of this node, by one within a run of the agent; never reused."""
     @_builtins.property
     def finding(self) -> _finding_pb2.Finding: ...
     def __init__(
