@@ -75,7 +75,7 @@ def test_a_good_finding_comes_through_whole():
     found, notes = one(evidence=[fact], cause_dedup_keys=["c"])
 
     assert [] == notes
-    assert ("f1", "k", "gpu.xid", 79) == (
+    assert ("n1/f1", "k", "gpu.xid", 79) == (
         found.finding_id,
         found.dedup_key,
         found.kind,
@@ -143,8 +143,25 @@ def test_a_finding_is_of_the_node_that_reports_it():
 def test_a_finding_without_an_identity_is_dropped_alone(finding_id):
     value, notes = read(report(findings=[finding(finding_id=finding_id), finding()]))
 
-    assert ["f1"] == [f.finding_id for f in value.findings]
+    assert ["n1/f1"] == [f.finding_id for f in value.findings]
     assert 1 == len(notes)
+
+
+@pytest.mark.parametrize(
+    ("mine", "yours"),
+    [
+        pytest.param(("n1", "f1"), ("n2", "f1"), id="the same id"),
+        pytest.param(("a/b", "c"), ("a", "b/c"), id="an id that looks like a node"),
+    ],
+)
+def test_ids_of_two_nodes_never_meet(mine, yours):
+    """One node cannot clear, nor overwrite, what another has found."""
+
+    def id_of(node, finding_id):
+        value, _ = read(report(node=node, findings=[finding(finding_id=finding_id)]), node)
+        return value.findings[0].finding_id
+
+    assert id_of(*mine) != id_of(*yours)
 
 
 def test_of_a_doubled_id_the_last_word_stands():

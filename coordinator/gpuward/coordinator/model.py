@@ -153,7 +153,10 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What an agent says is wrong; ``finding_id`` names one raise, ``dedup_key`` the trouble."""
+    """What an agent says is wrong; ``finding_id`` names one raise, ``dedup_key`` the trouble.
+
+    ``finding_id`` begins with the node: ids of two agents never meet.
+    """
 
     finding_id: str
     dedup_key: str

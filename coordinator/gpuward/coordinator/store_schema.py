@@ -59,7 +59,7 @@ incident_event = Table(
 finding = Table(
     "finding",
     metadata,
-    Column("finding_id", String(128), primary_key=True),
+    Column("finding_id", String(400), primary_key=True),
     Column("node", String(256), nullable=False),
     Column("is_open", Boolean, nullable=False),
     Column("body", LargeBinary, nullable=False),
@@ -88,7 +88,7 @@ spooled_event = Table(
     "spooled_event",
     metadata,
     Column("node", String(256), primary_key=True),
-    Column("finding_id", String(128), primary_key=True),
+    Column("finding_id", String(400), primary_key=True),
     Column("seq", BigInteger, nullable=False),
     Column("received_at_s", Double, nullable=False),
 )

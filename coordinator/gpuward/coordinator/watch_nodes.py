@@ -52,7 +52,7 @@ async def _grade(
 def _finding(life: NodeLife, now_s: float) -> Finding:
     silent_s = now_s - life.last_seen_s
     return Finding(
-        finding_id=f"overdue-{life.name}-{int(life.last_seen_s)}",
+        finding_id=f"{life.name}/overdue-{int(life.last_seen_s)}",
         dedup_key=f"{life.name}|{NODE_OVERDUE}",
         kind=NODE_OVERDUE,
         subject=Subject(node=life.name),

@@ -149,7 +149,8 @@ def _finding(item: finding_pb2.Finding, node: str, reader: Reader) -> Finding | 
     subject = _subject(item.subject, node, reader)
     key = reader.text(item.dedup_key, f"{name}.dedup_key", KEY_LIMIT)
     return Finding(
-        finding_id=item.finding_id,
+        # Unique on its node only; with the node, whose part ends at the last slash, everywhere.
+        finding_id=f"{node}/{item.finding_id.replace('/', '-')}",
         dedup_key=key or f"{node}|{kind}|{subject.gpu_uuid}|{subject.process_key}",
         kind=kind,
         subject=subject,

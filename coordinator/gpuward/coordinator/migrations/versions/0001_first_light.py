@@ -116,7 +116,7 @@ def _timers_and_pages() -> None:
 def _reports() -> None:
     op.create_table(
         "finding",
-        sa.Column("finding_id", sa.String(length=128), nullable=False),
+        sa.Column("finding_id", sa.String(length=400), nullable=False),
         sa.Column("node", sa.String(length=256), nullable=False),
         sa.Column("is_open", sa.Boolean(), nullable=False),
         sa.Column("body", sa.LargeBinary(), nullable=False),
@@ -140,7 +140,7 @@ def _reports() -> None:
     op.create_table(
         "spooled_event",
         sa.Column("node", sa.String(length=256), nullable=False),
-        sa.Column("finding_id", sa.String(length=128), nullable=False),
+        sa.Column("finding_id", sa.String(length=400), nullable=False),
         sa.Column("seq", sa.BigInteger(), nullable=False),
         sa.Column("received_at_s", sa.Double(), nullable=False),
         sa.PrimaryKeyConstraint("node", "finding_id", name="pk_spooled_event"),
