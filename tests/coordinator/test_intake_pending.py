@@ -14,10 +14,10 @@ from sqlalchemy import event
 from gpuward.coordinator import store_reports
 from gpuward.coordinator.filing import Stored, Superseded
 from gpuward.coordinator.intake import Intake
-from gpuward.coordinator.migrate import upgrade
 from gpuward.coordinator.model import Evidence, FindingClass, Severity
 from gpuward.coordinator.store import Store
 from gpuward.coordinator.store_dialect import create_engine
+from gpuward.coordinator.store_schema import metadata
 from gpuward.coordinator.watch_nodes import judge_nodes
 
 HELLO = {"boot_id": "b", "agent_version": "1", "query_address": ""}
@@ -199,6 +199,13 @@ async def test_the_end_of_an_old_session_does_not_end_the_new(replica):
     assert Stored(0) == await replica.take(1)
 
 
+async def test_a_session_that_never_reported_is_forgotten_too(replica):
+    replica.intake.close_session("n1", replica.session)
+    await replica.intake.flush()
+
+    assert {} == replica.intake._heard
+
+
 async def test_a_failed_write_is_not_acknowledged_and_can_be_sent_again(replica, store, make):
     await replica.take(1)
 
@@ -223,8 +230,8 @@ STEPS = st.one_of(
 )
 
 
-# The fixture only makes values.
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+# The fixture only makes values; each example is a database with real commits.
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(STEPS, max_size=12))
 def test_the_database_says_what_the_newest_acknowledged_report_said(make, steps):
     """Whatever is sent, sent again, flushed, reconnected or killed in between."""
@@ -234,7 +241,8 @@ def test_the_database_says_what_the_newest_acknowledged_report_said(make, steps)
 
 async def follow(url, make, steps):
     engine = create_engine(url)
-    await upgrade(engine)
+    async with engine.begin() as connection:
+        await connection.run_sync(metadata.create_all)
     store = Store(engine)
     replica = await Replica(store, make, make.now_s).open()
     said = [{}]

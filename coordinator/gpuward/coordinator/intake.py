@@ -74,9 +74,12 @@ class Intake:
         return filing.stored(report)
 
     async def flush(self) -> None:
-        """Write what is pending of all nodes; nothing is written when nothing is."""
-        if not self._pending():
-            return
+        """Write what is pending of all nodes, in one transaction; none when nothing is."""
+        if self._pending():
+            await self._write_pending()
+        self._heard = {n: h for n, h in self._heard.items() if not h.is_over or h.pending()}
+
+    async def _write_pending(self) -> None:
         async with self._store.writing() as tx:
             # Asked again, now that no other writer is under way.
             written = self._pending()
@@ -88,7 +91,6 @@ class Intake:
             await store_reports.write_totals(tx.connection, totals)
         for heard, of_it in written:
             heard.settle(of_it)
-        self._heard = {n: h for n, h in self._heard.items() if not (h.is_over and not h.pending())}
 
     def _pending(self) -> list[tuple[Heard, Pending]]:
         waiting = ((heard, heard.pending()) for heard in self._heard.values())
