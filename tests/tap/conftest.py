@@ -38,6 +38,7 @@ FAKE_TORCH = {
     "torch/cuda/__init__.py": """
         import threading
         from torch.cuda import memory
+        from torch.cuda.memory import memory_snapshot
         GPUS = ("0b9c5b45-9f5d-4f0c-8d0f-3c5fc1a3a001", "0b9c5b45-9f5d-4f0c-8d0f-3c5fc1a3a002")
         asked_by = []
         reserved = {0: 1 << 30}
@@ -65,6 +66,11 @@ FAKE_TORCH = {
             return {"reserved_bytes": {p: figures for p in ("all", "large_pool", "small_pool")}}
     """,
     "torch/cuda/memory.py": """
+        def memory_snapshot(mempool_id=None, include_traces=True):
+            assert not include_traces
+            block = {"size": 2**30, "requested_size": 2**30, "state": "active_allocated"}
+            return [{"device": 0, "address": 4096, "total_size": 2**30, "stream": 0,
+                     "segment_type": "large", "segment_pool_id": (0, 0), "blocks": [block]}]
         def get_allocator_backend():
             return "native"
     """,

@@ -63,7 +63,7 @@ def test_a_process_that_uses_cuda_publishes(host, python):
         process.stdin.close()
 
     assert process.returncode == 0
-    assert (header.ns_pid, header.torch_version, header.flags) == (process.pid, "2.14.1+fake", 0)
+    assert (header.ns_pid, header.torch_version, header.flags) == (process.pid, "2.14.1+fake", 1)
     assert header.device_count == 2
     assert records[-1].all_pools.reserved_bytes == 2**30
     assert records[-1].gpu_uuid.hex() == "0b9c5b459f5d4f0c8d0f3c5fc1a3a001"
@@ -338,7 +338,7 @@ print(struct.unpack_from("<4Q", newest, 872), newest[44])
 """
     )
 
-    assert host.run(script) == (0, f"({3 << 30}, {5 << 20}, {1 << 30}, 0) 16\n", "")
+    assert host.run(script) == (0, f"({3 << 30}, {5 << 20}, {1 << 30}, 0) 18\n", "")
 
 
 def test_a_killed_process_leaves_its_last_record(host):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import threading
+import time
 
 import pytest
 
 from gpuward.tap import ticker as ticker_module
 from gpuward.tap.layout import unpack_header, unpack_record
+from gpuward.tap.memory_walk import Walk
 from gpuward.tap.publisher import Publisher
 from gpuward.tap.ticker import Ticker
 
@@ -26,13 +28,16 @@ class FakeSource:
         self.cost_ns = 0
         self.asked = 0
         self.observer = None
+        self.segments = []
+        self.walked = 0
+        self.recording = False
 
     def is_ready(self):
         return True
 
     def open_publisher(self, directory, period_ms):
         devices = [(bytes([n + 1]) * 16, n) for n in range(len(self.by_ordinal))]
-        return Publisher(directory, devices, period_ms=period_ms)
+        return Publisher(directory, devices, period_ms=period_ms, header_flags=1)
 
     def stats(self, ordinal):
         self.asked += 1
@@ -41,8 +46,17 @@ class FakeSource:
             raise self.by_ordinal[ordinal]
         return self.by_ordinal[ordinal]
 
-    def is_safe_to_ask(self):
-        return self.safe
+    def is_safe_to_ask(self, *, in_step):
+        return self.safe or (in_step and self.safe is not None)
+
+    def walk(self):
+        self.walked += 1
+        if isinstance(self.segments, Exception):
+            raise self.segments
+        return Walk(self.segments, time.monotonic_ns(), time.time_ns(), 7)
+
+    def is_recording(self):
+        return self.recording
 
     def observe_oom(self, observer):
         self.observer = observer
@@ -208,7 +222,7 @@ def test_an_error_is_recorded_with_the_statistics_of_the_moment(make):
 
     record = records(ticker)[1]
     assert record.oom[1:] == (100, 20, 9, 0)
-    assert (record.totals.ooms, record.flags) == (1, 16)
+    assert (record.totals.ooms, record.flags) == (1, 18)
 
 
 def test_an_error_where_nobody_may_ask_is_recorded_all_the_same(make):

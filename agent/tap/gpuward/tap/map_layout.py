@@ -197,10 +197,8 @@ def unpack_map(raw: bytes) -> MemoryMap:
         MapBlock(*_BLOCK.unpack_from(raw, at)[:4]) for at in range(blocks_at, len(raw), block_size)
     ]
     found = [_SEGMENT.unpack_from(raw, at) for at in range(segments_at, blocks_at, segment_size)]
-    return MemoryMap._make(
-        (nonce, *taken_ns, outcome, cost_ns, retry_after_ms, flags, *totals)
-        + (gpus, _with_blocks(found, blocks, gpu_count))
-    )
+    there = (*totals, gpus, _with_blocks(found, blocks, gpu_count))
+    return MemoryMap._make((nonce, *taken_ns, outcome, cost_ns, retry_after_ms, flags, *there))
 
 
 def _pack_segments(segments: Sequence[MapSegment], room: int) -> tuple[bytearray, bytearray]:

@@ -1,4 +1,4 @@
-"""Entry point that ``import torch`` calls in every process: group ``torch.backends``, torch 2.5.
+"""Entry points that torch (group ``torch.backends``, from 2.5), vLLM and SGLang call by themselves.
 
 An exception here would break ``import torch`` for a whole service, so none leaves this module, and
 nothing heavier than ``os`` is imported before it is known that CUDA is used at all.  No thread and
@@ -17,18 +17,34 @@ DIRECTORY = "GPUWARD_TAP_DIR"
 DEFAULT_DIRECTORY = "/run/gpuward/tap"
 
 
+_registered: set[int] = set()
+
+
 def torch_backend() -> None:
     """Ask torch to call ``start`` once CUDA is initialised; never raises."""
     if os.environ.get(DISABLE, "0") not in ("", "0"):
         return
     with contextlib.suppress(BaseException):
         # torch is being imported right now, so that an import statement would only look it up.
-        sys.modules["torch"].cuda._lazy_call(start)  # noqa: SLF001 - torch's only such hook
+        torch = sys.modules["torch"]
+        if id(torch) not in _registered:
+            _registered.add(id(torch))
+            torch.cuda._lazy_call(start)  # noqa: SLF001 - torch's only such hook
+
+
+def engine_plugin() -> None:
+    """Do the same where torch did not call: an older one, or its autoload is switched off."""
+    torch_backend()
 
 
 def start() -> None:
     """Start publishing from this process; torch treats an exception here as a failed CUDA."""
     with contextlib.suppress(BaseException):
+        from gpuward.tap.admission import is_admitted, service_name
+
+        service = service_name(os.environ, sys.argv[0])
+        if not is_admitted(os.environ, service, os.uname().nodename):
+            return
         from gpuward.tap.ticker import Ticker
         from gpuward.tap.torch_source import TorchSource
 

@@ -76,6 +76,7 @@ class Publisher:
         world: int = 0,
         period_ms: int = 1000,
         snapshot_min_period_ms: int = 0,
+        header_flags: int = 0,
     ) -> None:
         facts = process_facts()
         self.header = layout.Header(
@@ -95,6 +96,7 @@ class Publisher:
             alloc_conf=alloc_conf,
             rank=rank,
             world=world,
+            flags=header_flags,
         )
         self.devices = [Device(gpu_uuid, ordinal) for gpu_uuid, ordinal in devices]
         self._buffer = bytearray(layout.SLOT_SIZE)

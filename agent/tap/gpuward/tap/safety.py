@@ -38,13 +38,15 @@ WAITING_MODULES = (
 )
 
 
-def is_safe_to_ask(backend: str, modules: Container[str]) -> bool:
+def is_safe_to_ask(backend: str, modules: Container[str], *, in_step: bool = False) -> bool:
     """Return whether no allocator here can take the GIL and ``backend`` keeps the statistics.
 
     ``backend``: as ``torch.cuda.get_allocator_backend()`` says; those of others than the native
-    one are empty, or raise.
+    one are empty, or raise.  ``in_step``: the caller is the thread that allocates, between two
+    steps of its engine, and thus knows that the lock is free: taking the GIL does no harm.
     """
-    return backend == "native" and not any(name in modules for name in GIL_TAKING_ALLOCATORS)
+    takes_gil = not in_step and any(name in modules for name in GIL_TAKING_ALLOCATORS)
+    return backend == "native" and not takes_gil
 
 
 def is_waiting(innermost: FrameType | None) -> bool:

@@ -1,9 +1,10 @@
 """Publish once a second for as long as the process lives, and get out of its way otherwise.
 
 A daemon thread keeps time and looks for the kill switch; it does not touch the allocator.  The
-allocator is asked on the main thread by a pending call.  Only when the main thread has run no
-Python for a while and waits for other threads does this thread ask instead; where an allocator
-takes the GIL nobody asks, and records say "degraded".
+allocator is asked after a step of the serving engine, where there is one and it runs; else on the
+main thread by a pending call.  Only when the main thread has run no Python for a while and waits
+for other threads does this thread ask instead; where an allocator takes the GIL, and no engine's
+step is known, nobody asks, and records say "degraded".
 """
 
 from __future__ import annotations
@@ -18,29 +19,32 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gpuward.tap import layout
+from gpuward.tap.engine_step import EngineStep
 from gpuward.tap.pending_call import PendingCall
 from gpuward.tap.safety import is_waiting
+from gpuward.tap.walks import Walks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Protocol
 
     from gpuward.tap.publisher import Publisher
+    from gpuward.tap.walks import WalkSource
 
-    class Source(Protocol):
+    class Source(WalkSource, Protocol):
         """Where statistics come from, see ``TorchSource``."""
-
-        flags: int
 
         def is_ready(self) -> bool: ...
         def open_publisher(self, directory: str, period_ms: int) -> Publisher: ...
         def stats(self, ordinal: int) -> Mapping[str, Any]: ...
-        def is_safe_to_ask(self) -> bool: ...
+        def is_safe_to_ask(self, *, in_step: bool) -> bool: ...
         def observe_oom(self, observer: Callable[[int, int, int, int], None]) -> None: ...
 
 
 PERIOD_S = 1.0
 MAX_PERIOD_S = 60.0
+# How often the tap looks again for a directory that is not there, or takes no file yet.
+RETRY_S = 60.0
 # A tick that takes longer doubles the period: the allocator is busy, or the machine.
 SLOW_TICK_NS = 5_000_000
 # Ticks without a publication after which the main thread counts as asleep.
@@ -61,6 +65,8 @@ class Ticker:
         self._stats_fail = False
         self._tick_cost_ns = 0
         self._quiet_ticks = 0
+        self._walks: Walks | None = None
+        self._step = EngineStep(self._publish_in_step)
         self._pending = PendingCall(self._publish)
         self._stop = threading.Event()
         self._pid = os.getpid()
@@ -77,14 +83,17 @@ class Ticker:
         self._stop.set()
         if self._thread.is_alive() and threading.current_thread() is not self._thread:
             self._thread.join(0.2)
+        self._step.detach()
+        if self._walks is not None:
+            self._walks.close()
         if self._publisher is not None:
             self._publisher.close()
 
     def _run(self) -> None:
         with contextlib.suppress(BaseException):
             if self._goes_on_when_ready():
-                publisher = self._open()
-                while self._goes_on_after(self._period_s):
+                publisher = self._opened()
+                while publisher is not None and self._goes_on_after(self._period_s):
                     self._tick(publisher)
         self.close()
 
@@ -103,17 +112,36 @@ class Ticker:
     def _goes_on_after(self, delay_s: float) -> bool:
         return not self._stop.wait(delay_s) and not os.access(self._switch, os.F_OK)
 
+    def _opened(self) -> Publisher | None:
+        """Open the file, now or once there is a place for it; None when told to stop."""
+        while True:
+            try:
+                return self._open()
+            except OSError:
+                if not self._goes_on_after(RETRY_S):
+                    return None
+
     def _open(self) -> Publisher:
         publisher = self._source.open_publisher(self._directory, int(self._shortest_s * 1000))
         self._publisher = publisher
+        self._walks = Walks(self._source, publisher)
         # The driver's own allocator, for one, takes no observer.
         with contextlib.suppress(Exception):
             self._source.observe_oom(self._on_oom)
         return publisher
 
     def _tick(self, publisher: Publisher) -> None:
-        if not self._may_ask():
-            self._publish_degraded(publisher)
+        self._step.attach(sys.modules)
+        in_step = self._step.ask()
+        may_ask = self._may_ask(in_step=in_step)
+        if self._walks is not None:
+            self._walks.look(may_ask=may_ask)
+        if in_step and may_ask:
+            return
+        if not may_ask:
+            # An idle engine leaves its last record; only one that never ran has none.
+            if self._stats_fail or not self._step.has_stepped:
+                self._publish_degraded(publisher)
         elif self._pending.request():
             self._quiet_ticks = 0
         else:
@@ -128,15 +156,22 @@ class Ticker:
         """
         return os.getpid() == self._pid
 
-    def _may_ask(self) -> bool:
-        return not self._stats_fail and self._source.is_safe_to_ask()
+    def _may_ask(self, *, in_step: bool = False) -> bool:
+        return not self._stats_fail and self._source.is_safe_to_ask(in_step=in_step)
 
-    def _publish(self) -> None:
+    def _publish_in_step(self) -> None:
+        self._publish(in_step=True)
+
+    def _publish(self, *, in_step: bool = False) -> None:
         """Ask the allocator and publish; on the main thread as a rule."""
-        publisher = self._publisher
-        if publisher is None or not self._is_ours() or self._stop.is_set() or not self._may_ask():
+        publisher, walks = self._publisher, self._walks
+        if publisher is None or walks is None or not self._is_ours() or self._stop.is_set():
+            return
+        if not self._may_ask(in_step=in_step):
             return
         began_ns = time.perf_counter_ns()
+        flags = self._source.flags | walks.flags
+        used_stats = []
         for device_index, device in enumerate(publisher.devices):
             try:
                 stats = self._source.stats(device.ordinal)
@@ -145,15 +180,17 @@ class Ticker:
                 return
             if device_index in self._used or _is_used(stats):
                 self._used.add(device_index)
+                used_stats.append(stats)
                 self._write(
                     publisher.publish,
                     device_index,
                     stats,
-                    flags=self._source.flags,
+                    flags=flags,
                     tick_cost_ns=self._tick_cost_ns,
                 )
         self._tick_cost_ns = time.perf_counter_ns() - began_ns
         self._pace()
+        walks.consider(used_stats)
 
     def _publish_degraded(self, publisher: Publisher) -> None:
         for device_index in range(len(publisher.devices)):
@@ -181,6 +218,10 @@ class Ticker:
             stats = self._source.stats(ordinal) if self._may_ask() else None
             self._used.add(indexes[ordinal])
             self._write(publisher.record_oom, indexes[ordinal], request, device_free, stats)
+            if stats is not None and self._walks is not None:
+                summary = self._walks.summary_now(ordinal, stats)
+                flags = self._source.flags | self._walks.flags
+                self._write(publisher.publish, indexes[ordinal], stats, summary, flags=flags)
 
 
 def _main_thread_waits() -> bool:

@@ -6,14 +6,19 @@ that this process does not use.  Peaks and counters are never reset: frameworks 
 
 from __future__ import annotations
 
+import gc
+import inspect
 import os
 import sys
+import time
 import uuid
 from typing import TYPE_CHECKING, Any
 
 from gpuward.tap import layout
+from gpuward.tap.memory_walk import Walk
 from gpuward.tap.publisher import Publisher
 from gpuward.tap.safety import is_safe_to_ask
+from gpuward.tap.walk_budget import MIN_PERIOD_NS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -33,6 +38,7 @@ class TorchSource:
         )
         conf = self._alloc_conf.replace(" ", "").lower()
         self.flags = layout.EXPANDABLE if "expandable_segments:true" in conf else 0
+        self._can_walk = hasattr(torch.cuda, "memory_snapshot")
 
     def is_ready(self) -> bool:
         """Return whether CUDA is initialised, so that no call here would begin to do it."""
@@ -55,6 +61,8 @@ class TorchSource:
             rank=_number("RANK"),
             world=_number("WORLD_SIZE"),
             period_ms=period_ms,
+            snapshot_min_period_ms=MIN_PERIOD_NS // 1_000_000 if self._can_walk else 0,
+            header_flags=layout.ACCEPTS_REQUESTS if self._can_walk else 0,
         )
 
     def stats(self, ordinal: int) -> Mapping[str, Any]:
@@ -62,9 +70,31 @@ class TorchSource:
         stats: Mapping[str, Any] = self._torch.cuda.memory_stats_as_nested_dict(ordinal)
         return stats
 
-    def is_safe_to_ask(self) -> bool:
+    def walk(self) -> Walk:
+        """Return all blocks of all devices; a walk under the allocator lock, with the GIL."""
+        snapshot = self._torch.cuda.memory_snapshot
+        # Entries of a trace cost far more than the blocks, where a program records them.
+        is_light = "include_traces" in inspect.signature(snapshot).parameters
+        options = {"include_traces": False} if is_light else {}
+        collects = gc.isenabled()
+        mono_ns, real_ns = time.monotonic_ns(), time.time_ns()
+        try:
+            # Thousands of new objects would otherwise set off a collection of all the program has.
+            gc.disable()
+            segments = snapshot(**options)
+        finally:
+            if collects:
+                gc.enable()
+        return Walk(segments, mono_ns, real_ns, time.monotonic_ns() - mono_ns)
+
+    def is_recording(self) -> bool:
+        """Return whether torch records who allocates: a walk would then resolve each stack."""
+        ask = getattr(self._torch._C, "_cuda_isHistoryEnabled", None)  # noqa: SLF001
+        return bool(ask()) if ask is not None else False
+
+    def is_safe_to_ask(self, *, in_step: bool) -> bool:
         """Return whether ``stats`` cannot deadlock now; an allocator may be loaded later."""
-        return is_safe_to_ask(self._backend(), sys.modules)
+        return is_safe_to_ask(self._backend(), sys.modules, in_step=in_step)
 
     def observe_oom(self, observer: Callable[[int, int, int, int], None]) -> None:
         """Call ``observer(ordinal, request, device_total, device_free)`` at each error, for ever.

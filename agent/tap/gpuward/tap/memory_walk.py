@@ -1,0 +1,135 @@
+"""Turn one walk over all blocks of the allocator into summaries for records, and into a map.
+
+A walk is what ``torch.cuda.memory_snapshot()`` returns: segments with their blocks in order of
+address, of all devices.  What ``empty_cache()`` would give back, exactly: whole segments without a
+block in use; of expandable segments the pages that lie within one free block, counted from the
+segment's own address: ``release_blocks`` in ``c10/cuda/CUDACachingAllocator.cpp``.  Private pools
+(CUDA graphs, ``MemPool``) serve nobody else and are given back by nobody, so their free memory
+stands apart.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from gpuward.tap import map_layout
+from gpuward.tap.layout import SIZE_CLASSES, Summary, size_class
+from gpuward.tap.publisher import SnapshotSummary
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+SMALL_PAGE = 2 << 20
+LARGE_PAGE = 20 << 20
+STATES = {
+    "active_allocated": map_layout.ACTIVE,
+    "active_pending_free": map_layout.PENDING_FREE,
+    # As torch's documentation has it.
+    "active_awaiting_free": map_layout.PENDING_FREE,
+    "inactive": map_layout.FREE,
+}
+_LARGE_PAGE_MIB = re.compile(r"large_segment_size_mb:(\d{1,6})(?!\d)")
+
+
+class Walk(NamedTuple):
+    """Segments as torch gives them, when they were read and for how long Python stood still."""
+
+    segments: Sequence[Mapping[str, Any]]
+    mono_ns: int
+    real_ns: int
+    cost_ns: int
+
+    @property
+    def blocks(self) -> int:
+        return sum(len(segment["blocks"]) for segment in self.segments)
+
+    @property
+    def has_expandable(self) -> bool:
+        return any(segment.get("is_expandable", False) for segment in self.segments)
+
+
+def large_page(alloc_conf: str) -> int:
+    """Return the page of expandable segments in the large pool, by ``PYTORCH_ALLOC_CONF``."""
+    found = _LARGE_PAGE_MIB.search(alloc_conf.replace(" ", ""))
+    return int(found[1]) << 20 if found and int(found[1]) else LARGE_PAGE
+
+
+def summarise(walk: Walk, ordinal: int, page: int = LARGE_PAGE) -> SnapshotSummary:
+    """Return what the walk says of one device; ``page`` is ``large_page`` of the process."""
+    segments = [segment for segment in walk.segments if segment["device"] == ordinal]
+    free_bytes, free_counts = [0] * SIZE_CLASSES, [0] * SIZE_CLASSES
+    blocks = largest = releasable = private = pending = 0
+    for segment in segments:
+        is_private = _pool(segment) != (0, 0)
+        blocks += len(segment["blocks"])
+        if not is_private:
+            releasable += _releasable(segment, page)
+        for block in segment["blocks"]:
+            state, size = block["state"], block["size"]
+            if state != "inactive":
+                if state != "active_allocated":
+                    pending += size
+            elif is_private:
+                private += size
+            else:
+                largest = max(largest, size)
+                free_bytes[size_class(size)] += size
+                free_counts[size_class(size)] += 1
+    free = sum(free_bytes)
+    facts = (blocks, len(segments), free, largest, releasable, free - releasable, private, pending)
+    summary = Summary(walk.mono_ns, walk.cost_ns, *facts)
+    return SnapshotSummary(summary, tuple(free_bytes), tuple(free_counts))
+
+
+def map_of(walk: Walk, nonce: bytes, gpus: Sequence[map_layout.MapGpu]) -> map_layout.MemoryMap:
+    """Return the answer to the request ``nonce``; devices that are not in ``gpus`` are left out."""
+    places = {gpu.ordinal: place for place, gpu in enumerate(gpus)}
+    segments = [
+        _map_segment(segment, places[segment["device"]])
+        for segment in walk.segments
+        if segment["device"] in places
+    ]
+    return map_layout.MemoryMap(
+        nonce,
+        walk.mono_ns,
+        walk.real_ns,
+        cost_ns=walk.cost_ns,
+        total_segments=len(segments),
+        total_blocks=sum(len(segment.blocks) for segment in segments),
+        gpus=gpus,
+        segments=segments,
+    )
+
+
+def _releasable(segment: Mapping[str, Any], large: int) -> int:
+    blocks = segment["blocks"]
+    if not segment.get("is_expandable", False):
+        is_unused = all(block["state"] == "inactive" for block in blocks)
+        return int(segment["total_size"]) if is_unused else 0
+    page = SMALL_PAGE if segment["segment_type"] == "small" else large
+    offset = released = 0
+    for block in blocks:
+        end = offset + block["size"]
+        if block["state"] == "inactive":
+            released += max(0, end // page - -(-offset // page)) * page
+        offset = end
+    return released
+
+
+def _map_segment(segment: Mapping[str, Any], gpu: int) -> map_layout.MapSegment:
+    blocks, offset = [], 0
+    for block in segment["blocks"]:
+        state, size = STATES.get(block["state"], 0), block["size"]
+        requested = 0 if state == map_layout.FREE else block.get("requested_size", size)
+        blocks.append(map_layout.MapBlock(offset, size, requested, state))
+        offset += size
+    flags = map_layout.SMALL_POOL if segment["segment_type"] == "small" else 0
+    flags |= map_layout.EXPANDABLE if segment.get("is_expandable", False) else 0
+    facts = (segment["address"], segment["total_size"], segment["stream"])
+    return map_layout.MapSegment(*facts, _pool(segment), gpu, flags, blocks)
+
+
+def _pool(segment: Mapping[str, Any]) -> tuple[int, int]:
+    first, second = segment.get("segment_pool_id", (0, 0))
+    return first, second
