@@ -230,6 +230,18 @@ STEPS = st.one_of(
 )
 
 
+async def test_an_old_report_after_a_reconnect_is_not_taken_for_the_state(replica, make):
+    """Otherwise the finding that it lists, raised again, would look known."""
+    await replica.take(1, [make.finding()])
+    await replica.take(2)
+    await replica.open()
+    assert Stored(0) == await replica.take(1, [make.finding()])
+
+    await replica.take(3, [make.finding()])
+
+    assert 1 == len((await replica.known())[1])
+
+
 # The fixture only makes values; each example is a database with real commits.
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(STEPS, max_size=12))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from gpuward.coordinator import correlate, store_incidents, store_reports
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
     from typing import Any
 
     from sqlalchemy import Row
@@ -32,6 +32,11 @@ class Stored:
 
 
 @dataclass(frozen=True, slots=True)
+class Repeated:
+    """It, or a newer one, was stored before: it says nothing of what is stored now."""
+
+
+@dataclass(frozen=True, slots=True)
 class Superseded:
     """A newer session of this node exists: nothing was stored."""
 
@@ -43,25 +48,23 @@ def stored(report: Report) -> Stored:
 
 async def file_reports(
     tx: Transaction, arrivals: Sequence[Pending]
-) -> tuple[Stored | Superseded, ...]:
+) -> tuple[Stored | Repeated | Superseded, ...]:
     """File ``arrivals``, at most one of each session; return the answers in the same order."""
     nodes = await store_reports.load_nodes(tx.connection, [a.life.report.node for a in arrivals])
-    current = [a for a in arrivals if _is_current(nodes, a.life)]
-    fresh = [a for a in current if _is_new(nodes[a.life.report.node], a.life.report)]
+    answers = tuple(_answer(nodes.get(a.life.report.node), a.life) for a in arrivals)
+    fresh = [a for a, it in zip(arrivals, answers, strict=True) if isinstance(it, Stored)]
     await store_reports.hear_nodes(tx.connection, [a.life for a in fresh])
     await store_reports.write_totals(tx.connection, chain.from_iterable(a.totals for a in fresh))
     await _file_findings(tx, [a.life for a in fresh])
-    superseded = Superseded()
-    return tuple(stored(a.life.report) if a in current else superseded for a in arrivals)
+    return answers
 
 
-def _is_current(nodes: Mapping[str, Row[Any]], life: SignOfLife) -> bool:
-    node = nodes.get(life.report.node)
-    return node is not None and bool(node.session == life.session)
-
-
-def _is_new(node: Row[Any], report: Report) -> bool:
-    return bool(node.agent_instance != report.agent_instance or report.seq > node.report_seq)
+def _answer(node: Row[Any] | None, life: SignOfLife) -> Stored | Repeated | Superseded:
+    if node is None or node.session != life.session:
+        return Superseded()
+    if node.agent_instance == life.report.agent_instance and life.report.seq <= node.report_seq:
+        return Repeated()
+    return stored(life.report)
 
 
 async def _file_findings(tx: Transaction, lives: Sequence[SignOfLife]) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from gpuward.coordinator import filing, store_reports
 from gpuward.coordinator.change import Change, what_changed
+from gpuward.coordinator.filing import Stored, Superseded
 from gpuward.coordinator.group_commit import GroupCommit
 from gpuward.coordinator.heard import Heard
 from gpuward.coordinator.report import SignOfLife
@@ -20,7 +21,7 @@ from gpuward.coordinator.report import SignOfLife
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from gpuward.coordinator.filing import Stored, Superseded
+    from gpuward.coordinator.filing import Repeated
     from gpuward.coordinator.heard import Pending
     from gpuward.coordinator.report import Report
     from gpuward.coordinator.store import Store
@@ -59,7 +60,7 @@ class Intake:
         """Take in ``report`` of the node's session ``session``, one after the other."""
         heard = self._heard.get(report.node)
         if heard is None or heard.session != session:
-            return filing.Superseded()
+            return Superseded()
         life = SignOfLife(session, report, now_s)
         match what_changed(heard.report, report):
             case Change.OLD:
@@ -68,9 +69,10 @@ class Intake:
                 heard.hear(life)
             case _:
                 answer = await self._filing.submit(heard.with_state(life))
-                if isinstance(answer, filing.Stored):
+                if isinstance(answer, Stored):
                     heard.store(life)
-                return answer
+                if isinstance(answer, Superseded):
+                    return answer
         return filing.stored(report)
 
     async def flush(self) -> None:
@@ -96,6 +98,6 @@ class Intake:
         waiting = ((heard, heard.pending()) for heard in self._heard.values())
         return [(heard, pending) for heard, pending in waiting if pending is not None]
 
-    async def _file(self, arrivals: Sequence[Pending]) -> Sequence[Stored | Superseded]:
+    async def _file(self, arrivals: Sequence[Pending]) -> Sequence[Stored | Repeated | Superseded]:
         async with self._store.writing() as tx:
             return await filing.file_reports(tx, arrivals)
