@@ -30,7 +30,7 @@ def test_help_imports_no_subcommand():
 def test_every_subcommand_has_a_line_of_help():
     out = CliRunner().invoke(cli.main, ["--help"]).output
 
-    for name in ("agent", "coordinator", "demo", "incidents", "simulate"):
+    for name in ("agent", "coordinator", "demo", "incidents", "simulate", "tap"):
         assert f"  {name} " in out
 
 

@@ -37,6 +37,7 @@ SUBCOMMANDS = {
         "Run a command against simulated GPUs.",
         "gpuward-simulator",
     ),
+    "tap": ("gpuward.cli.tap", "tap", "Bring the tap into inference processes.", "gpuward"),
 }
 
 
