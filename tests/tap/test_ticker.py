@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import sys
 import threading
 import time
+import types
 
 import pytest
 
@@ -255,3 +257,104 @@ def test_a_disk_that_fails_ends_it(make, monkeypatch):
     tick(ticker)
 
     assert ticker._stop.is_set()
+
+
+def test_a_directory_that_comes_later_is_found(make, monkeypatch):
+    ticker = make(USED)
+    attempts = []
+
+    def open_publisher(directory, period_ms):
+        attempts.append(1)
+        if len(attempts) < 3:
+            raise FileNotFoundError(directory)
+        return FakeSource.open_publisher(ticker._source, directory, period_ms)
+
+    monkeypatch.setattr(ticker._source, "open_publisher", open_publisher, raising=False)
+    waited = []
+    monkeypatch.setattr(ticker._stop, "wait", waited.append)
+
+    assert ticker._opened() is ticker._publisher
+    assert waited == [60, 60]
+
+
+def test_a_tap_that_is_told_to_stop_looks_no_longer(make, monkeypatch):
+    ticker = make(USED)
+    ticker._directory = "/nonexistent"
+    ticker._stop.set()
+
+    assert ticker._opened() is None
+
+
+@pytest.fixture
+def engine(monkeypatch):
+    module = types.ModuleType("vllm.v1.worker.gpu_worker")
+    module.Worker = type("Worker", (), {"execute_model": lambda self: None})
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    return module.Worker()
+
+
+def test_an_engine_publishes_after_its_step(make, engine):
+    """And nothing else does, as long as it steps."""
+    ticker = make(USED)
+    tick(ticker)
+    engine.execute_model()
+    asked = ticker._source.asked
+    for _ in range(3):
+        tick(ticker)
+        engine.execute_model()
+        engine.execute_model()
+
+    assert ticker._source.asked == asked + 3
+
+
+def test_an_idle_engine_is_stood_in_for(make, engine):
+    ticker = make(USED)
+    tick(ticker)
+    engine.execute_model()
+    asked = ticker._source.asked
+    for _ in range(4):
+        tick(ticker)
+
+    assert ticker._source.asked == asked + 1
+
+
+def test_an_allocator_that_takes_the_gil_is_asked_by_its_engine_alone(make, engine):
+    ticker = make(USED)
+    ticker._source.safe = False
+    tick(ticker)
+    assert (ticker._source.asked, records(ticker)[0].flags) == (0, 4)
+
+    engine.execute_model()
+    assert (ticker._source.asked, records(ticker)[0].flags) == (1, 0)
+
+    for _ in range(6):
+        tick(ticker)
+    assert (ticker._source.asked, records(ticker)[0].flags) == (1, 0)
+
+
+def test_the_step_is_given_back(make, engine):
+    step = type(engine).execute_model
+    ticker = make(USED)
+    tick(ticker)
+    assert type(engine).execute_model is not step
+
+    ticker.close()
+    assert type(engine).execute_model is step
+
+
+def test_a_walk_at_an_error_is_in_the_record_of_the_error(make):
+    ticker = make(USED)
+    tick(ticker)
+    ticker._source.segments = [
+        {
+            "device": 0,
+            "total_size": 2048,
+            "segment_type": "small",
+            "blocks": [{"size": 2048, "state": "inactive"}],
+        }
+    ]
+    ticker._source.observer(0, 100, 1000, 20)
+
+    record = records(ticker)[0]
+    assert (record.oom.request_bytes, record.summary.releasable_bytes) == (100, 2048)
+    assert (record.flags, record.free_counts[2]) == (16 | 2, 1)
