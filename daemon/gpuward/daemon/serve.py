@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from gpuward.daemon.loop_errors import LoopErrors
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
@@ -31,6 +33,7 @@ def run(main: Callable[[asyncio.Event], Awaitable[None]], *, stop_within_s: floa
 async def _supervise(main: Callable[[asyncio.Event], Awaitable[None]], within_s: float) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+    loop.set_exception_handler(LoopErrors())
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     try:
