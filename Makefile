@@ -20,6 +20,13 @@ help: ## list the targets
 	@.ci/install-base "$(PYTHON)"
 	@touch $@
 
+# Made while there was no compiler; now there is one.
+ifneq ($(wildcard .venv/without-simulator),)
+ifneq ($(shell command -v $(if $(filter default,$(origin CXX)),c++,$(CXX))),)
+.PHONY: .venv/base.stamp
+endif
+endif
+
 # Other tools that read the simulated driver, unmodified.
 .venv/peers.stamp: tests/simulator/peers.txt .venv/base.stamp
 	@.ci/install-venv peers tests/simulator/peers.txt

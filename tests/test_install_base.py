@@ -52,6 +52,38 @@ def test_without_a_compiler_it_says_so_and_goes_on(install):
     assert "native/simulator" not in asked
 
 
+def test_once_there_is_a_compiler_make_installs_the_simulator(install, tmp_path):
+    """The words say "run make again": then it must not take the environment for complete."""
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    environment = tmp_path / ".venv"
+
+    def is_to_make(compiler):
+        asked = ["make", "--question", f"CXX={compiler}", ".venv/base.stamp"]
+        return subprocess.run(asked, cwd=tmp_path, check=False, capture_output=True).returncode == 1
+
+    install("no-such-compiler")
+    for name in (
+        subprocess.run(
+            ["make", "--print-data-base", "--question", "help"],
+            cwd=tmp_path,
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+        .stdout.partition("\n.venv/base.stamp: ")[2]
+        .partition("\n")[0]
+        .split()
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (environment / "base.stamp").touch()
+    assert (is_to_make("no-such-compiler"), is_to_make("sh")) == (False, True)
+
+    install("sh")
+    (environment / "base.stamp").touch()
+    assert not is_to_make("sh")
+
+
 def test_with_a_compiler_the_simulator_is_built(install):
     said, asked = install("sh")
 
