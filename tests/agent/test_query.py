@@ -11,6 +11,9 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
+from gpuward.agent import memory_map_wire
+from gpuward.agent.memory_map import Block, BlockState, Segment
+from gpuward.agent.memory_map_answer import Refused, Taken
 from gpuward.agent.model import Batch, Driver, Gpu, Sample, SeriesKey
 from gpuward.agent.query import QueryServer
 from gpuward.v1 import agent_pb2, agent_pb2_grpc
@@ -23,15 +26,31 @@ LIMIT = SeriesKey("gpu_power_limit_watts", gpu="GPU-1")
 WALL_AT_START_S = 1_800_000_000
 
 
-def server_of(judge):
+class MemoryMaps:
+    """Answers a question for a map as a test says."""
+
+    def __init__(self, clock, outcome):
+        self.clock = clock
+        self.outcome = outcome
+        self.asked = []
+
+    async def ask(self, *question):
+        self.asked.append(question)
+        return self.outcome
+
+
+def server_of(judge, memory_maps=None):
     return QueryServer(
-        snapshot=lambda: judge.snapshot, history=judge.history, readings=judge.readings
+        snapshot=lambda: judge.snapshot,
+        history=judge.history,
+        readings=judge.readings,
+        memory_maps=memory_maps,
     )
 
 
 @contextlib.asynccontextmanager
-async def asking(judge, address="127.0.0.1:0"):
-    server = server_of(judge)
+async def asking(judge, address="127.0.0.1:0", memory_maps=None):
+    server = server_of(judge, memory_maps)
     bound = await server.start(address)
     async with grpc.aio.insecure_channel(bound) as channel:
         yield channel
@@ -118,7 +137,6 @@ async def test_an_unknown_signal_is_said(judge):
     ("method", "request_"),
     [
         ("RunProbe", agent_pb2.RunProbeRequest(probe="latency")),
-        ("GetMemoryMap", agent_pb2.GetMemoryMapRequest()),
         ("RunCheck", agent_pb2.RunCheckRequest()),
     ],
 )
@@ -130,6 +148,41 @@ async def test_what_is_not_built_says_so(judge, method, request_):
 
     assert error.value.code() is grpc.StatusCode.UNIMPLEMENTED
     assert method in error.value.details()
+
+
+async def memory_map(judge, clock, outcome):
+    maps = MemoryMaps(clock, outcome)
+    async with asking(judge, memory_maps=maps) as channel:
+        stub = agent_pb2_grpc.AgentServiceStub(channel)
+        request = agent_pb2.GetMemoryMapRequest(process_key="p", gpu_uuid="GPU-1", pid=7)
+        answer = await stub.GetMemoryMap(request, timeout=5)
+    assert [("p", "GPU-1", 7)] == maps.asked
+    return answer
+
+
+async def test_get_memory_map(judge, clock):
+    blocks = (
+        Block(0, 512, 500, BlockState.ALLOCATED),
+        Block(512, 512, 10, BlockState.PENDING_FREE),
+        Block(1024, 1024, 0, BlockState.FREE),
+    )
+    segments = (
+        Segment(2**47, 2048, blocks, small_pool=True, expandable=True, stream=2**63),
+        Segment(2**46, 2048, (), private_pool=True),
+    )
+    answer = await memory_map(judge, clock, Taken(segments, is_truncated=True, pid=77))
+
+    assert segments == memory_map_wire.segments(answer)
+    assert [block.state for block in answer.segments[0].blocks] == [1, 2, 3]
+    assert (answer.pid, answer.truncated, answer.refusal) == (77, True, "")
+    assert answer.taken_at.seconds == int(clock.wall_s())
+
+
+async def test_a_refused_memory_map_says_why(judge, clock):
+    answer = await memory_map(judge, clock, Refused("busy: ask again in 18 s"))
+
+    assert (answer.refusal, len(answer.segments)) == ("busy: ask again in 18 s", 0)
+    assert not answer.HasField("taken_at")
 
 
 async def test_watch_says_so_too(judge):

@@ -1,4 +1,4 @@
-"""`gpuward agent`: run the agent of this node, or check its configuration."""
+"""`gpuward agent`: run the agent of this node, check its configuration, or ask it for a map."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import NoReturn
 
 import click
 
-from gpuward.agent.config import AgentConfig
+from gpuward.agent.config import AgentConfig, GrpcConfig
 from gpuward.daemon import config as files
 from gpuward.daemon import log, serve
 from gpuward.daemon.clock import SystemClock
@@ -17,6 +17,7 @@ from gpuward.daemon.config import ConfigError
 from gpuward.daemon.notify import Notifier
 
 DEFAULT_CONFIG = Path("/etc/gpuward/agent.toml")
+DEFAULT_GRPC_ADDRESS = GrpcConfig().address
 CANNOT_START = 1
 WRONG_CONFIG = 2
 
@@ -58,6 +59,38 @@ def check_config(path: Path) -> None:
     """Say whether the configuration can be used; changes nothing."""
     _load(path)
     click.echo(f"{path}: ok")
+
+
+@agent.command("map")
+@click.option("--gpu", default="", metavar="UUID|INDEX", help="Where there are several.")
+@click.option("--process", "process_key", default="", metavar="KEY", help="Its key in metrics.")
+@click.option("--pid", default=0, help="Its pid on the node.")
+@click.option("--svg", type=click.Path(path_type=Path), help="Write a picture to this file.")
+@click.option(
+    "--address",
+    default=DEFAULT_GRPC_ADDRESS,
+    show_default=True,
+    help="The agent's [grpc] address: host:port or unix:/path.",
+)
+def map_command(*, gpu: str, process_key: str, pid: int, svg: Path | None, address: str) -> None:
+    """Draw the GPU memory of a process: what is allocated, and what is lost where.
+
+    Asks the process itself, which stops its Python for some milliseconds: not more often than every
+    30 seconds.
+    """
+    from gpuward.agent import map_command as command
+
+    try:
+        memory_map = command.fetch(address, command.Choice(gpu, process_key, pid))
+        if svg is None:
+            click.echo(command.picture(memory_map))
+        else:
+            svg.write_text(command.svg(memory_map), encoding="utf-8")
+            click.echo(f"{svg}: written")
+    except command.NoMapError as error:
+        _exit(str(error), CANNOT_START)
+    except OSError as error:
+        _exit(f"--svg {svg}: {error.strerror}", CANNOT_START)
 
 
 def _load(path: Path) -> AgentConfig:

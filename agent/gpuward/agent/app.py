@@ -24,9 +24,11 @@ from gpuward.agent.config import host_port
 from gpuward.agent.event_keeper import EventKeeper
 from gpuward.agent.exporter import Exporter
 from gpuward.agent.judge import Judge
+from gpuward.agent.memory_map_request import MemoryMapRequests
 from gpuward.agent.query import QueryServer
 from gpuward.agent.reporter import Reporter
 from gpuward.agent.sampler_table import build_samplers
+from gpuward.agent.samplers.tap import TapSampler
 from gpuward.agent.sampling import Sampling
 from gpuward.agent.self_metrics import SelfMetric
 from gpuward.agent.spool import Spool
@@ -83,10 +85,15 @@ class App:
                 instance=self._instance,
                 now_s=self._clock.mono_s(),
             )
-            query_address = await self._start_query(parts)
+            samplers = build_samplers(
+                self._config, judge=self._judge, clock=self._clock, boot_id=self._boot_id
+            )
+            query_address = await self._start_query(parts, samplers)
             keeper = EventKeeper(self._judge, spool)
             reporter = self._reporter(spool, query_address)
-            samplers = await self._enter_samplers(parts)
+            for sampler in samplers:
+                if isinstance(sampler, AbstractAsyncContextManager):
+                    await parts.enter_async_context(sampler)
             sampling = Sampling(
                 samplers, judge=self._judge, clock=self._clock, components=self._components
             )
@@ -150,9 +157,13 @@ class App:
         (directory / ADDRESSES_FILE).unlink(missing_ok=True)
         return Spool(directory / SPOOL_FILE, wall_s=self._clock.wall_s())
 
-    async def _start_query(self, parts: AsyncExitStack) -> str:
+    async def _start_query(self, parts: AsyncExitStack, samplers: Sequence[Sampler]) -> str:
+        tap = next(sampler for sampler in samplers if isinstance(sampler, TapSampler))
         query = QueryServer(
-            snapshot=self._snapshot, history=self._judge.history, readings=self._judge.readings
+            snapshot=self._snapshot,
+            history=self._judge.history,
+            readings=self._judge.readings,
+            memory_maps=MemoryMapRequests(tap.writer_of, self._clock),
         )
         address = self._config.grpc.address
         try:
@@ -191,15 +202,6 @@ class App:
             interval_s=self._config.coordinator.report_interval_s,
             jitter=random.Random(self._instance),  # noqa: S311 - spreads load, keeps no secret
         )
-
-    async def _enter_samplers(self, parts: AsyncExitStack) -> Sequence[Sampler]:
-        samplers = build_samplers(
-            self._config, judge=self._judge, clock=self._clock, boot_id=self._boot_id
-        )
-        for sampler in samplers:
-            if isinstance(sampler, AbstractAsyncContextManager):
-                await parts.enter_async_context(sampler)
-        return samplers
 
 
 def _words(error: OSError) -> str:

@@ -1,7 +1,8 @@
 """Answer the coordinator's questions over gRPC, from the snapshot and the history.
 
 No answer touches the driver: a question asked in an incident must not hang on the very thing that
-the incident is about.  What is not built yet says so, instead of answering with nothing.
+the incident is about.  The memory map alone is asked of the process itself, within a bound.  What
+is not built yet says so, instead of answering with nothing.
 """
 
 # The generated servicer fixes the names of methods and parameters.
@@ -20,7 +21,7 @@ from grpc_health.v1 import (  # type: ignore[import-untyped]
 )
 from grpc_reflection.v1alpha import reflection  # type: ignore[import-untyped]
 
-from gpuward.agent import wire
+from gpuward.agent import memory_map_wire, wire
 from gpuward.agent.signals import SIGNALS
 from gpuward.v1 import agent_pb2, agent_pb2_grpc
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from gpuward.agent.history import History
+    from gpuward.agent.memory_map_request import MemoryMapRequests
     from gpuward.agent.model import Snapshot
     from gpuward.agent.window import Readings
 
@@ -47,11 +49,16 @@ class Query(agent_pb2_grpc.AgentServiceServicer):
     """``AgentService`` over what the judge knows."""
 
     def __init__(
-        self, snapshot: Callable[[], Snapshot], history: History, readings: Readings
+        self,
+        snapshot: Callable[[], Snapshot],
+        history: History,
+        readings: Readings,
+        memory_maps: MemoryMapRequests,
     ) -> None:
         self._snapshot = snapshot
         self._history = history
         self._readings = readings
+        self._memory_maps = memory_maps
 
     async def GetSnapshot(
         self,
@@ -95,7 +102,9 @@ class Query(agent_pb2_grpc.AgentServiceServicer):
     async def GetMemoryMap(
         self, request: agent_pb2.GetMemoryMapRequest, context: Context
     ) -> agent_pb2.GetMemoryMapResponse:
-        await _not_yet(context, "GetMemoryMap: the counters are in GetSnapshot")
+        maps = self._memory_maps
+        outcome = await maps.ask(request.process_key, request.gpu_uuid, request.pid)
+        return memory_map_wire.response(outcome, maps.clock.wall_s())
 
     async def RunCheck(
         self, request: agent_pb2.RunCheckRequest, context: Context
@@ -112,13 +121,18 @@ class QueryServer:
     """The gRPC server: ``AgentService``, health and reflection."""
 
     def __init__(
-        self, *, snapshot: Callable[[], Snapshot], history: History, readings: Readings
+        self,
+        *,
+        snapshot: Callable[[], Snapshot],
+        history: History,
+        readings: Readings,
+        memory_maps: MemoryMapRequests,
     ) -> None:
         self._server = grpc.aio.server(
             maximum_concurrent_rpcs=MAX_CONCURRENT_CALLS, options=OPTIONS
         )
         agent_pb2_grpc.add_AgentServiceServicer_to_server(
-            Query(snapshot, history, readings), self._server
+            Query(snapshot, history, readings, memory_maps), self._server
         )
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)

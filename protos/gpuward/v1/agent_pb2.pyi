@@ -510,17 +510,21 @@ class GetMemoryMapRequest(_message.Message):
 
     PROCESS_KEY_FIELD_NUMBER: _builtins.int
     GPU_UUID_FIELD_NUMBER: _builtins.int
+    PID_FIELD_NUMBER: _builtins.int
     process_key: _builtins.str
     gpu_uuid: _builtins.str
+    pid: _builtins.int
+    """Which of several processes of that key, host PID namespace; 0 for the one that holds most."""
     def __init__(
         self,
         *,
         process_key: _builtins.str = ...,
         gpu_uuid: _builtins.str = ...,
+        pid: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["gpu_uuid", b"gpu_uuid", "process_key", b"process_key"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["gpu_uuid", b"gpu_uuid", "pid", b"pid", "process_key", b"process_key"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -608,8 +612,16 @@ class GetMemoryMapResponse(_message.Message):
     SEGMENTS_FIELD_NUMBER: _builtins.int
     TAKEN_AT_FIELD_NUMBER: _builtins.int
     REFUSAL_FIELD_NUMBER: _builtins.int
+    TRUNCATED_FIELD_NUMBER: _builtins.int
+    PID_FIELD_NUMBER: _builtins.int
     refusal: _builtins.str
-    """Why there is no map: "no tap", "busy", "degraded"; empty when there is one."""
+    """Why there is no map, a word and an explanation: "busy: ask again in 18 s"; empty when there is
+    one.
+    """
+    truncated: _builtins.bool
+    """There was more than fits into an answer; what is missing has the highest addresses."""
+    pid: _builtins.int
+    """Whose map it is, host PID namespace."""
     @_builtins.property
     def segments(self) -> _containers.RepeatedCompositeFieldContainer[Global___MemorySegment]:
         """Empty when refused."""
@@ -622,10 +634,12 @@ class GetMemoryMapResponse(_message.Message):
         segments: _abc.Iterable[Global___MemorySegment] | None = ...,
         taken_at: _timestamp_pb2.Timestamp | None = ...,
         refusal: _builtins.str = ...,
+        truncated: _builtins.bool = ...,
+        pid: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["taken_at", b"taken_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["refusal", b"refusal", "segments", b"segments", "taken_at", b"taken_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["pid", b"pid", "refusal", b"refusal", "segments", b"segments", "taken_at", b"taken_at", "truncated", b"truncated"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

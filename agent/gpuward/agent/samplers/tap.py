@@ -59,6 +59,17 @@ class _Writer:
     oom_mono_ns: dict[int, int] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class TapWriter:
+    """A living process with a tap: where its file is, whose, and whether it may be asked."""
+
+    path: Path
+    uid: int
+    pid: int
+    accepts_requests: bool
+    is_degraded: bool
+
+
 class TapSampler:
     """Reads the tap files of ``directory``.
 
@@ -91,6 +102,33 @@ class TapSampler:
     def refused(self) -> Counter[str]:
         """Return how many files and records were not taken in, by reason, ever."""
         return self._directory.refused
+
+    def writer_of(self, process_key: str, gpu: str, pid: int = 0) -> TapWriter | None:
+        """Return the living process of that key and pid with memory on ``gpu``.
+
+        Pid 0: of several processes the one that holds most.
+        """
+        found = [
+            (reading.record.all_pools.reserved_bytes, name)
+            for name, writer in self._writers.items()
+            if _is_named(writer)
+            and writer.process.key == process_key
+            and pid in (0, writer.process.pid)
+            for reading in writer.readings.values()
+            if gpu_name(reading.record.gpu_uuid) == gpu
+        ]
+        if not found:
+            return None
+        _, name = max(found)
+        file, writer = self._directory.files[name], self._writers[name]
+        flags = (reading.record.flags for reading in writer.readings.values())
+        return TapWriter(
+            path=file.path,
+            uid=file.uid,
+            pid=writer.process.pid,
+            accepts_requests=bool(file.header.flags & layout.ACCEPTS_REQUESTS),
+            is_degraded=any(flag & layout.DEGRADED for flag in flags),
+        )
 
     async def sample(self, now_s: float) -> Batch:
         gone = self._directory.update(now_s)

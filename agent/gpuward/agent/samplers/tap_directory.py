@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from gpuward.agent.samplers.tap_file import RefusedError, TapFile
 from gpuward.agent.samplers.tap_watch import TapWatch
+from gpuward.tap import map_layout
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -80,6 +81,10 @@ class TapDirectory:
             # Another file may have taken the name.
             if file.path.lstat().st_ino == file.inode:
                 file.path.unlink()
+        for suffix in (map_layout.REQUEST_SUFFIX, map_layout.MAP_SUFFIX):
+            # Left by an agent that ended while it asked.
+            with contextlib.suppress(OSError):
+                file.path.with_suffix(suffix).unlink()
         self._ignored.add(name)
         self.drop(name)
         return True

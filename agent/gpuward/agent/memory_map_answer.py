@@ -1,0 +1,115 @@
+"""Understand what a tap answered to the question for its memory map, without trusting it.
+
+What the allocator of a GPU cannot be (blocks beyond their segment, over one another, segments
+without end) is no answer, whatever its checksum says.
+"""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from math import ceil
+from typing import TYPE_CHECKING
+
+from gpuward.agent.memory_map import Block, BlockState, Segment
+from gpuward.tap import map_layout
+from gpuward.tap.layout import LayoutError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+# Addresses and sizes beyond are no memory of a GPU: 47 bits of virtual address space, doubled.
+MAX_ADDRESS = 2**48
+# Where the nonce lies in the header.
+NONCE_AT = 48
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A map of one GPU; ``is_truncated``: there was more than the answer may hold."""
+
+    segments: tuple[Segment, ...]
+    is_truncated: bool = False
+    pid: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """There is no map; ``reason`` is a word, a colon, and what it means."""
+
+    reason: str
+
+
+_REFUSALS = {
+    map_layout.DEGRADED: "degraded: asking this allocator could stop the process for ever",
+    map_layout.TOO_LARGE: "too large: the allocator has more blocks than may be walked in a"
+    " process that serves",
+    map_layout.RECORDING: "recording: the process records its allocations, which makes a walk slow",
+    map_layout.FAILED: "failed: torch could not say",
+    map_layout.UNKNOWN_KIND: "no tap: the process has a tap of another version",
+}
+
+
+def decode(raw: bytes, nonce: bytes, gpu: str) -> Taken | Refused | None:
+    """Return what the answer says of ``gpu``; ``None`` when it answers another question."""
+    # Before anything else: a flood of foreign answers must cost next to nothing.
+    if not raw.startswith(nonce, NONCE_AT):
+        return None
+    try:
+        answer = map_layout.unpack_map(raw)
+    except LayoutError as error:
+        return Refused(f"unusable: the answer cannot be read: {error}")
+    if answer.outcome == map_layout.BUSY:
+        left_s = ceil(answer.retry_after_ms / 1000)
+        return Refused(f"busy: the process was walked a moment ago; ask again in {left_s} s")
+    if answer.outcome != map_layout.ANSWERED:
+        return Refused(_REFUSALS.get(answer.outcome, "failed: the tap does not say why"))
+    wanted = [segment for segment in answer.segments if _gpu_of(answer, segment) == gpu]
+    if not _is_plausible(wanted):
+        return Refused("unusable: no allocator can be as the answer says")
+    return Taken(tuple(map(_segment, wanted)), bool(answer.flags & map_layout.TRUNCATED))
+
+
+def _gpu_of(answer: map_layout.MemoryMap, segment: map_layout.MapSegment) -> str:
+    return f"GPU-{uuid.UUID(bytes=answer.gpus[segment.gpu].gpu_uuid)}"
+
+
+def _is_plausible(segments: Sequence[map_layout.MapSegment]) -> bool:
+    end = 0
+    for segment in sorted(segments, key=lambda segment: segment.address):
+        if segment.address < end or segment.size == 0:
+            return False
+        end = segment.address + segment.size
+        if end > MAX_ADDRESS or not _is_inside(segment):
+            return False
+    return True
+
+
+def _is_inside(segment: map_layout.MapSegment) -> bool:
+    end = 0
+    for block in segment.blocks:
+        if block.offset < end or block.size == 0 or block.requested > block.size:
+            return False
+        end = block.offset + block.size
+    return end <= segment.size
+
+
+def _segment(segment: map_layout.MapSegment) -> Segment:
+    states = {
+        map_layout.ACTIVE: BlockState.ALLOCATED,
+        map_layout.PENDING_FREE: BlockState.PENDING_FREE,
+        map_layout.FREE: BlockState.FREE,
+    }
+    return Segment(
+        address=segment.address,
+        size=segment.size,
+        # A state that we do not know is in use: what is called free must be free.
+        blocks=tuple(
+            Block(offset, size, requested, states.get(state, BlockState.ALLOCATED))
+            for offset, size, requested, state in segment.blocks
+        ),
+        small_pool=bool(segment.flags & map_layout.SMALL_POOL),
+        expandable=bool(segment.flags & map_layout.EXPANDABLE),
+        private_pool=segment.pool != (0, 0),
+        stream=segment.stream,
+    )

@@ -1,0 +1,188 @@
+"""Draw a memory map as one self-contained SVG, for a page, a ticket or a mail.
+
+The same cells as in the terminal, finer: from the bottom up allocated, pending, stranded,
+releasable.  Light or dark as the reader's system is, no script, nothing loaded; its title and
+description say in words what the picture shows.
+"""
+
+from __future__ import annotations
+
+from html import escape
+from typing import TYPE_CHECKING
+
+from gpuward.agent.memory_map import State, totals
+from gpuward.agent.memory_map_cells import lay_out
+from gpuward.agent.memory_map_text import plain, size_text, stream_text, taken_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from gpuward.agent.memory_map import MemoryMap, Totals
+    from gpuward.agent.memory_map_cells import Line, Picture
+
+LINES = 24
+WIDTH = 960
+_MARGIN = 16
+_LEFT = 120
+_CELL_WIDTH = 2
+_COLUMNS = (WIDTH - _LEFT - _MARGIN) // _CELL_WIDTH
+_BAR_HEIGHT = 24
+_LINE_HEIGHT = 30
+_TEXT_HEIGHT = 20
+# From the bottom of a bar up.
+_ORDER = (
+    State.ALLOCATED,
+    State.PENDING_FREE,
+    State.STRANDED,
+    State.RELEASABLE,
+    State.KEPT,
+)
+_NAMES = {
+    State.ALLOCATED: "allocated",
+    State.PENDING_FREE: "pending",
+    State.STRANDED: "stranded",
+    State.RELEASABLE: "releasable",
+    State.KEPT: "kept",
+}
+_MEANINGS = {
+    State.ALLOCATED: "in use",
+    State.PENDING_FREE: "freed, a stream holds it",
+    State.STRANDED: "free, but pinned",
+    State.RELEASABLE: "free, can go back",
+    State.KEPT: "free, in a private pool",
+}
+_STYLE = """
+.page{fill:#fff}.text{fill:#1d2023}.muted{fill:#565c63}
+.allocated{fill:#1f6fb5}.pending{fill:#e0b000}.stranded{fill:#c8503c}.releasable{fill:#8fd0b4}.kept{fill:#a5aab0}
+text{font:13px system-ui,-apple-system,"Segoe UI",Roboto,sans-serif;white-space:pre}
+.head{font-size:16px;font-weight:600}.mono{font-family:ui-monospace,Menlo,monospace;font-size:12px}
+@media(prefers-color-scheme:dark){
+.page{fill:#1a1d21}.text{fill:#e4e6e8}.muted{fill:#a3aab2}
+.allocated{fill:#5aa5e6}.pending{fill:#e8cb5a}.stranded{fill:#e0705c}.releasable{fill:#3f7a63}.kept{fill:#6b7178}}
+"""
+
+
+def render(memory_map: MemoryMap) -> str:
+    """Return the whole SVG document."""
+    sums = totals(memory_map.segments)
+    parts: list[str] = []
+    y = _MARGIN + _TEXT_HEIGHT
+    for kind, text in _head(memory_map, sums):
+        parts.append(_text(_MARGIN, y, text, kind))
+        y += _TEXT_HEIGHT
+    parts += _legend(y, sums)
+    y += 2 * _TEXT_HEIGHT
+    for picture in lay_out(memory_map.segments, columns=_COLUMNS, rows=LINES):
+        y += _TEXT_HEIGHT
+        parts.append(_text(_MARGIN, y, _group_text(picture), "text"))
+        y += _TEXT_HEIGHT // 2
+        for line in picture.lines:
+            parts += _line(line, y)
+            y += _LINE_HEIGHT
+    parts.append(_text(_MARGIN, y + _TEXT_HEIGHT, "A segment begins after a gap.", "muted"))
+    y += _TEXT_HEIGHT
+    return _document(memory_map, sums, parts, y + _MARGIN)
+
+
+def _document(memory_map: MemoryMap, sums: Totals, parts: Iterable[str], height: int) -> str:
+    title = f"GPU memory of {memory_map.process}"
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}"'
+        f' height="{height}" role="img" aria-labelledby="title desc">\n'
+        f'<title id="title">{_escaped(title)}</title>\n'
+        f'<desc id="desc">{_escaped(_description(memory_map, sums))}</desc>\n'
+        f"<style>{_STYLE}</style>\n"
+        f'<rect class="page" width="100%" height="100%"/>\n' + "\n".join(parts) + "\n</svg>\n"
+    )
+
+
+def _description(memory_map: MemoryMap, sums: Totals) -> str:
+    return (
+        f"{memory_map.gpu}, {taken_text(memory_map.taken_at_s)}."
+        f" {size_text(sums.reserved)} reserved in {sums.segments} segments:"
+        f" {size_text(sums.allocated)} allocated,"
+        f" {size_text(sums.pending)} pending, {size_text(sums.releasable)} releasable,"
+        f" {size_text(sums.stranded)} stranded, {size_text(sums.kept)} kept by private pools;"
+        f" the largest hole has"
+        f" {size_text(sums.largest_hole)}."
+    )
+
+
+def _head(memory_map: MemoryMap, sums: Totals) -> Iterator[tuple[str, str]]:
+    yield "text head", f"{memory_map.process} · pid {memory_map.pid}"
+    yield "muted", f"{memory_map.gpu} · {taken_text(memory_map.taken_at_s)}"
+    held = f"{size_text(sums.reserved)} reserved in {sums.segments:,} segments"
+    hole = f"largest hole {size_text(sums.largest_hole)}"
+    yield "text", f"{held} and {sums.blocks:,} blocks · {hole}"
+    if memory_map.is_truncated:
+        yield "text", "There is more: the highest addresses did not fit into the answer."
+
+
+def _legend(y: int, sums: Totals) -> Iterator[str]:
+    sizes = {
+        State.ALLOCATED: sums.allocated,
+        State.PENDING_FREE: sums.pending,
+        State.STRANDED: sums.stranded,
+        State.RELEASABLE: sums.releasable,
+        State.KEPT: sums.kept,
+    }
+    step = (WIDTH - 2 * _MARGIN) // len(_ORDER)
+    for place, state in enumerate(_ORDER):
+        x = _MARGIN + place * step
+        yield f'<rect class="{_NAMES[state]}" x="{x}" y="{y - 11}" width="13" height="13" rx="2"/>'
+        yield _text(x + 20, y, f"{_NAMES[state]} {size_text(sizes[state])}", "text")
+        yield _text(x + 20, y + _TEXT_HEIGHT - 3, _MEANINGS[state], "muted")
+
+
+def _group_text(picture: Picture) -> str:
+    sums = totals(picture.group.segments)
+    return (
+        f"{picture.group.pool} pool, stream {stream_text(picture.group.stream)} ·"
+        f" {sums.segments:,} segments, {size_text(sums.reserved)} reserved,"
+        f" {size_text(sums.stranded)} stranded,"
+        f" largest hole {size_text(sums.largest_hole)} ·"
+        f" {size_text(picture.cell_bytes)} a column"
+    )
+
+
+def _line(line: Line, y: int) -> Iterator[str]:
+    yield _text(_MARGIN, y + 16, f"{line.address:012x}", "muted mono")
+    for state in _ORDER:
+        path = "".join(_pieces(line, state, y))
+        if path:
+            yield f'<path class="{_NAMES[state]}" d="{path}"/>'
+
+
+def _pieces(line: Line, state: State, y: int) -> Iterator[str]:
+    """Yield the rectangles of one state; neighbours of one height are one."""
+    start, extent = 0, (0, 0)
+    for column in range(len(line.cells) + 1):
+        now = _extent(line, column, state)
+        if now == extent:
+            continue
+        bottom, height = extent
+        if height:
+            width = (column - start) * _CELL_WIDTH
+            x, top = _LEFT + start * _CELL_WIDTH, y + _BAR_HEIGHT - bottom - height
+            yield f"M{x} {top}h{width}v{height}h-{width}z"
+        start, extent = column, now
+
+
+def _extent(line: Line, column: int, state: State) -> tuple[int, int]:
+    """Return from where up, and how high, ``state`` reaches in a column; pixels."""
+    cell = line.cells[column] if column < len(line.cells) else None
+    if cell is None:
+        return 0, 0
+    below = sum(cell[other] for other in _ORDER[: _ORDER.index(state)])
+    whole = sum(cell)
+    bottom = round(_BAR_HEIGHT * below / whole)
+    return bottom, round(_BAR_HEIGHT * (below + cell[state]) / whole) - bottom
+
+
+def _text(x: int, y: int, text: str, kind: str) -> str:
+    return f'<text class="{kind}" x="{x}" y="{y}">{_escaped(text)}</text>'
+
+
+def _escaped(text: str) -> str:
+    # Control characters are no XML, whatever they are escaped to.
+    return escape(plain(text))
