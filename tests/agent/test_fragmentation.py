@@ -14,6 +14,8 @@ from gpuward.agent.fragmentation import (
     headroom_safe,
     is_virtual,
     mean_large_request,
+    rounding_waste_ratio,
+    unusable_free_ratio,
 )
 
 MIB = 2**20
@@ -133,3 +135,33 @@ def test_why_a_request_of_100_failed_with_20_on_the_device(free, releasable, nei
     )
 
     assert cause == verdict
+
+
+@pytest.mark.parametrize(
+    ("blocks", "size", "expected"),
+    [
+        pytest.param([(0, 0)] * 28, 4 * MIB, 1.0, id="nothing free"),
+        pytest.param([(8 * MIB, 8)], 4 * MIB, 1.0, id="all in small blocks"),
+        pytest.param([(8 * MIB, 1)], 4 * MIB, 0.0, id="one large block"),
+        pytest.param([(6 * MIB, 6), (18 * MIB, 2)], 4 * MIB, 0.25, id="a quarter in small ones"),
+        pytest.param([(12 * MIB, 3)], 4 * MIB, 0.0, id="just large enough on average"),
+        pytest.param([(12 * MIB - 1, 3)], 4 * MIB, 1.0, id="just too small"),
+        pytest.param([(8 * MIB, 0), (8 * MIB, 8)], 4 * MIB, 0.5, id="a count that was lost"),
+    ],
+)
+def test_unusable_free_memory(blocks, size, expected):
+    """The share of what is free that lies in blocks smaller than a request."""
+    assert expected == unusable_free_ratio(blocks, size)
+
+
+@pytest.mark.parametrize(
+    ("active", "requested", "expected"),
+    [
+        pytest.param(0, 0, 0.0, id="nothing"),
+        pytest.param(100, 100, 0.0, id="exact"),
+        pytest.param(100, 75, 0.25, id="a quarter"),
+        pytest.param(100, 120, 0.0, id="contradicting counters"),
+    ],
+)
+def test_rounding_waste(active, requested, expected):
+    assert expected == rounding_waste_ratio(active, requested)

@@ -132,6 +132,7 @@ async def test_an_out_of_memory_error_travels_with_its_figures(make_judge):
         ("requested_bytes", 2.0**31, "bytes"),
         ("free_ratio", 0.5, "ratio"),
         ("attempts", 2.0, "1"),
+        ("out_of_memory_cause", 0.0, ""),
     ]
     assert opened.finding.summary
     assert opened.finding.subject.process == "vllm"

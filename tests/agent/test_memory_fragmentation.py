@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from gpuward.agent.detectors.memory_fragmentation import detect
 from gpuward.agent.kinds import KINDS
-from gpuward.agent.model import Event, Gpu, Process, Sample, SeriesKey
+from gpuward.agent.model import Action, Event, Gpu, Process, Sample, SeriesKey
 from gpuward.agent.window import Window
 
+MIB = 2**20
 GIB = 2**30
 NOW = 1_000.0
 GPU = "GPU-0b9c5b45-9f5d-4f0c-8d0f-3c5fc1a3a001"
@@ -281,11 +282,25 @@ def test_the_finding_names_process_gpu_and_figures():
         ("process_memory_mean_large_request_bytes", GIB, "bytes", None),
         ("process_allocation_retries", 2.0, "1", 0.0),
         ("process.memory.oom", 5 * GIB, "bytes", None),
+        ("remedy_restart_bytes", 6 * GIB, "bytes", None),
+        ("remedy_expandable_segments_bytes", 6 * GIB, "bytes", None),
+        ("remedy_max_split_size_bytes", 6 * GIB, "bytes", None),
     ]
+    assert finding.action is Action.RESTART_APPLICATION
     assert finding.summary == (
         "Process vllm:llama has 6.00 GiB of GPU memory stranded in a cache of 20.00 GiB; "
         "headroom 2.00 GiB."
     )
+
+
+def test_no_restart_where_it_would_win_nothing():
+    """The bytes were in pieces when the request failed; now hardly any are stranded."""
+    (finding,) = detect(
+        window(stranded=MIB, events=[oom(requested=100, device_free=40, cache_free=60)])
+    )
+
+    assert finding.action is Action.CHECK_APPLICATION
+    assert not [fact for fact in finding.evidence if fact.name.startswith("remedy")]
 
 
 def test_names_the_service():

@@ -124,7 +124,14 @@ def test_a_record_becomes_samples_of_process_and_gpu(tap):
             allocated_bytes=29 * GIB,
             requested_bytes=28 * GIB,
             inactive_split_bytes=4 * GIB,
-            totals=Totals(alloc_retries=3, ooms=1),
+            totals=Totals(
+                alloc_retries=3,
+                ooms=1,
+                sync_all_streams=4,
+                device_allocs=7,
+                device_frees=2,
+                private_pool_reserved_bytes=GIB,
+            ),
         )
     )
     batch = tap.sample()
@@ -137,8 +144,14 @@ def test_a_record_becomes_samples_of_process_and_gpu(tap):
         "process_memory_stranded_bytes": 4 * GIB,
         "process_memory_releasable_bytes": 6 * GIB,
         "process_memory_headroom_bytes": 16 * GIB,
+        "process_memory_headroom_fast_bytes": 10 * GIB,
+        "process_memory_private_pool_bytes": 1 * GIB,
+        "process_memory_rounding_waste_ratio": pytest.approx(2 / 30),
+        "process_memory_expandable_segments": 0,
         "process_memory_tapped_processes": 1,
         "process_allocation_retries_total": 3,
+        "process_allocation_stream_syncs_total": 4,
+        "process_allocation_driver_calls_total": 9,
         "process_out_of_memory_total": 1,
     }
     assert {(s.key.gpu, s.key.process, s.at_s) for s in batch.samples} == {
@@ -299,6 +312,8 @@ def test_an_out_of_memory_error_is_an_event_with_its_cause(tap, free, neighbour_
         "requested_bytes": 8 * GIB,
         "device_free_bytes": 2 * GIB,
         "cache_free_bytes": free * GIB,
+        "cache_releasable_bytes": 3 * GIB,
+        "neighbours_releasable_bytes": neighbour_free * GIB,
         "reserved_bytes": 40 * GIB,
     }
 

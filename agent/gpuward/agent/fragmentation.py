@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 # Reserved beyond what the driver says the process holds: the counters describe memory that is not
 # mapped now (vLLM's sleep mode, torch_memory_saver).  The slack covers readings a tick apart.
@@ -102,6 +102,25 @@ def mean_large_request(history: Iterable[tuple[int, int]]) -> float | None:
             size += now[1] - before[1]
         before = now
     return size / count if count and size else None
+
+
+def unusable_free_ratio(free_blocks: Sequence[tuple[int, int]], request: float) -> float:
+    """Return the share of free memory in blocks too small for ``request``: Mel Gorman's index.
+
+    ``free_blocks``: bytes and count by size class, 512 B, 1 KiB, ... as the tap publishes them; the
+    class that holds ``request`` is judged by its mean block.  1 when nothing is free, as in Linux
+    (``mm/vmstat.c``).
+    """
+    free = sum(size for size, _ in free_blocks)
+    if free <= 0:
+        return 1.0
+    small = sum(size for size, count in free_blocks if count and size / count < request)
+    return small / free
+
+
+def rounding_waste_ratio(active: int, requested: int) -> float:
+    """Return the share of memory in use that nobody asked for: ``roundup_power2_divisions``."""
+    return max(0.0, (active - requested) / active) if active > 0 else 0.0
 
 
 def is_virtual(reserved: int, driver_used: int) -> bool:

@@ -6,8 +6,13 @@ because a report that lists what is open now would lose it.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from gpuward.agent.fragmentation import Attribution
+from gpuward.agent.fragmentation_cache import FRAGMENTATION
+from gpuward.agent.fragmentation_oom import ACTIONS as OOM_ACTIONS
+from gpuward.agent.fragmentation_oom import OOM, verdict
 from gpuward.agent.kinds import KINDS
 from gpuward.agent.model import Evidence, Finding, OpenFinding, Result
 from gpuward.agent.subject import subject_of
@@ -39,7 +44,24 @@ def one_shot(event: Event, window: Window, finding_id: str) -> OpenFinding:
         evidence=_evidence(event),
         action=ACTIONS[xid.fault] if xid else None,
     )
+    if event.kind == OOM:
+        finding = _with_verdict(finding, event)
     return OpenFinding(finding_id, finding, event.at_s, event.at_s, event.at_s, count=1)
+
+
+def _with_verdict(finding: Finding, event: Event) -> Finding:
+    """Say why the memory was not found: in pieces, at the neighbours', or nowhere."""
+    cause = verdict(event)
+    if cause is None:
+        return finding
+    fact = Evidence("out_of_memory_cause", text=cause.value, source="tap", at_s=event.at_s)
+    pieces = replace(finding, kind=FRAGMENTATION, code=0).dedup_key
+    return replace(
+        finding,
+        evidence=(*finding.evidence, fact),
+        action=OOM_ACTIONS[cause],
+        causes=(pieces,) if cause is Attribution.FRAGMENTATION else (),
+    )
 
 
 def _evidence(event: Event) -> tuple[Evidence, ...]:

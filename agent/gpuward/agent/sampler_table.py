@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from gpuward.agent.model import SeriesKey
 from gpuward.agent.samplers.engine import EngineSampler
 from gpuward.agent.samplers.kmsg import KmsgSampler
+from gpuward.agent.samplers.memory_accounts import MemoryAccounts
+from gpuward.agent.samplers.memory_floors import MemoryFloors
 from gpuward.agent.samplers.nvml import NvmlSampler
 from gpuward.agent.samplers.probe import ProbeSampler
 from gpuward.agent.samplers.serving import ServingSampler
@@ -53,6 +55,8 @@ def build_samplers(
             device_memory=device_memory,
             identify=WriterNames(lambda: judge.readings.processes_of("nvml"), clock),
         ),
+        MemoryAccounts(judge.readings.window),
+        MemoryFloors(judge.readings.window),
     ]
     if config.engines:
         engines = EngineSampler(config.engines, clock)

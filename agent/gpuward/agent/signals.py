@@ -50,6 +50,16 @@ _GPU = (
     ("gpu_pcie_link_generation", "Current generation of the PCIe link.", 90.0),
     ("gpu_pcie_link_width", "Current width of the PCIe link, lanes.", 90.0),
     ("gpu_pcie_replays_total", "PCIe replays since the driver was loaded.", 90.0),
+    (
+        "gpu_memory_unattributed_bytes",
+        "Used memory that no process is known to hold.",
+        30.0,
+    ),
+    (
+        "gpu_memory_tapped_ratio",
+        "Share of the memory of processes whose allocators are seen.",
+        30.0,
+    ),
     ("gpu_processes", "Processes that hold memory on the GPU.", 30.0),
 )
 _PROCESS = (
@@ -71,8 +81,53 @@ _PROCESS = (
         "Mean of the requests above 1 MiB of the last minute.",
         10.0,
     ),
+    (
+        "process_memory_headroom_fast_bytes",
+        "Largest request that would succeed without a flush of the cache.",
+        10.0,
+    ),
+    (
+        "process_memory_unusable_free_ratio",
+        "Share of free reserved memory in blocks smaller than the mean large request.",
+        10.0,
+    ),
+    (
+        "process_memory_rounding_waste_ratio",
+        "Share of active memory that is rounding of requests.",
+        10.0,
+    ),
+    ("process_memory_private_pool_bytes", "Reserved memory of graph and other own pools.", 10.0),
+    ("process_memory_expandable_segments", "1 when segments are expandable, else 0.", 10.0),
+    (
+        "process_memory_overhead_bytes",
+        "Memory held beside the caching allocator: context, NCCL, cuBLAS, graphs.",
+        30.0,
+    ),
+    (
+        "process_memory_virtual",
+        "1 when the allocator counts memory that is not mapped now, as in sleep mode, else 0.",
+        30.0,
+    ),
+    (
+        "process_tapped",
+        "1 when the process's allocator is seen, 0 when it is blind or its tap degraded.",
+        30.0,
+    ),
+    ("process_memory_requested_floor_bytes", "Least that was asked for in a minute.", 150.0),
+    ("process_memory_headroom_floor_bytes", "Least headroom in a minute.", 150.0),
+    ("process_memory_overhead_floor_bytes", "Least overhead in a minute.", 150.0),
     ("process_memory_tapped_processes", "Processes summed under one name.", 10.0),
     ("process_allocation_retries_total", "Times the allocator had to flush its cache.", 10.0),
+    (
+        "process_allocation_stream_syncs_total",
+        "Times the allocator waited for all streams of the device.",
+        10.0,
+    ),
+    (
+        "process_allocation_driver_calls_total",
+        "Segments that the allocator took from the driver or gave back.",
+        10.0,
+    ),
     ("process_out_of_memory_total", "Out-of-memory errors.", 10.0),
 )
 _SERVICE = (

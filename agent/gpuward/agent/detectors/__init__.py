@@ -11,8 +11,15 @@ from typing import TYPE_CHECKING
 
 from gpuward.agent.detectors import (
     driver_unresponsive,
+    memory_blind,
+    memory_coverage,
     memory_fragmentation,
+    memory_headroom,
+    memory_leak,
+    memory_neighbour,
+    memory_retries,
     memory_saturation,
+    memory_unattributed,
     xid,
 )
 
@@ -39,7 +46,14 @@ class Detector:
 
 DETECTORS: tuple[Detector, ...] = (
     Detector(driver_unresponsive.KIND, driver_unresponsive.detect),
+    Detector(memory_blind.KIND, memory_blind.detect),
+    Detector(memory_coverage.KIND, memory_coverage.detect),
     Detector(memory_fragmentation.KIND, memory_fragmentation.detect),
+    Detector(memory_headroom.KIND, memory_headroom.detect),
+    Detector(memory_leak.KIND, memory_leak.detect),
+    Detector(memory_neighbour.KIND, memory_neighbour.detect),
+    Detector(memory_retries.KIND, memory_retries.detect),
     Detector(memory_saturation.KIND, memory_saturation.detect),
+    Detector(memory_unattributed.KIND, memory_unattributed.detect),
     Detector(xid.KIND, xid.detect),
 )

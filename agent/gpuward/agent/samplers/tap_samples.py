@@ -8,18 +8,20 @@ from typing import TYPE_CHECKING
 
 from gpuward.agent.fragmentation import (
     AllocatorState,
-    Attribution,
     attribute,
+    headroom_fast,
     headroom_ratio,
     headroom_safe,
+    rounding_waste_ratio,
+    unusable_free_ratio,
 )
+from gpuward.agent.fragmentation_oom import CAUSES, OOM
 from gpuward.agent.model import Event, Process, Sample, SeriesKey
 from gpuward.tap import layout
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-OOM = "process.memory.oom"
 # A walk over the blocks describes the counters beside it only while both are of one moment.
 SUMMARY_FRESH_NS = 2_000_000_000
 # Counters of memory that is not mapped may exceed the card, but never this: vllm issue 33625 shows
@@ -29,13 +31,21 @@ MAX_RESERVED_BY_TOTAL = 2
 UNKNOWN_TOTAL_BYTES = 2**43
 
 HEADROOM = "process_memory_headroom_bytes"
+HEADROOM_FAST = "process_memory_headroom_fast_bytes"
 HEADROOM_RATIO = "process_memory_headroom_ratio"
 MEAN_REQUEST = "process_memory_mean_large_request_bytes"
-_TOGETHER = {HEADROOM: min, HEADROOM_RATIO: min, MEAN_REQUEST: max}
-_CAUSES = {
-    Attribution.FRAGMENTATION: "the memory was free, but in pieces: fragmentation",
-    Attribution.NEIGHBOUR: "caches of other processes on the GPU held the memory",
-    Attribution.CAPACITY: "the memory was not there: capacity",
+UNUSABLE = "process_memory_unusable_free_ratio"
+ROUNDING = "process_memory_rounding_waste_ratio"
+EXPANDABLE = "process_memory_expandable_segments"
+# Of several processes of one name the one that is worst off; all else is summed.
+_TOGETHER = {
+    HEADROOM: min,
+    HEADROOM_FAST: min,
+    HEADROOM_RATIO: min,
+    MEAN_REQUEST: max,
+    UNUSABLE: max,
+    ROUNDING: max,
+    EXPANDABLE: min,
 }
 
 
@@ -78,9 +88,7 @@ def is_plausible(record: layout.Record, device: DeviceMemory | None) -> bool:
 def allocator_state(record: layout.Record) -> AllocatorState:
     """Return what ``record`` says of the allocator, the walk only where it is of now."""
     now, summary = record.all_pools, record.summary
-    walked = bool(record.flags & layout.SUMMARY_VALID) and (
-        0 <= record.mono_ns - summary.mono_ns <= SUMMARY_FRESH_NS
-    )
+    walked = is_walked(record)
     return AllocatorState(
         reserved=now.reserved_bytes,
         active=now.active_bytes,
@@ -88,6 +96,13 @@ def allocator_state(record: layout.Record) -> AllocatorState:
         expandable=bool(record.flags & layout.EXPANDABLE),
         largest_free=summary.largest_free_bytes if walked else None,
         walked_releasable=summary.releasable_bytes if walked else None,
+    )
+
+
+def is_walked(record: layout.Record) -> bool:
+    """Return whether the walk over the blocks describes the counters beside it."""
+    return bool(record.flags & layout.SUMMARY_VALID) and (
+        0 <= record.mono_ns - record.summary.mono_ns <= SUMMARY_FRESH_NS
     )
 
 
@@ -109,25 +124,43 @@ def samples(
 
 def _figures(reading: Reading, device: DeviceMemory | None) -> dict[str, float]:
     state, record = allocator_state(reading.record), reading.record
+    now, totals = record.all_pools, record.totals
     figures: dict[str, float] = {
-        "process_memory_reserved_bytes": record.all_pools.reserved_bytes,
-        "process_memory_active_bytes": record.all_pools.active_bytes,
-        "process_memory_allocated_bytes": record.all_pools.allocated_bytes,
-        "process_memory_requested_bytes": record.all_pools.requested_bytes,
+        "process_memory_reserved_bytes": now.reserved_bytes,
+        "process_memory_active_bytes": now.active_bytes,
+        "process_memory_allocated_bytes": now.allocated_bytes,
+        "process_memory_requested_bytes": now.requested_bytes,
         "process_memory_stranded_bytes": state.stranded,
         "process_memory_releasable_bytes": state.releasable,
+        "process_memory_private_pool_bytes": totals.private_pool_reserved_bytes,
+        ROUNDING: rounding_waste_ratio(now.active_bytes, now.requested_bytes),
+        EXPANDABLE: int(state.expandable),
         "process_memory_tapped_processes": 1,
-        "process_allocation_retries_total": record.totals.alloc_retries,
-        "process_out_of_memory_total": record.totals.ooms,
+        "process_allocation_retries_total": totals.alloc_retries,
+        "process_allocation_stream_syncs_total": totals.sync_all_streams,
+        "process_allocation_driver_calls_total": totals.device_allocs + totals.device_frees,
+        "process_out_of_memory_total": totals.ooms,
     }
-    if reading.mean_large_request is not None:
-        figures[MEAN_REQUEST] = reading.mean_large_request
+    mean = reading.mean_large_request
+    if mean is not None:
+        figures[MEAN_REQUEST] = mean
+        if is_walked(record):
+            blocks = zip(record.free_bytes, record.free_counts, strict=True)
+            figures[UNUSABLE] = unusable_free_ratio(list(blocks), mean)
     if device is not None:
-        headroom = headroom_safe(state, device.free)
-        figures[HEADROOM] = headroom
-        ratio = headroom_ratio(headroom, reading.mean_large_request)
-        if ratio is not None:
-            figures[HEADROOM_RATIO] = ratio
+        figures |= _headroom(state, device, mean)
+    return figures
+
+
+def _headroom(state: AllocatorState, device: DeviceMemory, mean: float | None) -> dict[str, float]:
+    headroom = headroom_safe(state, device.free)
+    figures: dict[str, float] = {
+        HEADROOM: headroom,
+        HEADROOM_FAST: headroom_fast(state, device.free),
+    }
+    ratio = headroom_ratio(headroom, mean)
+    if ratio is not None:
+        figures[HEADROOM_RATIO] = ratio
     return figures
 
 
@@ -140,12 +173,13 @@ def oom_event(
     """
     record, oom = reading.record, reading.record.oom
     free = max(0, oom.reserved_bytes - oom.active_bytes)
-    verdict = attribute(
+    # A failed request has flushed the cache before it gave up, so what is left is all there is.
+    releasable = min(free, allocator_state(record).releasable)
+    cause = attribute(
         request=oom.request_bytes,
         device_free=oom.device_free_bytes,
         free=free,
-        # A failed request has flushed the cache before it gave up, so what is left is all there is.
-        releasable=min(free, allocator_state(record).releasable),
+        releasable=releasable,
         neighbours_releasable=neighbours_releasable,
     )
     return Event(
@@ -155,12 +189,13 @@ def oom_event(
         gpu=gpu_name(record.gpu_uuid),
         process=process.key,
         pid=process.pid,
-        text=f"A request of {oom.request_bytes / 2**20:.0f} MiB found no memory; "
-        f"{_CAUSES[verdict]}.",
+        text=f"A request of {oom.request_bytes / 2**20:.0f} MiB found no memory; {CAUSES[cause]}.",
         values={
             "requested_bytes": float(oom.request_bytes),
             "device_free_bytes": float(oom.device_free_bytes),
             "cache_free_bytes": float(free),
+            "cache_releasable_bytes": float(releasable),
+            "neighbours_releasable_bytes": float(neighbours_releasable),
             "reserved_bytes": float(oom.reserved_bytes),
         },
     )

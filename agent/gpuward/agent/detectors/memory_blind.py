@@ -1,0 +1,77 @@
+"""Detect a process whose allocator is out of sight, and say why.
+
+Its memory can be neither explained nor foretold.  C++ backends (Triton, TensorRT) are blind by
+nature, a torch process without the tap could be seen, and a degraded tap must not ask.  Stored, not
+told: on a node where nobody installed the tap it is true of everything, and nothing is broken.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from gpuward.agent.fragmentation_cache import DRIVER_USED, GIB, RESERVED, members
+from gpuward.agent.kind import Kind
+from gpuward.agent.model import (
+    Action,
+    CauseDomain,
+    Evidence,
+    Finding,
+    FindingClass,
+    Outcome,
+    Result,
+    SeriesKey,
+)
+from gpuward.agent.subject import subject_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from gpuward.agent.model import Subject
+    from gpuward.agent.window import Window
+
+KIND = Kind(
+    name="process.memory.blind",
+    default_class=FindingClass.STORE,
+    domain=CauseDomain.CAPACITY,
+    action=Action.NONE,
+    meaning="A process holds GPU memory and its allocator cannot be seen.",
+    raise_after_s=60.0,
+    clear_after_s=10.0,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """A context alone, as of monitors and desktops, is not worth a word."""
+
+    least_bytes: float = 1.0 * GIB
+
+
+def detect(window: Window, limits: Limits = Limits()) -> Iterator[Finding]:
+    """Yield per process and GPU; unknown while the driver does not list the process's memory."""
+    for process, gpu in sorted({(one.key, gpu) for one in window.processes for gpu in one.gpus}):
+        subject = subject_of(window, gpu=gpu, process=process)
+        if window.latest(SeriesKey(RESERVED, gpu=gpu, process=process)) is not None:
+            continue
+        held = window.latest(SeriesKey(DRIVER_USED, gpu=gpu, process=process))
+        if held is None:
+            words = "How much it holds is unknown."
+            yield Finding(KIND.name, subject, words, outcome=Outcome.UNKNOWN)
+        elif held.value >= limits.least_bytes:
+            yield _finding(window, subject, held.value, limits)
+
+
+def _finding(window: Window, subject: Subject, held: float, limits: Limits) -> Finding:
+    is_tapped = any(one.tapped for one in members(window, subject.process, subject.gpu))
+    reason = "its tap is degraded or silent" if is_tapped else "it has no tap"
+    return Finding(
+        kind=KIND.name,
+        subject=subject,
+        summary=f"Process {subject.process} holds {held / GIB:.2f} GiB unseen: {reason}.",
+        result=Result.WARN,
+        evidence=(
+            Evidence(DRIVER_USED, held, "bytes", limits.least_bytes, source="nvml"),
+            Evidence("blind_because", text="degraded" if is_tapped else "no tap", source="tap"),
+        ),
+    )

@@ -1,0 +1,135 @@
+"""Detect a process whose memory does not come down to where it was.
+
+The floor of each minute, what stays when requests are gone, rises with certainty over twenty
+minutes or more: of what the program asked torch for (tensors that somebody keeps), or beside
+torch's allocator (NCCL, cuBLAS, graphs, an extension).  Never judged while a process starts, when
+weights and caches rightly grow; and a level that has stopped growing is no leak.  A restart wins
+the rise back and the leak goes on, so the application is to be looked at.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from gpuward.agent.fragmentation_cache import GIB, members, tapped
+from gpuward.agent.fragmentation_trend import LEAST_POINTS, trend_of
+from gpuward.agent.kind import Kind
+from gpuward.agent.model import (
+    Action,
+    CauseDomain,
+    Evidence,
+    Finding,
+    FindingClass,
+    Outcome,
+    Result,
+    SeriesKey,
+)
+from gpuward.agent.subject import subject_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from gpuward.agent.fragmentation_trend import Trend
+    from gpuward.agent.model import Sample, Subject
+    from gpuward.agent.window import Window
+
+REQUESTED_FLOOR = "process_memory_requested_floor_bytes"
+OVERHEAD_FLOOR = "process_memory_overhead_floor_bytes"
+# Of /proc/PID/stat, on every architecture that has GPUs: USER_HZ.
+TICKS_PER_S = 100
+
+KIND = Kind(
+    name="process.memory.leak_suspected",
+    default_class=FindingClass.TICKET,
+    domain=CauseDomain.CAPACITY,
+    action=Action.CHECK_APPLICATION,
+    meaning="Memory that a process keeps when it is quiet grows and does not stop growing.",
+    clear_after_s=600.0,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """``start_s``: weights, graphs and caches of a large model are in place after that."""
+
+    start_s: float = 900.0
+    least_rise_bytes: float = 0.25 * GIB
+    clear_factor: float = 0.8
+
+
+def detect(window: Window, limits: Limits = Limits()) -> Iterator[Finding]:
+    """Yield per process and GPU; unknown while there was a history and its end is missing."""
+    for process, gpu in tapped(window):
+        subject = subject_of(window, gpu=gpu, process=process)
+        looks = (
+            (SeriesKey(REQUESTED_FLOOR, gpu=gpu, process=process), "tensors"),
+            (SeriesKey(OVERHEAD_FLOOR, gpu=gpu, process=process), "memory beside the allocator"),
+        )
+        found = (_look(window, subject, key, where, limits) for key, where in looks)
+        said = [finding for finding in found if finding is not None]
+        # Bad before doubtful before unknown, and of two the first.
+        order = (Outcome.BAD, Outcome.DOUBTFUL, Outcome.UNKNOWN)
+        yield from sorted(said, key=lambda finding: order.index(finding.outcome))[:1]
+
+
+def _look(
+    window: Window, subject: Subject, key: SeriesKey, where: str, limits: Limits
+) -> Finding | None:
+    floors = _after_start(window, key, limits)
+    if len(floors) < LEAST_POINTS:
+        return None
+    if window.latest(key) is None:
+        return Finding(KIND.name, subject, "The floor is unknown.", outcome=Outcome.UNKNOWN)
+    trend = trend_of(floors)
+    if trend is None or trend.change < limits.least_rise_bytes * limits.clear_factor:
+        return None
+    finding = _finding(subject, key.signal, where, trend, limits)
+    if trend.change < limits.least_rise_bytes:
+        return replace(finding, outcome=Outcome.DOUBTFUL)
+    return finding
+
+
+def _after_start(window: Window, key: SeriesKey, limits: Limits) -> tuple[Sample, ...]:
+    """Return the floors since the youngest process of the key had started up."""
+    ticks = [one.start_ticks for one in members(window, key.process, key.gpu)]
+    floors = window.values(key, 0.0)
+    if ticks and all(ticks):
+        # The window's time counts from boot, as start ticks do.
+        started_s = max(ticks) / TICKS_PER_S
+    else:
+        started_s = floors[0].at_s if floors else window.now_s
+    return tuple(floor for floor in floors if floor.at_s >= started_s + limits.start_s)
+
+
+def _finding(subject: Subject, signal: str, where: str, trend: Trend, limits: Limits) -> Finding:
+    hour = 3_600.0
+    slope = trend.slope
+    return Finding(
+        kind=KIND.name,
+        subject=subject,
+        summary=(
+            f"Process {subject.process} keeps {trend.change / GIB:.2f} GiB more than "
+            f"{trend.span_s / 60:.0f} minutes ago in {where}: a leak is suspected."
+        ),
+        result=Result.WARN,
+        evidence=(
+            Evidence(signal, trend.level, "bytes", source="tap"),
+            Evidence(
+                "process_memory_floor_rise_bytes",
+                trend.change,
+                "bytes",
+                limits.least_rise_bytes,
+                text=f"{slope.middle * hour / GIB:.2f} GiB an hour, between "
+                f"{slope.lowest * hour / GIB:.2f} and {slope.highest * hour / GIB:.2f} (99 %).",
+                source="tap",
+            ),
+            Evidence(
+                "remedy_restart_bytes",
+                trend.change,
+                "bytes",
+                text="A restart wins the rise back; it comes again at the same pace.",
+                source="tap",
+            ),
+        ),
+    )

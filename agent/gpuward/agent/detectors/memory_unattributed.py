@@ -1,0 +1,96 @@
+"""Detect GPU memory that no process is known to hold.
+
+After a crash the driver may keep what a process held, until the GPU is reset; a process of another
+virtual machine is not listed either.  Half a GiB is context and bookkeeping; a GiB over three
+listings of processes is not a race between two readings.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from gpuward.agent.kind import Kind
+from gpuward.agent.model import (
+    Action,
+    CauseDomain,
+    Evidence,
+    Finding,
+    FindingClass,
+    Outcome,
+    Result,
+    SeriesKey,
+)
+from gpuward.agent.subject import subject_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from gpuward.agent.model import Gpu
+    from gpuward.agent.window import Window
+
+UNATTRIBUTED = "gpu_memory_unattributed_bytes"
+PROCESSES = "gpu_processes"
+GIB = 2**30
+
+KIND = Kind(
+    name="gpu.memory.unattributed",
+    default_class=FindingClass.TICKET,
+    domain=CauseDomain.GPU,
+    action=Action.CHECK_APPLICATION,
+    meaning="Memory of a GPU is in use that no known process holds.",
+    clear_after_s=30.0,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much must be there, in how many listings of the GPU's processes; and when it clears."""
+
+    raise_bytes: float = 1.0 * GIB
+    clear_bytes: float = 0.8 * GIB
+    listings: int = 3
+    recent_s: float = 60.0
+
+
+def detect(window: Window, limits: Limits = Limits()) -> Iterator[Finding]:
+    """Yield per GPU; unknown while the driver's lists are missing or stale."""
+    for gpu in window.gpus:
+        key = SeriesKey(UNATTRIBUTED, gpu=gpu.uuid)
+        latest = window.latest(key)
+        if latest is None:
+            about = subject_of(window, gpu=gpu.uuid)
+            words = "Who holds the memory is unknown."
+            yield Finding(KIND.name, about, words, outcome=Outcome.UNKNOWN)
+            continue
+        last = window.values(key, window.now_s - limits.recent_s)[-limits.listings :]
+        least = min(sample.value for sample in last)
+        if len(last) == limits.listings and least > limits.raise_bytes:
+            yield _finding(window, gpu, latest.value, limits, Outcome.BAD)
+        elif latest.value > limits.clear_bytes:
+            yield _finding(window, gpu, latest.value, limits, Outcome.DOUBTFUL)
+
+
+def _finding(window: Window, gpu: Gpu, value: float, limits: Limits, outcome: Outcome) -> Finding:
+    count = window.latest(SeriesKey(PROCESSES, gpu=gpu.uuid))
+    zombie = count is not None and count.value == 0
+    whose = "although no process is there" if zombie else "that no known process holds"
+    return Finding(
+        kind=KIND.name,
+        subject=subject_of(window, gpu=gpu.uuid),
+        summary=f"GPU {gpu.index} has {value / GIB:.2f} GiB of memory in use {whose}.",
+        outcome=outcome,
+        result=Result.FAIL if zombie else Result.WARN,
+        evidence=(
+            Evidence(
+                UNATTRIBUTED, value, "bytes", limits.raise_bytes, source="nvml", at_s=window.now_s
+            ),
+            *(
+                [Evidence(PROCESSES, count.value, "1", source="nvml", at_s=count.at_s)]
+                if count
+                else []
+            ),
+        ),
+        # Only a reset takes memory from the dead.
+        action=Action.RESET_GPU if zombie else Action.CHECK_APPLICATION,
+    )

@@ -1,0 +1,59 @@
+"""A process that holds memory and shows nobody what for."""
+
+from __future__ import annotations
+
+import pytest
+
+from gpuward.agent.detectors.memory_blind import detect
+from gpuward.agent.model import Process, Sample, SeriesKey
+from gpuward.agent.window import Window
+
+GIB = 2**30
+NOW = 1_000.0
+GPU = "GPU-1"
+KEY = "triton"
+
+
+def window(*, held=None, held_late_s=0.0, reserved_late_s=None, tapped=False):
+    samples = []
+    if held is not None:
+        key = SeriesKey("process_gpu_memory_bytes", gpu=GPU, process=KEY)
+        samples.append(Sample(key, NOW - held_late_s, held))
+    if reserved_late_s is not None:
+        key = SeriesKey("process_memory_reserved_bytes", gpu=GPU, process=KEY)
+        samples.append(Sample(key, NOW - reserved_late_s, GIB))
+    process = Process(KEY, 77, 5, gpus=(GPU,), tapped=tapped)
+    return Window.of(samples, now_s=NOW, processes=[process])
+
+
+@pytest.mark.parametrize(
+    ("facts", "expected"),
+    [
+        pytest.param({"held": GIB}, [("bad", "it has no tap")], id="no tap"),
+        pytest.param({"held": GIB - 1}, [], id="a context alone is not worth a word"),
+        pytest.param(
+            {"held": GIB, "tapped": True},
+            [("bad", "its tap is degraded or silent")],
+            id="degraded",
+        ),
+        pytest.param({"held": GIB, "tapped": True, "reserved_late_s": 10}, [], id="seen"),
+        pytest.param(
+            {"held": GIB, "tapped": True, "reserved_late_s": 10.1},
+            [("bad", "its tap is degraded or silent")],
+            id="seen no more",
+        ),
+        pytest.param({}, [("unknown", "How much it holds is unknown")], id="not listed"),
+        pytest.param({"held": GIB, "held_late_s": 30}, [("bad", "it has no tap")], id="fresh"),
+        pytest.param(
+            {"held": GIB, "held_late_s": 30.1},
+            [("unknown", "How much it holds is unknown")],
+            id="stale",
+        ),
+    ],
+)
+def test_detect(facts, expected):
+    found = [
+        (finding.outcome.value, finding.summary.rpartition(": ")[2].removesuffix("."))
+        for finding in detect(window(**facts))
+    ]
+    assert expected == found
