@@ -83,13 +83,13 @@ async def test_a_group_is_bounded_and_in_order(disk):
 
 async def test_what_the_disk_refuses_fails_alone(disk):
     """The leader of the failed group hears of it too; its agent comes again."""
-    disk.refused = {"c"}
+    disk.refused = {"d"}
     async with asyncio.TaskGroup() as group:
-        tasks = await start(group, GroupCommit(disk.commit, limit=9), "abcd")
-        await disk.let(4)
+        tasks = await start(group, GroupCommit(disk.commit, limit=9), "abcde")
+        await disk.let(5)
 
-    assert [["a"], ["d"]] == disk.groups
-    assert "refused ['c']" == tasks["b"].result() == tasks["c"].result()
+    assert [["a"], ["c"], ["e"]] == disk.groups
+    assert "refused ['d']" == tasks["b"].result() == tasks["d"].result()
 
 
 async def test_a_caller_that_goes_takes_its_item_along(disk):

@@ -13,8 +13,10 @@ from sqlalchemy import event
 
 from gpuward.coordinator import store_reports
 from gpuward.coordinator.filing import Stored, Superseded
+from gpuward.coordinator.heard import Heard
 from gpuward.coordinator.intake import Intake
-from gpuward.coordinator.model import Evidence, FindingClass, Severity
+from gpuward.coordinator.model import Evidence, FindingClass, Severity, Subject
+from gpuward.coordinator.report import SignOfLife
 from gpuward.coordinator.store import Store
 from gpuward.coordinator.store_dialect import create_engine
 from gpuward.coordinator.store_schema import metadata
@@ -178,6 +180,87 @@ async def test_another_replica_takes_the_node_over(replica, store, make):
 
     heard_s, findings, _ = await other.known()
     assert (5, ()) == (heard_s, findings)
+
+
+async def test_a_replaced_session_cannot_even_say_that_its_node_lives(replica):
+    old = replica.session
+    await replica.open()
+    await replica.take(1)
+    replica.session = old
+
+    assert Superseded() == await replica.take(2)
+
+
+async def test_nodes_that_share_a_commit_do_not_mix(replica, store, make):
+    """What one node does not list has not cleared on another."""
+    nodes = ["n1", "n2", "n3", "n4"]
+    sessions = {n: await replica.intake.open_session(n, make.now_s, **HELLO) for n in nodes}
+
+    async def all_report(seq, *ids):
+        async with asyncio.TaskGroup() as group, store.writing():
+            for node in nodes:
+                found = [make.finding(f"{node}/{i}", subject=Subject(node)) for i in ids]
+                report = make.report(seq, found, node=node)
+                taken = replica.intake.take(sessions[node], report, make.now_s)
+                group.create_task(taken)
+            await asyncio.sleep(0.01)
+        async with store.reading() as connection:
+            return [f.finding_id for f in await store_reports.load_open_findings(connection)]
+
+    assert ["n1/a", "n2/a", "n3/a", "n4/a"] == await all_report(1, "a")
+    assert [f"{n}/{i}" for n in nodes for i in "ab"] == await all_report(2, "a", "b")
+    assert ["n1/b", "n2/b", "n3/b", "n4/b"] == await all_report(3, "b")
+
+
+async def test_evidence_that_comes_late_does_not_open_what_has_cleared(replica, store, make):
+    """Another replica may have taken the report that cleared it."""
+    await replica.take(1, [make.finding()])
+    await replica.take(2)
+    async with store.writing() as tx:
+        await store_reports.refresh_findings(tx.connection, [make.finding(count=9)])
+        (finding,) = await store_reports.load_findings(tx.connection, ["f1"])
+
+    assert (1, False) == (finding.count, finding.is_open)
+
+
+def life_of(make, seq, *findings, runs=()):
+    totals = [make.totals(make.now_s, seq, instance=name) for name in runs]
+    return SignOfLife(1, make.report(seq, findings, totals=totals), make.now_s + seq)
+
+
+def heard_until(make, *lives):
+    heard = Heard(1, make.now_s)
+    heard.store(life_of(make, 1, make.finding(count=1)))
+    for life in lives:
+        heard.hear(life)
+    return heard
+
+
+def waiting(heard):
+    pending = heard.pending()
+    return [f.count for f in pending.readings], [t.requests for t in pending.totals]
+
+
+def test_what_arrives_during_a_write_still_waits(make):
+    heard = heard_until(make, life_of(make, 2, make.finding(count=2), runs=["x"]))
+    pending = heard.pending()
+    heard.hear(life_of(make, 3, make.finding(count=3), runs=["x"]))
+
+    heard.settle(pending)
+
+    assert ([3], [3]) == waiting(heard)
+
+
+def test_a_new_state_is_written_with_all_that_waited(make):
+    """And none of it is written again: what is old by then would replace what is new."""
+    heard = heard_until(make, life_of(make, 2, make.finding(count=2), runs=["x"]))
+    life = life_of(make, 3, make.finding("f2"), runs=["y"])
+
+    assert [2, 3] == [t.requests for t in heard.with_state(life).totals]
+    heard.store(life)
+    assert heard.pending() is None
+    heard.hear(life_of(make, 4, make.finding("f2")))
+    assert ([], []) == waiting(heard)
 
 
 async def test_a_session_that_has_ended_is_forgotten_once_written(replica, make):
