@@ -145,6 +145,21 @@ async def test_the_refusal_says_when_to_ask_again(tap):
     assert (await tap.ask()).reason.endswith("; ask again in 18 s")
 
 
+async def test_a_tap_that_says_when_may_be_asked_then(tap):
+    """It walks on its own account too, and knows best when it may again."""
+    first = tap.ask()
+    nonce = await tap.nonce()
+    tap.put(answer(nonce=nonce, outcome=2, retry_after_ms=2001))
+    await tap.clock.advance(0.1)
+    assert (await first).reason.endswith("; ask again in 3 s")
+    second = tap.ask()
+    nonce = await tap.nonce()
+    tap.put(answer(nonce=nonce))
+    await tap.clock.advance(0.1)
+
+    assert await second == Taken((), pid=77)
+
+
 async def test_a_question_that_was_cancelled_leaves_no_files(tap):
     asked = tap.ask()
     await tap.nonce()

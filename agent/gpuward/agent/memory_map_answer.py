@@ -35,9 +35,13 @@ class Taken:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """There is no map; ``reason`` is a word, a colon, and what it means."""
+    """There is no map; ``reason`` is a word, a colon, and what it means.
+
+    ``is_untouched``: the process was not walked for this, so that it may soon be asked again.
+    """
 
     reason: str
+    is_untouched: bool = False
 
 
 _REFUSALS = {
@@ -61,7 +65,8 @@ def decode(raw: bytes, nonce: bytes, gpu: str) -> Taken | Refused | None:
         return Refused(f"unusable: the answer cannot be read: {error}")
     if answer.outcome == map_layout.BUSY:
         left_s = ceil(answer.retry_after_ms / 1000)
-        return Refused(f"busy: the process was walked a moment ago; ask again in {left_s} s")
+        reason = f"busy: the process was walked a moment ago; ask again in {left_s} s"
+        return Refused(reason, is_untouched=True)
     if answer.outcome != map_layout.ANSWERED:
         return Refused(_REFUSALS.get(answer.outcome, "failed: the tap does not say why"))
     wanted = [segment for segment in answer.segments if _gpu_of(answer, segment) == gpu]

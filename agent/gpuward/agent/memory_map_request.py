@@ -63,9 +63,12 @@ class MemoryMapRequests:
         self._under_way.add(name)
         self._asked_s[name] = self.clock.mono_s()
         try:
-            return await self._asked(writer, gpu)
+            outcome = await self._asked(writer, gpu)
         finally:
             self._under_way.discard(name)
+        if isinstance(outcome, Refused) and outcome.is_untouched:
+            del self._asked_s[name]
+        return outcome
 
     def _refusal(self, writer: TapWriter, name: str) -> Refused | None:
         if writer.is_degraded:
