@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from concurrent import futures
 
 import grpc
@@ -10,8 +11,8 @@ from click.testing import CliRunner
 
 from gpuward.agent import memory_map_wire
 from gpuward.agent.__main__ import agent
-from gpuward.agent.map_command import Candidate, Choice, NoMapError, candidates, chosen
-from gpuward.agent.memory_map import Block, BlockState, Segment
+from gpuward.agent.map_command import Candidate, Choice, NoMapError, candidates, chosen, picture
+from gpuward.agent.memory_map import Block, BlockState, MemoryMap, Segment
 from gpuward.agent.memory_map_answer import Refused, Taken
 from gpuward.v1 import agent_pb2, agent_pb2_grpc
 
@@ -116,6 +117,22 @@ def test_the_picture_is_plain_where_nobody_looks(mapped):
     assert "large  default         1       2  20.0 MiB   8.00 MiB" in done.output
     assert f"\n7f0000000000 {'#' * 107}\n7f00006b0000 {'#' * 21}{'x' * 86}\n" in done.output
     assert "\x1b" not in done.output
+
+
+@pytest.mark.parametrize(
+    ("is_terminal", "no_color", "coloured"),
+    [
+        pytest.param(True, "", True, id="a terminal"),
+        pytest.param(True, "1", False, id="NO_COLOR"),
+        pytest.param(False, "", False, id="a pipe"),
+    ],
+)
+def test_colours_are_for_terminals(monkeypatch, is_terminal, no_color, coloured):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: is_terminal)
+    monkeypatch.setenv("NO_COLOR", no_color)
+    segment = Segment(0, MIB, (Block(0, MIB, MIB, BlockState.ALLOCATED),))
+
+    assert coloured == ("\x1b[" in picture(MemoryMap("p", 1, "GPU-a", 0.0, (segment,))))
 
 
 def test_the_picture_as_a_file(mapped, tmp_path):

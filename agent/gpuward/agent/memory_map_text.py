@@ -15,7 +15,7 @@ from gpuward.agent.memory_map import State, groups, totals
 from gpuward.agent.memory_map_cells import lay_out
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from gpuward.agent.memory_map import Group, MemoryMap, Totals
     from gpuward.agent.memory_map_cells import Cell, Line
@@ -112,7 +112,7 @@ def _render(memory_map: MemoryMap, width: int, *, colours: bool) -> Iterator[str
     if not memory_map.segments:
         yield "The allocator holds no memory on this GPU."
         return
-    yield from _table(memory_map)
+    yield from _table(memory_map, width)
     for picture in lay_out(memory_map.segments, columns=width - _ADDRESS_WIDTH, rows=LINES):
         yield ""
         yield (
@@ -125,20 +125,28 @@ def _render(memory_map: MemoryMap, width: int, *, colours: bool) -> Iterator[str
     yield from _legend(colours=colours)
 
 
-def _table(memory_map: MemoryMap) -> Iterator[str]:
+def _table(memory_map: MemoryMap, width: int) -> Iterator[str]:
+    """Yield a row for each group; on a narrow terminal a column, as that is often less wide."""
     rows = [_row(group, totals(group.segments)) for group in groups(memory_map.segments)]
     if len(rows) > 1:
         rows.append(("all", "", *_figures(totals(memory_map.segments))))
     columns = [
-        (heading, *cells)
-        for heading, *cells in zip(_HEADINGS, *rows, strict=True)
-        if heading not in _OFTEN_NOTHING or set(cells) != {"0"}
+        column
+        for column in zip(_HEADINGS, *rows, strict=True)
+        if column[0] not in _OFTEN_NOTHING or set(column[1:]) != {"0"}
     ]
-    widths = [max(map(len, column)) for column in columns]
-    for row in zip(*columns, strict=True):
-        words = [cell.ljust(wide) for cell, wide in zip(row[:2], widths[:2], strict=True)]
-        words += [cell.rjust(wide) for cell, wide in zip(row[2:], widths[2:], strict=True)]
-        yield "  ".join(words)
+    lines = list(_grid(list(zip(*columns, strict=True)), words=2))
+    yield from lines if len(lines[0]) <= width else _grid(columns, words=1)
+
+
+def _grid(rows: Sequence[tuple[str, ...]], *, words: int) -> Iterator[str]:
+    """Yield lines of equal length: ``words`` columns to the left, then figures to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        yield "  ".join(
+            cell.ljust(wide) if place < words else cell.rjust(wide)
+            for place, (cell, wide) in enumerate(zip(row, widths, strict=True))
+        )
 
 
 def _row(group: Group, sums: Totals) -> tuple[str, ...]:
