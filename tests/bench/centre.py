@@ -33,14 +33,16 @@ def stamp(wall_s: float) -> Timestamp:
 class Session:
     """One node's session; a report at a time, each acknowledged before the next."""
 
-    def __init__(self, name: str, stream: grpc.aio.StreamStreamCall) -> None:
+    def __init__(self, name: str, channel: grpc.aio.Channel) -> None:
         self.name = name
-        self._stream = stream
+        self._channel = channel
         self._seq = 0
         self._began_s = time.time()
         self._findings = [self.finding("process.memory.fragmentation", gpu="GPU-0", number=1)]
 
     async def greet(self) -> None:
+        """Open the session: here, because a stream that says nothing for 10 s is closed."""
+        self._stream = coordinator_pb2_grpc.CoordinatorServiceStub(self._channel).Session()
         hello = coordinator_pb2.Hello(
             protocol_revision=1, node=self.name, boot_id="boot", agent_version="0.1.0"
         )
@@ -84,7 +86,7 @@ class Session:
         self._findings[0].evidence[0].value += 4096
 
     async def report(self) -> None:
-        """Send the node's whole state, and return when it is durable at the coordinator."""
+        """Send the node's whole state, and return when the coordinator has acknowledged it."""
         self._seq += 1
         now = stamp(time.time())
         message = report_pb2.Report(
@@ -119,11 +121,10 @@ class Session:
 
 
 @asynccontextmanager
-async def session(address: str, name: str) -> AsyncIterator[Session]:
-    """Open a session of node ``name`` over a connection of its own."""
-    async with grpc.aio.insecure_channel(address) as channel:
-        stream = coordinator_pb2_grpc.CoordinatorServiceStub(channel).Session()
-        node = Session(name, stream)
-        await node.greet()
-        yield node
-        stream.cancel()
+async def channels(address: str, count: int) -> AsyncIterator[list[grpc.aio.Channel]]:
+    """Open ``count`` connections; sessions may share one, as streams of it."""
+    options = (("grpc.use_local_subchannel_pool", 1),)
+    opened = [grpc.aio.insecure_channel(address, options) for _ in range(count)]
+    yield opened
+    for channel in opened:
+        await channel.close()

@@ -16,7 +16,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from centre import session
+from centre import Session, channels
 from figures import of_runs
 from machine import coordinator_config
 from processes import daemon
@@ -25,7 +25,6 @@ from timing import percentile
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from centre import Session
     from figures import Figure
     from timing import Effort
 
@@ -59,11 +58,10 @@ async def _faults(address: str, pages: Path, count: int, *, seed: int) -> list[f
     moments = random.Random(seed)
     sent_s: dict[str, float] = {}
     async with AsyncExitStack() as parts:
-        nodes = [
-            await parts.enter_async_context(session(address, f"node-{number}"))
-            for number in range(NODES)
-        ]
+        connections = await parts.enter_async_context(channels(address, NODES))
+        nodes = [Session(f"node-{n}", channel) for n, channel in enumerate(connections)]
         for node in nodes:
+            await node.greet()
             await node.report()
         async with asyncio.TaskGroup() as group:
             paged = group.create_task(_paged(pages, count))

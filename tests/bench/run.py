@@ -7,6 +7,7 @@ works; its figures are of too few rounds to be quoted.
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import time
 from typing import TYPE_CHECKING
@@ -42,11 +43,15 @@ BENCHMARKS: dict[str, Callable[[Effort], Iterator[Figure]]] = {
     "agent": agent_footprint.measure,
 }
 
+GIVE_UP_S = 15 * 60
+
 
 def main() -> int:
     options = _options()
     # What our own code says while it is measured is not what is asked for here.
     log.configure(level="critical")
+    signal.signal(signal.SIGALRM, _give_up)
+    signal.alarm(GIVE_UP_S)
     names = options.only or list(BENCHMARKS)
     figures: list[Figure] = []
     for place, name in enumerate(names, 1):
@@ -57,8 +62,13 @@ def main() -> int:
     print(table(figures))
     missed = [figure.name for figure in figures if figure.is_missed]
     if missed:
-        print(f"missed: {', '.join(missed)}", file=sys.stderr)
+        print(f"missed: {'; '.join(missed)}", file=sys.stderr)
     return 1 if missed else 0
+
+
+def _give_up(*_: object) -> None:
+    # What was started ends on the way out, which a kill would not see to.
+    raise TimeoutError(f"not measured within {GIVE_UP_S // 60} minutes")
 
 
 def _options() -> argparse.Namespace:
