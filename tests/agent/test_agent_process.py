@@ -131,19 +131,33 @@ def test_what_it_cannot_do_is_one_line(tmp_path, text, status, what):
     assert said.count("\n") == 1
 
 
-def test_a_taken_port_is_one_line(agent):
+@pytest.mark.parametrize("table", ["http", "grpc"])
+def test_a_taken_port_is_one_line(agent, table):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        text = agent.config.read_text().replace("127.0.0.1:0", f"127.0.0.1:{port}", 1)
+        free = f'[{table}]\naddress = "127.0.0.1:0"'
+        text = agent.config.read_text().replace(free, free.replace(":0", f":{port}"))
         agent.config.write_text(text)
         process = run("run", agent.config)
         _, said = process.communicate(timeout=30)
 
     assert process.returncode == 1
-    assert said == (
-        f"gpuward agent: [http] address 127.0.0.1:{port}: Address already in use:"
-        " stop what listens there, or choose another\n"
-    )
+    assert said.startswith(f"gpuward agent: [{table}] address 127.0.0.1:{port}: ")
+    assert said.endswith("or choose another\n")
+    assert said.count("\n") == 1
+
+
+def test_a_second_agent_leaves_the_spool_alone(agent):
+    agent.start()
+
+    second = run("run", agent.config)
+    _, said = second.communicate(timeout=30)
+
+    assert (second.returncode, said.count("\n")) == (1, 1)
+    assert "another agent runs here" in said
+    agent.get("/readyz")
+    agent.stop(signal.SIGKILL)
+    agent.start()
 
 
 def test_check_config(agent):

@@ -41,8 +41,8 @@ def agent() -> None:
 def run(path: Path) -> None:
     """Run until SIGTERM."""
     config = _load(path)
-    # A peer that goes away is said once, by us; grpc's own lines go to stderr past our log.
-    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    # A port that is taken, a peer that goes away: we say it once; grpc's own lines go past our log.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     # Loaded here: to check a configuration takes none of it.
     from gpuward.agent.app import App, StartError
 

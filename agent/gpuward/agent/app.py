@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import structlog
 
-from gpuward.agent import memory
+from gpuward.agent import memory, state_directory
 from gpuward.agent.component import Components
 from gpuward.agent.config import host_port
 from gpuward.agent.event_keeper import EventKeeper
@@ -32,6 +32,7 @@ from gpuward.agent.samplers.tap import TapSampler
 from gpuward.agent.sampling import Sampling
 from gpuward.agent.self_metrics import SelfMetric
 from gpuward.agent.spool import Spool
+from gpuward.agent.state_directory import StateError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -77,7 +78,7 @@ class App:
     async def run(self, stop: asyncio.Event) -> None:
         """Run until ``stop``; raises ``StartError`` when a port or a folder cannot be had."""
         async with AsyncExitStack() as parts:
-            spool = self._open_spool()
+            spool = self._open_spool(parts)
             _close_within(parts, "spool", spool.close)
             self._judge.state = memory.decode(
                 spool.remembered,
@@ -145,14 +146,14 @@ class App:
         self._notifier.ready(f"serving http://{addresses['http']}/metrics")
         log.info("agent.started", node=self._config.node_name, **addresses)
 
-    def _open_spool(self) -> Spool:
+    def _open_spool(self, parts: AsyncExitStack) -> Spool:
         directory = Path(self._config.state.directory)
         try:
-            directory.mkdir(parents=True, exist_ok=True)
+            parts.enter_context(state_directory.owned(directory))
+        except StateError as error:
+            raise _unusable(directory, str(error)) from error
         except OSError as error:
-            raise _unwritable(directory, _words(error)) from error
-        if not os.access(directory, os.W_OK | os.X_OK):
-            raise _unwritable(directory, "not writable")
+            raise _unusable(directory, _words(error)) from error
         # Those of a process that was killed; nobody shall take them for ours.
         (directory / ADDRESSES_FILE).unlink(missing_ok=True)
         return Spool(directory / SPOOL_FILE, wall_s=self._clock.wall_s())
@@ -209,8 +210,8 @@ def _words(error: OSError) -> str:
     return os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
 
 
-def _unwritable(directory: Path, reason: str) -> StartError:
-    return StartError(f"[state] directory {directory}: {reason}: choose one that we may write")
+def _unusable(directory: Path, reason: str) -> StartError:
+    return StartError(f"[state] directory {directory}: {reason}: choose one of our own to write in")
 
 
 def _close_within(parts: AsyncExitStack, name: str, close: Callable[[], Awaitable[None]]) -> None:

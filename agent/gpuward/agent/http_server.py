@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import os
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING
@@ -47,6 +49,9 @@ class HttpServer:
     async def start(self, host: str, port: int) -> tuple[str, int]:
         """Listen, and return the address in use (port 0 takes a free one); raises ``OSError``."""
         self._server = await asyncio.start_server(self._connected, host, port, limit=MAX_HEAD_BYTES)
+        if not self._server.sockets:
+            # asyncio passes over a socket that cannot be made.
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         bound: tuple[str, int] = self._server.sockets[0].getsockname()[:2]
         return bound
 
