@@ -85,6 +85,34 @@ async def test_unhealthy_engine_is_not_ready(clock):
     assert batch.services[0].requests == 10
 
 
+@pytest.mark.parametrize(
+    ("later_s", "is_ready"),
+    [
+        pytest.param(4.9, True, id="believed while its page is read"),
+        pytest.param(5.0, False, id="asked again"),
+    ],
+)
+async def test_an_engine_is_asked_every_five_seconds_whether_it_is_ready(clock, later_s, is_ready):
+    async with Engine() as engine:
+        sampler = EngineSampler([engine.config()], clock)
+        await sampler.sample(1_000.0)
+        engine.health = 503
+        batch = await sampler.sample(1_000.0 + later_s)
+
+    assert is_ready == batch.services[0].ready
+
+
+async def test_an_engine_that_was_not_ready_is_asked_each_time(clock):
+    async with Engine() as engine:
+        sampler = EngineSampler([engine.config()], clock)
+        engine.health = 503
+        await sampler.sample(1_000.0)
+        engine.health = 200
+        batch = await sampler.sample(1_001.0)
+
+    assert batch.services[0].ready
+
+
 async def test_silent_engine(clock):
     """It stays for a minute, not ready, with what it last said, and no series; then it is gone."""
     with capture_logs() as logs:

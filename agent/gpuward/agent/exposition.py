@@ -33,7 +33,7 @@ def exposition(snapshot: Snapshot) -> str:
         by_signal.setdefault(key.signal, []).append(sample)
     for name, signal in SIGNALS.items():
         if name in by_signal and name != DRIVER_UP.signal:
-            lines += _family(f"gpuward_{name}", signal.help, _series(name, by_signal[name]))
+            lines += _family(f"gpuward_{name}", signal.help, _series(by_signal[name]))
     lines += _findings(snapshot)
     lines += _components(snapshot)
     return "".join(lines)
@@ -46,17 +46,19 @@ def label(value: str) -> str:
     return value.translate(_ESCAPES).encode("utf-8", "replace").decode()
 
 
-def _series(name: str, samples: Iterable[Sample]) -> Iterator[str]:
+def _series(samples: Iterable[Sample]) -> Iterator[str]:
     for sample in samples:
-        yield f"gpuward_{name}{_labels(sample.key)} {sample.value!r}\n"
+        yield f"{_name(sample.key)} {sample.value!r}\n"
 
 
-def _labels(key: SeriesKey) -> str:
+# A series has the same name in every scrape: kept for as many as the window holds.
+@lru_cache(maxsize=10_000)
+def _name(key: SeriesKey) -> str:
     gpu = f',gpu="{label(key.gpu)}"' if key.gpu else ""
     process = f',process="{label(key.process)}"' if key.process else ""
     service = f',service="{label(key.service)}"' if key.service else ""
     labels = gpu + process + service
-    return f"{{{labels[1:]}}}" if labels else ""
+    return f"gpuward_{key.signal}{{{labels[1:]}}}" if labels else f"gpuward_{key.signal}"
 
 
 def _family(name: str, help_text: str, series: Iterable[str]) -> Iterator[str]:

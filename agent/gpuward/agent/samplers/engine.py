@@ -32,6 +32,8 @@ log = structlog.get_logger()
 
 ACCEPT = "text/plain;version=0.0.4"
 KNOWN_S = 60.0
+# How long an engine that said it is ready is believed, while its page is read.
+READY_FOR_S = 5.0
 HTTP_OK = 200
 
 
@@ -75,7 +77,8 @@ class _Seen:
     started_wall_s: float
     at_s: float
     wall_s: float
-    ready: bool
+    # When it last said that it is ready; None when it said that it is not.
+    ready_s: float | None
 
 
 class EngineSampler:
@@ -112,14 +115,27 @@ class EngineSampler:
     async def _look(self, engine: EngineConfig, now_s: float) -> None:
         try:
             traffic = await _page(engine)
-            ready = await _is_ready(engine)
+            ready_s = await self._ready_s(engine, now_s)
         except (HttpError, ParseError) as error:
             self._say(engine, f"{engine.instance}: {error}")
         else:
             self._say(engine, "")
-            self._note(engine, traffic, now_s, ready=ready)
+            self._note(engine, traffic, now_s, ready_s)
 
-    def _note(self, engine: EngineConfig, traffic: Traffic, now_s: float, *, ready: bool) -> None:
+    async def _ready_s(self, engine: EngineConfig, now_s: float) -> float | None:
+        """Return when the engine last said that it is ready; ``None`` when it says it is not.
+
+        A page that was just read is evidence enough for a while, and a request costs as much as
+        the page does.
+        """
+        seen = self._seen.get(engine.instance)
+        if seen and seen.ready_s is not None and now_s - seen.ready_s < READY_FOR_S:
+            return seen.ready_s
+        return now_s if await _is_ready(engine) else None
+
+    def _note(
+        self, engine: EngineConfig, traffic: Traffic, now_s: float, ready_s: float | None
+    ) -> None:
         wall_s = self._clock.wall_s()
         before = self._seen.get(engine.instance)
         started_s = traffic.started_wall_s
@@ -128,7 +144,7 @@ class EngineSampler:
             started_s = before.started_wall_s if before else wall_s
         if before and _went_back(before.traffic, traffic) and started_s <= before.started_wall_s:
             started_s = wall_s
-        self._seen[engine.instance] = _Seen(traffic, started_s, now_s, wall_s, ready)
+        self._seen[engine.instance] = _Seen(traffic, started_s, now_s, wall_s, ready_s)
 
     def _totals(self, now_s: float) -> Iterator[ServiceTotals]:
         for engine in self._engines:
@@ -146,7 +162,7 @@ class EngineSampler:
                 timed_out=0,
                 over_objective=traffic.over_objective or 0,
                 tokens=traffic.tokens or 0,
-                ready=seen.ready and seen.at_s == now_s,
+                ready=seen.ready_s is not None and seen.at_s == now_s,
                 waiting=traffic.waiting or 0,
                 running=traffic.running or 0,
             )
