@@ -162,7 +162,7 @@ def test_a_probe_without_its_library_has_a_python_twin(installed):
 
 
 def test_the_tap_wheel_is_the_tap_alone(tap_wheel):
-    """It goes into other people's images: no library, no dependency, one entry point."""
+    """It goes into other people's images: no library, no dependency, three entry points."""
     names = names_in(tap_wheel)
     entry_points = configparser.ConfigParser()
     with zipfile.ZipFile(tap_wheel) as wheel:
@@ -172,7 +172,8 @@ def test_the_tap_wheel_is_the_tap_alone(tap_wheel):
 
     assert tap_wheel.name == "gpuward_tap-0.1.0-py3-none-any.whl"
     assert [] == [n for n in names if not n.startswith(("gpuward/tap/", "gpuward_tap-0.1.0."))]
-    assert ["torch.backends"] == entry_points.sections()
+    points = ["torch.backends", "vllm.general_plugins", "sglang.srt.plugins"]
+    assert points == entry_points.sections()
     assert "Requires-Dist" not in metadata
 
 

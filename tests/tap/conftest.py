@@ -29,7 +29,9 @@ FAKE_TORCH = {
                     entry_point.load()()
                 except Exception as error:
                     raise RuntimeError("Failed to load the backend extension") from error
-        _import_device_backends()
+        import os
+        if os.environ.get("TORCH_DEVICE_BACKEND_AUTOLOAD", "1") != "0":
+            _import_device_backends()
     """,
     "torch/_C.py": """
         observers = []
@@ -85,12 +87,16 @@ class Host:
         self.directory = folder / "tap"
         self.directory.mkdir()
         self._path = folder / "path"
-        for name, text in FAKE_TORCH.items():
-            _write(self._path / name, textwrap.dedent(text))
+        self.add(FAKE_TORCH)
         project = tomllib.loads((TAP / "pyproject.toml").read_text())["project"]
         info = self._path / f"gpuward_tap-{project['version']}.dist-info"
         _write(info / "METADATA", f"Name: gpuward-tap\nVersion: {project['version']}\n")
         _write(info / "entry_points.txt", _ini(project["entry-points"]))
+
+    def add(self, files: dict[str, str]) -> None:
+        """Put more modules on the path of the processes, by file name."""
+        for name, text in files.items():
+            _write(self._path / name, textwrap.dedent(text))
 
     def start(self, script: str, *, python: str = sys.executable, **env: str) -> subprocess.Popen:
         """Start ``script``; its standard input stays open until the test closes it."""
