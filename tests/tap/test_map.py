@@ -28,7 +28,7 @@ def until(condition):
 
 def ask(tap_file, nonce):
     unfinished = tap_file.with_suffix(".unfinished")
-    unfinished.write_bytes(pack_request(Request(nonce, time.time_ns() + 10**11)))
+    unfinished.write_bytes(pack_request(Request(nonce, time.time_ns() + 12 * 10**9)))
     unfinished.rename(tap_file.with_suffix(".req"))
 
 

@@ -80,9 +80,9 @@ def stats(retries=0, blocks=3):
     return {"num_alloc_retries": retries, "active": {"all": {"current": blocks}}}
 
 
-def ask(publisher, kind=1):
+def ask(publisher, kind=1, within_s=10):
     nonce = os.urandom(16)
-    deadline_ns = time.time_ns() + 60 * S
+    deadline_ns = time.time_ns() + within_s * S
     path = publisher.path.with_suffix(".req")
     path.write_bytes(pack_request(Request(nonce, deadline_ns, kind)))
     return nonce
@@ -165,6 +165,33 @@ def test_a_second_request_is_told_when_to_come_back(walks, source, publisher):
     found = answer(walks, publisher, ask(publisher))
 
     assert (2, 30_000, 1) == (found.outcome, found.retry_after_ms, source.walked)
+
+
+def test_a_request_that_has_time_waits_for_the_budget(walks, source, publisher, clock):
+    """And comes before the tap's own reasons, once there is one."""
+    answer(walks, publisher, ask(publisher))
+    nonce = ask(publisher, within_s=60)
+    path = publisher.path.with_suffix(".map")
+    before = path.read_bytes()
+    source.flags = EXPANDABLE
+    for _ in range(3):
+        walks.look(may_ask=True)
+        walks.consider([stats()])
+    assert before == path.read_bytes()
+
+    clock.now_ns += 30 * S
+    assert 0 == answer(walks, publisher, nonce).outcome
+    assert 2 == source.walked
+
+
+def test_a_request_that_is_taken_back_is_not_answered(walks, source, publisher):
+    ask(publisher)
+    walks.look(may_ask=True)
+    publisher.path.with_suffix(".req").unlink()
+    walks.look(may_ask=True)
+    walks.consider([stats()])
+
+    assert 0 == source.walked
 
 
 def test_a_program_that_records_its_allocations_is_not_walked(walks, source, publisher):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from gpuward.agent.samplers.tap_samples import DeviceMemory
 from gpuward.agent.window import Readings
 from gpuward.daemon.clock import SystemClock
 from gpuward.tap.layout import unpack_record
+from gpuward.tap.map_layout import Request, pack_request, unpack_map
 
 pytestmark = [pytest.mark.torch, pytest.mark.simulator]
 
@@ -132,4 +134,65 @@ def test_configurations_of_the_allocator(node, tap, settings, flags):
     records = [record for at in (4096, 5120) if (record := unpack_record(raw, at))]
     # 2: with a summary of the blocks, which expandable segments need.
     assert {record.flags & ~2 for record in records} == {flags}
+    assert server.leave() == 0
+
+
+def walked(raw):
+    """Return the newest record if it has a summary of the blocks."""
+    records = [record for at in (4096, 5120) if (record := unpack_record(raw, at))]
+    newest = max(records, key=lambda record: record.seq, default=None)
+    return newest if newest is not None and newest.flags & 2 else None
+
+
+def run_until(server, found):
+    """Let the program run Python until there is what ``found`` looks for; return that."""
+    for _ in range(100):
+        server.ask("run_python", 0.1)
+        if (result := found()) is not None:
+            return result
+    raise AssertionError("not seen within ten seconds")
+
+
+def fragment(server):
+    for index in range(40):
+        server.ask("malloc", str(index), (index * 7919 % 97 + 1) * MIB // 3)
+    for index in range(0, 40, 2):
+        server.ask("free", str(index))
+
+
+def released_by_empty_cache(server):
+    reserved = server.ask("stats")["reserved_bytes"]["all"]["current"]
+    server.ask("empty_cache")
+    return reserved - server.ask("stats")["reserved_bytes"]["all"]["current"]
+
+
+def test_a_map_shows_each_block_that_torch_has(node, tap):
+    server = node.serve(**tap)
+    fragment(server)
+    tap_file = run_until(server, lambda: next(Path(tap["GPUWARD_TAP_DIR"]).glob("*.tap"), None))
+    nonce = os.urandom(16)
+    request = Request(nonce, time.time_ns() + 10**11)
+    tap_file.with_suffix(".req").write_bytes(pack_request(request))
+    record = run_until(server, lambda: walked(tap_file.read_bytes()))
+    found = unpack_map(tap_file.with_suffix(".map").read_bytes())
+    segments = server.ask("snapshot")
+
+    assert (nonce, 0) == (found.nonce, found.outcome)
+    assert [(s["address"], s["total_size"]) for s in segments] == [s[:2] for s in found.segments]
+    assert [b["size"] for s in segments for b in s["blocks"]] == [
+        block.size for segment in found.segments for block in segment.blocks
+    ]
+    assert released_by_empty_cache(server) == record.summary.releasable_bytes > 0
+    assert server.leave() == 0
+
+
+def test_expandable_segments_are_walked_as_counters_do_not_say_what_is_releasable(node, tap):
+    """The walk does, to the byte."""
+    server = node.serve(**tap, PYTORCH_ALLOC_CONF="expandable_segments:True")
+    fragment(server)
+    tap_file = run_until(server, lambda: next(Path(tap["GPUWARD_TAP_DIR"]).glob("*.tap"), None))
+    record = run_until(server, lambda: walked(tap_file.read_bytes()))
+
+    assert record.flags == 1 | 2
+    assert released_by_empty_cache(server) == record.summary.releasable_bytes > 0
     assert server.leave() == 0

@@ -39,7 +39,7 @@ MEMORY_MAP = 1
 ANSWERED = 0
 # Asking could deadlock, or this allocator cannot be asked.
 DEGRADED = 1
-# The last walk is too recent; the header says when to ask again.
+# The last walk is too recent, until after the deadline; the header says when to ask again.
 BUSY = 2
 # More blocks than may be walked while Python stands still.
 TOO_LARGE = 3

@@ -53,6 +53,7 @@ class Walks:
         """Work out the last walk and look for a question; on the tap's own thread."""
         self._finish()
         request = self._requests.look() if self._accepts else None
+        self._request = None
         if request is None:
             return
         if request.kind != map_layout.MEMORY_MAP:
@@ -71,9 +72,14 @@ class Walks:
         if self._taken is not None or not self._accepts:
             return
         is_reason = is_reason or bool((self._source.flags | self.flags) & layout.EXPANDABLE)
-        request, self._request = self._request, None
-        if request is not None or (is_reason and not self._refusal(self._blocks)):
+        request = self._request
+        if request is None and not is_reason:
+            return
+        refusal = self._refusal(self._blocks)
+        if not refusal:
             self._taken = (request, *self._take(self._blocks))
+        elif request is not None and not (refusal == map_layout.BUSY and self._can_wait(request)):
+            self._taken = (request, refusal, None)
 
     def summary_now(self, ordinal: int, stats: Mapping[str, Any]) -> SnapshotSummary | None:
         """Walk and say at once what it found of a device; None when the budget does not allow."""
@@ -97,6 +103,11 @@ class Walks:
         self._budget.spend(ended_ns, ended_ns - began_ns)
         return (map_layout.FAILED if walk is None else map_layout.ANSWERED), walk
 
+    def _can_wait(self, request: map_layout.Request) -> bool:
+        """Return whether the budget allows a walk before the request's deadline."""
+        wait_ns = self._budget.retry_after_ms(time.monotonic_ns()) * 1_000_000
+        return time.time_ns() + wait_ns < request.deadline_real_ns
+
     def _refusal(self, blocks: int) -> int:
         if not self._accepts:
             return map_layout.DEGRADED
@@ -108,12 +119,12 @@ class Walks:
         if self._taken is None:
             return
         request, outcome, walk = self._taken
+        if request is not None:
+            self._answer(request, outcome, walk)
         if walk is not None:
             self.flags |= layout.EXPANDABLE if walk.has_expandable else 0
             for device in self._publisher.devices:
                 device.snapshot = summarise(walk, device.ordinal, self._page)
-        if request is not None:
-            self._answer(request, outcome, walk)
         self._taken = None
 
     def _answer(self, request: map_layout.Request, outcome: int, walk: Walk | None = None) -> None:
