@@ -14,7 +14,7 @@ GPU = "GPU-1"
 KEY = "triton"
 
 
-def window(*, held=None, held_late_s=0.0, reserved_late_s=None, tapped=False):
+def window(*, held=None, held_late_s=0.0, reserved_late_s=None, tapped=False, engine=""):
     samples = []
     if held is not None:
         key = SeriesKey("process_gpu_memory_bytes", gpu=GPU, process=KEY)
@@ -22,7 +22,7 @@ def window(*, held=None, held_late_s=0.0, reserved_late_s=None, tapped=False):
     if reserved_late_s is not None:
         key = SeriesKey("process_memory_reserved_bytes", gpu=GPU, process=KEY)
         samples.append(Sample(key, NOW - reserved_late_s, GIB))
-    process = Process(KEY, 77, 5, gpus=(GPU,), tapped=tapped)
+    process = Process(KEY, 77, 5, gpus=(GPU,), tapped=tapped, engine=engine)
     return Window.of(samples, now_s=NOW, processes=[process])
 
 
@@ -30,6 +30,12 @@ def window(*, held=None, held_late_s=0.0, reserved_late_s=None, tapped=False):
     ("facts", "expected"),
     [
         pytest.param({"held": GIB}, [("bad", "it has no tap")], id="no tap"),
+        pytest.param(
+            {"held": GIB, "engine": "triton"},
+            [("bad", "triton has no allocator that a tap could ask")],
+            id="C++",
+        ),
+        pytest.param({"held": GIB, "engine": "vllm"}, [("bad", "it has no tap")], id="Python"),
         pytest.param({"held": GIB - 1}, [], id="a context alone is not worth a word"),
         pytest.param(
             {"held": GIB, "tapped": True},

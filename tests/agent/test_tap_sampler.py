@@ -21,6 +21,7 @@ from gpuward.tap.layout import (
     Header,
     OutOfMemory,
     Record,
+    Summary,
     Totals,
     pack_header,
     pack_record,
@@ -263,6 +264,29 @@ def test_figures_of_an_unknown_card_have_a_limit_too(tap):
     tap.write(tap.record(reserved_bytes=2**44 + 1))
 
     assert tap.sample().samples == ()
+
+
+def test_a_walk_over_the_blocks_says_how_much_is_of_no_use(tap):
+    """A mean request of 3 MiB: 6 MiB lie in blocks of 2 MiB, 18 MiB in larger ones."""
+    now_ns = int(tap.clock.mono_s() * 1e9)
+    free_bytes, free_counts = [0] * 28, [0] * 28
+    free_bytes[12], free_counts[12] = 6 * MIB, 3
+    free_bytes[14], free_counts[14] = 18 * MIB, 2
+    walked = tap.record(
+        4, flags=2, totals=Totals(large_allocations=10, large_allocated_bytes=30 * MIB)
+    )._replace(
+        summary=Summary(mono_ns=now_ns, releasable_bytes=4 * MIB, largest_free_bytes=9 * MIB),
+        free_bytes=tuple(free_bytes),
+        free_counts=tuple(free_counts),
+    )
+    name = "00000000-0000-4000-8000-000000000000.tap"
+    tap.write(tap.record(2), name=name)
+    tap.sample()
+    tap.write(walked, name=name)
+    said = tap.figures()
+
+    assert 0.25 == said["vllm:llama", "process_memory_unusable_free_ratio"]
+    assert 10 * GIB == said["vllm:llama", "process_memory_headroom_fast_bytes"]
 
 
 def test_a_degraded_tap_says_nothing_of_memory(tap):

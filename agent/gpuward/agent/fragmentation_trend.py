@@ -10,6 +10,7 @@ when the requests are gone; it also makes neighbouring points nearly independent
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import combinations
 from math import ceil, floor, sqrt
 from statistics import median
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 # Both halves are judged: fewer points in the later one can show nothing with certainty.
 LEAST_POINTS = 20
 MOST_POINTS = 60
+# Series whose last result is kept.
+REMEMBERED = 128
 # Normal quantiles: one-sided 99.5 %, two-sided 80 %.
 SURE = 2.576
 OF_80_PERCENT = 1.2816
@@ -85,9 +88,21 @@ def theil_sen(points: Sequence[tuple[float, float]], quantile: float) -> Slope |
 def trend_of(floors: Sequence[Sample]) -> Trend | None:
     """Return the trend of minima, oldest first, or ``None``: too few, unsure or at a plateau."""
     last = floors[-MOST_POINTS:]
-    if len(last) < LEAST_POINTS:
+    return _trend(tuple((floor.at_s, floor.value) for floor in last))
+
+
+def forecast(floors: Sequence[Sample]) -> Forecast | None:
+    """Return when a level that falls with certainty reaches zero."""
+    last = floors[-MOST_POINTS:]
+    return _forecast(tuple((floor.at_s, floor.value) for floor in last))
+
+
+# Asked every second of what changes every minute, and five milliseconds of work: remembered.
+@lru_cache(REMEMBERED)
+def _trend(floors: tuple[tuple[float, float], ...]) -> Trend | None:
+    if len(floors) < LEAST_POINTS:
         return None
-    points = [(sample.at_s - last[0].at_s, sample.value) for sample in last]
+    points = [(at_s - floors[0][0], value) for at_s, value in floors]
     whole, later = theil_sen(points, SURE), theil_sen(points[len(points) // 2 :], SURE)
     end = theil_sen(points[-max(5, len(points) // 4) :], SURE)
     if whole is None or later is None or end is None:
@@ -102,13 +117,12 @@ def trend_of(floors: Sequence[Sample]) -> Trend | None:
     return Trend(whole, span_s, median(value for _, value in points[-3:]))
 
 
-def forecast(floors: Sequence[Sample]) -> Forecast | None:
-    """Return when a level that falls with certainty reaches zero."""
-    trend = trend_of(floors)
+@lru_cache(REMEMBERED)
+def _forecast(floors: tuple[tuple[float, float], ...]) -> Forecast | None:
+    trend = _trend(floors)
     if trend is None or trend.change >= 0:
         return None
-    last = floors[-MOST_POINTS:]
-    slope = theil_sen([(s.at_s - last[0].at_s, s.value) for s in last], OF_80_PERCENT)
+    slope = theil_sen([(at_s - floors[0][0], value) for at_s, value in floors], OF_80_PERCENT)
     if slope is None:
         return None
     level = max(0.0, trend.level)

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from gpuward.agent.model import Subject
     from gpuward.agent.window import Window
 
+# Engines in C++, by the name that the agent gives them; trtllm-serve is torch by default.
+WITHOUT_TORCH = frozenset({"llama.cpp", "triton"})
+
 KIND = Kind(
     name="process.memory.blind",
     default_class=FindingClass.STORE,
@@ -63,15 +66,22 @@ def detect(window: Window, limits: Limits = Limits()) -> Iterator[Finding]:
 
 
 def _finding(window: Window, subject: Subject, held: float, limits: Limits) -> Finding:
-    is_tapped = any(one.tapped for one in members(window, subject.process, subject.gpu))
-    reason = "its tap is degraded or silent" if is_tapped else "it has no tap"
+    reason, words = _why(window, subject)
     return Finding(
         kind=KIND.name,
         subject=subject,
-        summary=f"Process {subject.process} holds {held / GIB:.2f} GiB unseen: {reason}.",
+        summary=f"Process {subject.process} holds {held / GIB:.2f} GiB unseen: {words}.",
         result=Result.WARN,
         evidence=(
             Evidence(DRIVER_USED, held, "bytes", limits.least_bytes, source="nvml"),
-            Evidence("blind_because", text="degraded" if is_tapped else "no tap", source="tap"),
+            Evidence("blind_because", text=reason, source="tap"),
         ),
     )
+
+
+def _why(window: Window, subject: Subject) -> tuple[str, str]:
+    if any(one.tapped for one in members(window, subject.process, subject.gpu)):
+        return "degraded", "its tap is degraded or silent"
+    if subject.engine in WITHOUT_TORCH:
+        return "no torch", f"{subject.engine} has no allocator that a tap could ask"
+    return "no tap", "it has no tap"

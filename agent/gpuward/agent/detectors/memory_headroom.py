@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 
 FLOOR = "process_memory_headroom_floor_bytes"
 GPU_TOTAL = "gpu_memory_total_bytes"
+# A floor a minute, as many as a trend takes in.
+FLOORS_S = 3_660.0
 
 KIND = Kind(
     name="process.memory.headroom_low",
@@ -113,7 +115,8 @@ def _evidence(window: Window, cache: Cache, subject: Subject, limits: Limits) ->
     ):
         if value is not None:
             yield Evidence(name, value, unit, limit, source="tap", at_s=cache.at_s)
-    floors = window.values(SeriesKey(FLOOR, gpu=subject.gpu, process=subject.process), 0.0)
+    key = SeriesKey(FLOOR, gpu=subject.gpu, process=subject.process)
+    floors = window.values(key, window.now_s - FLOORS_S)
     if ahead := forecast(floors):
         yield Evidence(
             "process_memory_exhausted_in_seconds",

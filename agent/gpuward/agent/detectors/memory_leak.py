@@ -38,6 +38,8 @@ REQUESTED_FLOOR = "process_memory_requested_floor_bytes"
 OVERHEAD_FLOOR = "process_memory_overhead_floor_bytes"
 # Of /proc/PID/stat, on every architecture that has GPUs: USER_HZ.
 TICKS_PER_S = 100
+# A floor a minute, as many as a trend takes in, and a start-up before them.
+SPAN_S = 4_600.0
 
 KIND = Kind(
     name="process.memory.leak_suspected",
@@ -93,7 +95,7 @@ def _look(
 def _after_start(window: Window, key: SeriesKey, limits: Limits) -> tuple[Sample, ...]:
     """Return the floors since the youngest process of the key had started up."""
     ticks = [one.start_ticks for one in members(window, key.process, key.gpu)]
-    floors = window.values(key, 0.0)
+    floors = window.values(key, window.now_s - SPAN_S)
     if ticks and all(ticks):
         # The window's time counts from boot, as start ticks do.
         started_s = max(ticks) / TICKS_PER_S
