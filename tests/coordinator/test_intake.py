@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from sqlalchemy.event import listen
 
 from gpuward.coordinator import store_reports
 from gpuward.coordinator.calm import close_calm
@@ -166,6 +167,24 @@ def judge(store, intake):
         await judge_nodes(store, listening_since_s=since_s, now_s=now_s)
 
     return judge
+
+
+async def test_many_silent_nodes_are_one_change_of_one_incident(store, make, take, judge):
+    """Else an outage of a rack would keep the store busy for minutes, growing with its square."""
+    for n in range(100):
+        await take(1, node=f"n{n}")
+    statements = []
+    listen(
+        store._engine.sync_engine,
+        "before_cursor_execute",
+        lambda conn, cursor, statement, *_: statements.append(statement),
+    )
+
+    await judge(make.now_s + 46)
+
+    (incident,) = await store.list_incidents()
+    assert 100 == len(incident.findings)
+    assert 2 >= sum(text.startswith("UPDATE incident ") for text in statements)
 
 
 async def test_a_silent_node_is_an_incident_until_it_reports_again(store, make, take, judge):

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 from gpuward.coordinator import correlate, store_incidents, store_reports
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from typing import Any
 
     from sqlalchemy import Row
 
+    from gpuward.coordinator.events import Command
     from gpuward.coordinator.heard import Pending
     from gpuward.coordinator.model import Finding, Incident
     from gpuward.coordinator.report import Report, SignOfLife
@@ -92,25 +93,32 @@ async def file(
     if not to_place and not cleared:
         return
     incidents = {i.id: i for i in await store_incidents.load_open(tx.connection)}
+    told: dict[str, list[Command]] = {}
     for finding in to_place:
-        found = await _carry_out(tx, correlate.place(finding, tuple(incidents.values())), now_s)
-        if found is not None:
-            incidents[found.id] = found
+        match correlate.place(finding, tuple(incidents.values())):
+            case correlate.Open(event, then):
+                opened = await tx.open(event, then, now_s)
+                if opened is not None:
+                    incidents[opened.id] = opened
+            case correlate.Tell(incident, commands):
+                told.setdefault(incident.id, []).extend(commands)
+    await _tell(tx, incidents, told, now_s)
+    told = {}
     for finding in cleared:
-        for told in correlate.clear(finding, tuple(incidents.values())):
-            incidents[told.incident.id] = await tx.tell(told.incident, told.commands, now_s)
+        for tell in correlate.clear(finding, tuple(incidents.values())):
+            told.setdefault(tell.incident.id, []).extend(tell.commands)
+    await _tell(tx, incidents, told, now_s)
 
 
-async def _carry_out(
-    tx: Transaction, placed: correlate.Open | correlate.Tell | None, now_s: float
-) -> Incident | None:
-    match placed:
-        case correlate.Open(event, then):
-            return await tx.open(event, then, now_s)
-        case correlate.Tell(incident, commands):
-            return await tx.tell(incident, commands, now_s)
-        case None:
-            return None
+async def _tell(
+    tx: Transaction,
+    incidents: dict[str, Incident],
+    told: Mapping[str, Sequence[Command]],
+    now_s: float,
+) -> None:
+    """Tell each incident once: a thousand silent nodes are one change of one row."""
+    for incident_id, commands in told.items():
+        incidents[incident_id] = await tx.tell(incidents[incident_id], commands, now_s)
 
 
 async def _new_events(tx: Transaction, life: SignOfLife) -> tuple[Finding, ...]:

@@ -21,7 +21,7 @@ from gpuward.coordinator import (
     store_steps,
 )
 from gpuward.coordinator.escalation import DEFAULT_POLICY, handover_step, reconcile
-from gpuward.coordinator.incident import Refused, decide
+from gpuward.coordinator.incident import Refused, apply, decide
 from gpuward.coordinator.store_dialect import begin
 from gpuward.coordinator.ulid import new_ulid
 
@@ -93,12 +93,16 @@ class Transaction:
     async def tell(
         self, incident: Incident, commands: Sequence[e.Command], now_s: float
     ) -> Incident:
-        """Carry out ``commands`` in order; one that is refused changes nothing."""
+        """Carry out ``commands`` in order, as one change; one that is refused changes nothing."""
+        events: list[e.AnyEvent] = []
+        after = incident
         for command in commands:
-            decided = decide(incident, command)
+            decided = decide(after, command)
             if not isinstance(decided, Refused):
-                incident = await self.append(incident, decided, now_s)
-        return incident
+                events += decided
+                for event in decided:
+                    after = apply(after, event, now_s)
+        return await self.append(incident, events, now_s)
 
     async def append(
         self, incident: Incident, events: Sequence[e.AnyEvent], now_s: float
