@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 # Addresses and sizes beyond are no memory of a GPU: 47 bits of virtual address space, doubled.
 MAX_ADDRESS = 2**48
+# A tap keeps a question until it may walk again, if that is within the question's five seconds; one
+# that comes later may find that the tap has just walked for itself.
+ASKED_EARLIER_S = 3
 # Where the nonce lies in the header.
 NONCE_AT = 48
 
@@ -64,7 +67,7 @@ def decode(raw: bytes, nonce: bytes, gpu: str) -> Taken | Refused | None:
     except LayoutError as error:
         return Refused(f"unusable: the answer cannot be read: {error}")
     if answer.outcome == map_layout.BUSY:
-        left_s = ceil(answer.retry_after_ms / 1000)
+        left_s = max(1, ceil(answer.retry_after_ms / 1000) - ASKED_EARLIER_S)
         reason = f"busy: the process was walked a moment ago; ask again in {left_s} s"
         return Refused(reason, is_untouched=True)
     if answer.outcome != map_layout.ANSWERED:
