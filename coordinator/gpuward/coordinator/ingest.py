@@ -1,4 +1,8 @@
-"""Serve agents: one bidirectional stream per node, each report acknowledged after its commit."""
+"""Serve agents: one bidirectional stream per node.
+
+A report is acknowledged once what it changes is durable: after the commit of its group, or at once
+when it changes no finding and brings no event (counters then follow in a later, batched write).
+"""
 
 # The generated servicer fixes the names of methods.
 # ruff: noqa: N802
