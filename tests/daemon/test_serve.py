@@ -40,12 +40,26 @@ def test_what_the_service_raises_comes_out_as_it_is():
         serve.run(main)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_lets_the_service_close(number):
     child = subprocess.Popen([sys.executable, "-c", POLITE], stdout=subprocess.PIPE, text=True)
     assert child.stdout.readline() == "up\n"
 
     child.send_signal(number)
+    out, _ = child.communicate(timeout=15)
+
+    assert (out, child.returncode) == ("closed\n", 0)
+
+
+def test_nohup_is_heeded():
+    argv = ["nohup", sys.executable, "-c", POLITE]
+    child = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    assert child.stdout.readline() == "up\n"
+
+    child.send_signal(signal.SIGHUP)
+    with pytest.raises(subprocess.TimeoutExpired):
+        child.wait(timeout=0.3)
+    child.terminate()
     out, _ = child.communicate(timeout=15)
 
     assert (out, child.returncode) == ("closed\n", 0)

@@ -1,6 +1,7 @@
 """Run a service: one event loop, signals turned into one stop event, a bounded end.
 
-``run`` hands the coroutine a ``asyncio.Event`` that SIGTERM and SIGINT set.  The coroutine closes
+``run`` hands the coroutine a ``asyncio.Event`` that SIGTERM, SIGINT and SIGHUP (a terminal that was
+closed; not under nohup) set.  The coroutine closes
 what it opened and returns; if it has not after ``stop_within_s``, it is cancelled, and a second
 later the process exits with status 1 whatever still hangs.
 """
@@ -34,8 +35,9 @@ async def _supervise(main: Callable[[asyncio.Event], Awaitable[None]], within_s:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(LoopErrors())
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        if number is not signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+            loop.add_signal_handler(number, stop.set)
     try:
         async with asyncio.TaskGroup() as group:
             service = group.create_task(_call(main, stop))

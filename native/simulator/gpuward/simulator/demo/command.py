@@ -41,7 +41,13 @@ NEEDED = {
     type=click.FloatRange(min=1.0),
     help="Divides every delay of the escalation policy.",
 )
-@click.option("--port", "web_port", default=0, help="Port of the web pages; 0 takes a free one.")
+@click.option(
+    "--port",
+    "web_port",
+    default=0,
+    type=click.IntRange(0, 65_535),
+    help="Port of the web pages; 0 takes a free one.",
+)
 @click.option("--torch", "use_torch", is_flag=True, help="Let torch's own allocator fragment.")
 @click.option("--real", "real_driver", is_flag=True, help="Let the agent watch the real driver.")
 def demo(*, once: bool, speed: float, web_port: int, use_torch: bool, real_driver: bool) -> None:

@@ -56,8 +56,11 @@ async def run(
             narrator.tell("demo", f"runs on: http://{world.centre.address}/ (Ctrl-C ends it)")
             await stop.wait()
     finally:
-        narrator.tell("demo", "ending every part", Tone.QUIET)
-        await world.close()
+        try:
+            narrator.tell("demo", "ending every part", Tone.QUIET)
+        finally:
+            # Also when nobody reads any more: a closed terminal, a pipe into head.
+            await world.close()
     return 0 if playing.result() else 1
 
 
