@@ -133,6 +133,22 @@ def host(tmp_path):
     return Host(tmp_path)
 
 
+def _interpreters():
+    """Return one interpreter of each CPython from 3.9 on that is installed here."""
+    found = {f"3.{sys.version_info.minor}": sys.executable}
+    folder = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+    for minor in range(9, 16):
+        for python in sorted(folder.glob(f"3.{minor}.*/bin/python3")):
+            found.setdefault(f"3.{minor}", str(python))
+    return [pytest.param(python, id=version) for version, python in sorted(found.items())]
+
+
+@pytest.fixture(params=_interpreters())
+def python(request):
+    """Each CPython at hand that the tap is made for."""
+    return request.param
+
+
 @pytest.fixture(scope="session")
 def library(tmp_path_factory):
     """Compile ``native/NAME.c`` and return the shared library; skips without a compiler."""

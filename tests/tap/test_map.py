@@ -38,10 +38,10 @@ def answer(tap_file, nonce):
     return found if found is not None and found.nonce == nonce else None
 
 
-def test_a_request_is_answered(host):
+def test_a_request_is_answered(host, python):
     """With a map; a second one too soon after it with the time to come back."""
     nonces = [os.urandom(16) for _ in range(2)]
-    with host.start(BUSY) as process:
+    with host.start(BUSY, python=python) as process:
         tap_file = until(lambda: next(iter(host.directory.glob("*.tap")), None))
         header = unpack_header(tap_file.read_bytes())
         answers = []

@@ -220,8 +220,9 @@ class Ticker:
             self._write(publisher.record_oom, indexes[ordinal], request, device_free, stats)
             if stats is not None and self._walks is not None:
                 summary = self._walks.summary_now(ordinal, stats)
-                flags = self._source.flags | self._walks.flags
-                self._write(publisher.publish, indexes[ordinal], stats, summary, flags=flags)
+                if summary is not None:
+                    flags = self._source.flags | self._walks.flags
+                    self._write(publisher.publish, indexes[ordinal], stats, summary, flags=flags)
 
 
 def _main_thread_waits() -> bool:
