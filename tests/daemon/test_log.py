@@ -23,3 +23,29 @@ def test_a_line_is_priority_and_json():
     fields = json.loads(line.removeprefix("<4>"))
     assert line.startswith("<4>{")
     assert (fields["event"], fields["gpu"], fields["after_s"]) == ("probe.timed_out", "GPU-1", 30)
+
+
+LIBRARY = """
+import logging
+from gpuward.daemon import log
+log.configure()
+library = logging.getLogger("uvicorn.error")
+library.info("never seen")
+for _ in range(1000):
+    library.warning("Invalid HTTP request received.")
+try:
+    1 / 0
+except ZeroDivisionError:
+    library.exception("Exception in ASGI application")
+"""
+
+
+def test_what_libraries_say_is_a_line_too_and_not_a_thousand():
+    out = subprocess.run(
+        [sys.executable, "-c", LIBRARY], capture_output=True, text=True, check=True, timeout=15
+    ).stderr
+
+    warning, error = (json.loads(line[3:]) for line in out.splitlines())
+    assert (warning["what"], warning["level"]) == ("Invalid HTTP request received.", "warning")
+    assert (error["library"], error["level"], error["unsaid"]) == ("uvicorn.error", "error", 999)
+    assert error["exception"].endswith("ZeroDivisionError: division by zero")

@@ -6,7 +6,8 @@ import pytest
 import structlog
 
 from gpuward.daemon import serve
-from gpuward.daemon.loop_errors import MAX_WORDS, SAID_AGAIN_AFTER_S, LoopErrors
+from gpuward.daemon.loop_errors import LoopErrors
+from gpuward.daemon.repeats import MAX_WORDS, SAID_AGAIN_AFTER_S
 
 NO_DESCRIPTOR = {"message": "out of system resource", "exception": OSError(24, "Too many")}
 
@@ -53,7 +54,7 @@ def test_words_that_never_repeat_are_not_kept_for_ever(said):
         errors(Loop(), {"message": f"number {number}"})
 
     assert len(said) == 10 * MAX_WORDS
-    assert len(errors._said) <= MAX_WORDS
+    assert len(errors._repeats._said) <= MAX_WORDS
 
 
 def test_a_service_has_it(said):

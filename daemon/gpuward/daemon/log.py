@@ -2,14 +2,19 @@
 
 An event is one past-tense dotted name with fields; see STYLE in CONTRIBUTING.md.  journald takes
 the level from the ``<N>`` prefix (sd-daemon(3)); on a terminal people get readable lines instead.
+What a library says to the standard ``logging`` (uvicorn, of each request that is none) comes out in
+the same form, and not more often than a client may make it speak.
 """
 
 from __future__ import annotations
 
 import logging
 import sys
+import time
 
 import structlog
+
+from gpuward.daemon.repeats import Repeats
 
 PRIORITY = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
 
@@ -29,6 +34,28 @@ def configure(*, level: str = "info") -> None:
         logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
         cache_logger_on_first_use=False,
     )
+    logging.root.handlers = [_Libraries(logging.WARNING)]
+
+
+class _Libraries(logging.Handler):
+    """Says what libraries say as events of ours."""
+
+    def __init__(self, level: int) -> None:
+        super().__init__(level)
+        self._repeats = Repeats()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        what = record.getMessage()
+        unsaid = self._repeats.to_say((record.name, what), time.monotonic())
+        if unsaid is not None:
+            structlog.get_logger().log(
+                record.levelno,
+                "library.spoke",
+                library=record.name,
+                what=what,
+                unsaid=unsaid,
+                exc_info=record.exc_info,
+            )
 
 
 def _renderers(*, to_terminal: bool) -> list[structlog.typing.Processor]:
