@@ -92,14 +92,17 @@ Global___HelloAck: _TypeAlias = HelloAck  # noqa: Y015
 
 @_typing.final
 class ReportAck(_message.Message):
-    """Sent after the transaction that stored the report has committed."""
+    """Sent when nothing that the report changes can be lost any more: its findings and events are
+    committed. Counters and the evidence of open findings may follow within seconds, since the next
+    report repeats them.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     REPORT_SEQ_FIELD_NUMBER: _builtins.int
     EVENT_SEQ_FIELD_NUMBER: _builtins.int
     report_seq: _builtins.int
-    """Report.seq that is now durable."""
+    """Report.seq that is dealt with."""
     event_seq: _builtins.int
     """Every spooled event up to and including this seq is durable and may be deleted; 0 for none."""
     def __init__(
