@@ -14,8 +14,9 @@ from gpuward.agent.model import Result
 from gpuward.agent.samplers.tap import TapSampler
 from gpuward.agent.samplers.tap_samples import DeviceMemory
 from gpuward.agent.window import Readings
+from gpuward.cli.tap import write_tap
 from gpuward.daemon.clock import SystemClock
-from gpuward.tap.layout import unpack_record
+from gpuward.tap.layout import unpack_header, unpack_record
 from gpuward.tap.map_layout import Request, pack_request, unpack_map
 
 pytestmark = [pytest.mark.torch, pytest.mark.simulator]
@@ -195,4 +196,17 @@ def test_expandable_segments_are_walked_as_counters_do_not_say_what_is_releasabl
 
     assert record.flags == 1 | 2
     assert released_by_empty_cache(server) == record.summary.releasable_bytes > 0
+    assert server.leave() == 0
+
+
+def test_a_folder_made_for_mounting_is_all_that_torch_needs(node, tmp_path):
+    """What ``gpuward tap install`` writes, and PYTHONPATH."""
+    write_tap(tmp_path / "mounted")
+    directory = tmp_path / "tap"
+    directory.mkdir()
+    server = node.serve(PYTHONPATH=str(tmp_path / "mounted"), GPUWARD_TAP_DIR=str(directory))
+    server.ask("malloc", "a", 100 * MIB)
+    tap_file = run_until(server, lambda: next(directory.glob("*.tap"), None))
+
+    assert unpack_header(tap_file.read_bytes()).torch_version.startswith("2.")
     assert server.leave() == 0

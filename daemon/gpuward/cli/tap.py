@@ -84,8 +84,10 @@ def write_tap(folder: Path) -> None:
     for old in package.iterdir():
         if old.is_file() and old.name not in wanted:
             old.unlink()
-    for name in ("METADATA", "WHEEL", "entry_points.txt"):
-        _replace(info / name, (distribution.read_text(name) or "").encode())
+    for name in ("METADATA", "WHEEL", "entry_points.txt", "licenses/LICENSE"):
+        content = distribution.read_text(name)
+        if content is not None:
+            _replace(info / name, content.encode())
     _replace(info / "INSTALLER", b"gpuward\n")
 
 
