@@ -85,9 +85,9 @@ def write_tap(folder: Path) -> None:
         if old.is_file() and old.name not in wanted:
             old.unlink()
     for name in ("METADATA", "WHEEL", "entry_points.txt", "licenses/LICENSE"):
-        content = distribution.read_text(name)
-        if content is not None:
-            _replace(info / name, content.encode())
+        text = distribution.read_text(name)
+        if text is not None:
+            _replace(info / name, text.encode())
     _replace(info / "INSTALLER", b"gpuward\n")
 
 

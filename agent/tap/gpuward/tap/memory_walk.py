@@ -11,6 +11,7 @@ stands apart.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gpuward.tap import map_layout
@@ -58,28 +59,26 @@ def large_page(alloc_conf: str) -> int:
 def summarise(walk: Walk, ordinal: int, page: int = LARGE_PAGE) -> SnapshotSummary:
     """Return what the walk says of one device; ``page`` is ``large_page`` of the process."""
     segments = [segment for segment in walk.segments if segment["device"] == ordinal]
-    free_bytes, free_counts = [0] * SIZE_CLASSES, [0] * SIZE_CLASSES
-    blocks = largest = releasable = private = pending = 0
+    sizes: list[int] = []
+    blocks = releasable = private = pending = 0
     for segment in segments:
-        is_private = _pool(segment) != (0, 0)
+        free = [block["size"] for block in segment["blocks"] if block["state"] == "inactive"]
+        if _pool(segment) == (0, 0):
+            sizes += free
+            releasable += _releasable(segment, len(free), page)
+        else:
+            private += sum(free)
         blocks += len(segment["blocks"])
-        if not is_private:
-            releasable += _releasable(segment, page)
-        for block in segment["blocks"]:
-            state, size = block["state"], block["size"]
-            if state != "inactive":
-                if state != "active_allocated":
-                    pending += size
-            elif is_private:
-                private += size
-            else:
-                largest = max(largest, size)
-                free_bytes[size_class(size)] += size
-                free_counts[size_class(size)] += 1
-    free = sum(free_bytes)
-    facts = (blocks, len(segments), free, largest, releasable, free - releasable, private, pending)
-    summary = Summary(walk.mono_ns, walk.cost_ns, *facts)
-    return SnapshotSummary(summary, tuple(free_bytes), tuple(free_counts))
+        pending += sum(
+            block["size"]
+            for block in segment["blocks"]
+            if block["state"] in ("active_pending_free", "active_awaiting_free")
+        )
+    free_bytes, free_counts = _by_class(Counter(sizes))
+    total, largest = sum(free_bytes), max(sizes, default=0)
+    facts = (blocks, len(segments), total, largest, releasable, total - releasable)
+    summary = Summary(walk.mono_ns, walk.cost_ns, *facts, private, pending)
+    return SnapshotSummary(summary, free_bytes, free_counts)
 
 
 def map_of(walk: Walk, nonce: bytes, gpus: Sequence[map_layout.MapGpu]) -> map_layout.MemoryMap:
@@ -102,11 +101,19 @@ def map_of(walk: Walk, nonce: bytes, gpus: Sequence[map_layout.MapGpu]) -> map_l
     )
 
 
-def _releasable(segment: Mapping[str, Any], large: int) -> int:
+def _by_class(sizes: Counter[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return bytes and number of the blocks of each size class."""
+    free_bytes, free_counts = [0] * SIZE_CLASSES, [0] * SIZE_CLASSES
+    for size, count in sizes.items():
+        free_bytes[size_class(size)] += size * count
+        free_counts[size_class(size)] += count
+    return tuple(free_bytes), tuple(free_counts)
+
+
+def _releasable(segment: Mapping[str, Any], free_blocks: int, large: int) -> int:
     blocks = segment["blocks"]
     if not segment.get("is_expandable", False):
-        is_unused = all(block["state"] == "inactive" for block in blocks)
-        return int(segment["total_size"]) if is_unused else 0
+        return int(segment["total_size"]) if free_blocks == len(blocks) else 0
     page = SMALL_PAGE if segment["segment_type"] == "small" else large
     offset = released = 0
     for block in blocks:
