@@ -11,6 +11,7 @@ from gpuward.agent.signals import SIGNALS, Scope
 GPUS = tuple(f"GPU-{index:08x}-0000-0000-0000-000000000000" for index in range(8))
 # The detector of fragmentation looks at these: 8 processes that publish 8 GPUs each.
 TAPPED = 64
+ONCE_A_MINUTE = "_floor_bytes"
 TOTAL_BYTES = 80 << 30
 RESERVED_BYTES = 8 << 30
 VALUES = {
@@ -26,6 +27,13 @@ VALUES = {
     "process_memory_headroom_bytes": float(30 << 30),
     "process_memory_headroom_ratio": 900.0,
     "process_memory_mean_large_request_bytes": float(32 << 20),
+    "process_gpu_memory_bytes": float(RESERVED_BYTES + (1 << 30)),
+    "process_memory_headroom_fast_bytes": float(29 << 30),
+    "process_memory_expandable_segments": 0.0,
+    "process_allocation_retries_total": 0.0,
+    "process_out_of_memory_total": 0.0,
+    "gpu_memory_unattributed_bytes": 0.0,
+    "gpu_memory_tapped_ratio": 1.0,
     "driver_up": 1.0,
 }
 
@@ -55,13 +63,20 @@ class Node:
         return Batch(
             samples=tuple(
                 # Whole numbers, as bytes and counts are, that move every second.
-                Sample(key, now_s, VALUES.get(key.signal, 12.5) + int(now_s % 7))
+                Sample(key, now_s, _value(key.signal, now_s))
                 for key in self.keys[part::parts]
+                if int(now_s) % 60 == 0 or not key.signal.endswith(ONCE_A_MINUTE)
             ),
             gpus=self.gpus,
             processes=self.processes,
             driver=Driver(up=True, version="580.95.05"),
         )
+
+
+def _value(signal: str, now_s: float) -> float:
+    # A share stays one, and what never happens goes on not happening.
+    value = VALUES.get(signal, 12.5)
+    return value if not value or signal.endswith("_ratio") else value + int(now_s % 7)
 
 
 def _names(scope: Scope) -> list[str]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import random
 from collections import deque
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from figures import Figure
@@ -101,7 +102,7 @@ class Watched:
         if lasting_ratio < LOW_RATIO and forecast(self.headroom_floors[-60:]):
             self.warned["headroom"].append(self.step)
         trend = trend_of(self.requested_floors[-60:])
-        if trend is not None and trend.change >= LEAST_RISE:
+        if trend is not None and trend.sure_rise >= LEAST_RISE:
             self.warned["leak"].append(self.step)
 
 
@@ -116,14 +117,14 @@ def _state(stats: dict[str, dict[str, dict[str, int]]]) -> AllocatorState:
 def leak(watched: Watched) -> None:
     """Keep a little of every step for ever: tensors that somebody forgets."""
     size = int((0.4 + watched.seed % 5 * 0.25) * MIB)
-    watched.work.keep([int(watched.chance.uniform(0.5, 1.5) * size)], 10**9)
+    watched.work.take([int(watched.chance.uniform(0.5, 1.5) * size)])
 
 
 def adapters(watched: Watched) -> None:
     """Load an adapter in the middle of a prefill, and never unload it."""
     if watched.chance.random() < 0.012 + 0.006 * (watched.seed % 3):
         prefill = watched.work.take([watched.chance.randrange(200, 900) * MIB])
-        watched.work.keep([watched.chance.randrange(24, 64) * MIB], 10**9)
+        watched.work.take([watched.chance.randrange(24, 64) * MIB])
         watched.work.give_back(prefill)
 
 
@@ -148,14 +149,14 @@ def slow_ends(first_seed: int, runs: int) -> Iterator[Figure]:
                 foretold[kind] += hit
         share = {kind: 100 * hits / max(1, ended) for kind, hits in foretold.items()}
         yield Figure(
-            f"slow {name}s foretold by headroom, of {ended}",
-            share["headroom"],
+            f"slow ends by {name} foretold, of {ended}",
+            share["either"],
             "%",
             100 * LEAST_RECALL,
             at_least=True,
         )
+        yield Figure("  by headroom and its time", share["headroom"], "%")
         yield Figure("  by a suspected leak", share["leak"], "%")
-        yield Figure("  by either", share["either"], "%")
 
 
 def healthy(first_seed: int, days: int) -> Iterator[Figure]:
@@ -170,8 +171,7 @@ def healthy(first_seed: int, days: int) -> Iterator[Figure]:
         for kind, warned in watched.warned.items():
             # Apart by an hour, they are two.
             begun[kind] += sum(
-                at - before > 60 * MINUTE
-                for before, at in zip([-LONGEST, *warned], warned, strict=False)
+                at - before > 60 * MINUTE for before, at in pairwise([-LONGEST, *warned])
             )
     weeks = steps / DAY / 7
     yield Figure("healthy serving", steps / DAY, "process-days")

@@ -29,6 +29,8 @@ EXPANDABLE = "process_memory_expandable_segments"
 RETRIES = "process_allocation_retries_total"
 OOMS = "process_out_of_memory_total"
 DRIVER_USED = "process_gpu_memory_bytes"
+# Long enough for a few samples at their usual pace.
+SHORTLY_S = 5.0
 MIB = 2**20
 GIB = 2**30
 
@@ -104,22 +106,28 @@ def members(window: Window, process: str, gpu: str) -> list[Process]:
     return [one for one in window.processes if one.key == process and gpu in one.gpus]
 
 
+def is_known(window: Window, process: str, gpu: str) -> bool:
+    """Return whether figures are fresh, and of memory that is mapped (not so in sleep mode)."""
+    key = SeriesKey("", gpu=gpu, process=process)
+    reserved = latest(window, key, RESERVED)
+    if reserved is None or latest(window, key, STRANDED) is None:
+        return False
+    driver_used = latest(window, key, DRIVER_USED)
+    return driver_used is None or not is_virtual(int(reserved), int(driver_used))
+
+
 def cache_of(window: Window, process: str, gpu: str, limits: Limits = LIMITS) -> Cache | None:
-    """Return what is known, or ``None``: stale, or of memory that is not mapped (sleep mode)."""
+    """Return what is known, ``None`` when it is not."""
     key = SeriesKey("", gpu=gpu, process=process)
     reserved = window.latest(replace(key, signal=RESERVED))
-    stranded = window.latest(replace(key, signal=STRANDED))
-    if reserved is None or stranded is None:
-        return None
-    driver_used = latest(window, key, DRIVER_USED)
-    if driver_used is not None and is_virtual(int(reserved.value), int(driver_used)):
+    if reserved is None or not is_known(window, process, gpu):
         return None
     since_s = window.now_s - limits.recent_s
     oomed = risen(window, key, OOMS, since_s)
     return Cache(
         at_s=reserved.at_s,
         reserved=reserved.value,
-        stranded=stranded.value,
+        stranded=latest(window, key, STRANDED) or 0.0,
         releasable=latest(window, key, RELEASABLE) or 0.0,
         expandable=bool(latest(window, key, EXPANDABLE)),
         headroom=latest(window, key, HEADROOM),
@@ -141,6 +149,9 @@ def latest(window: Window, about: SeriesKey, signal: str) -> float | None:
 def risen(window: Window, about: SeriesKey, signal: str, since_s: float) -> float:
     """Return how much a counter has risen; a fall is a reset and counts as nothing."""
     key = replace(about, signal=signal)
+    if latest(window, about, signal) == 0:
+        # Nothing ever happened, as in most processes; or it has just begun to count.
+        return 0.0
     values = [sample.value for sample in window.values(key, since_s)]
     return sum(max(0.0, now - before) for before, now in pairwise(values))
 
@@ -177,7 +188,9 @@ def _is_why(cache: Cache, ratio: float | None, limit: float, factor: float) -> b
 
 
 def _lasting_ratio(window: Window, key: SeriesKey, limits: Limits) -> float | None:
-    last = window.values(key, window.now_s - limits.recent_s)[-limits.headroom_samples :]
+    last = window.values(key, window.now_s - SHORTLY_S)[-limits.headroom_samples :]
+    if len(last) < limits.headroom_samples:
+        last = window.values(key, window.now_s - limits.recent_s)[-limits.headroom_samples :]
     return max(sample.value for sample in last) if len(last) == limits.headroom_samples else None
 
 

@@ -59,6 +59,11 @@ class Trend:
     def change(self) -> float:
         return self.slope.middle * self.span_s
 
+    @property
+    def sure_rise(self) -> float:
+        """Return the rise that is certain, 0 when it is not even certain that it rises."""
+        return max(0.0, self.slope.lowest * self.span_s)
+
 
 @dataclass(frozen=True, slots=True)
 class Forecast:

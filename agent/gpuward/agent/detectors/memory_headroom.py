@@ -22,6 +22,8 @@ from gpuward.agent.fragmentation_cache import (
     Limits,
     cache_of,
     cause_of,
+    is_known,
+    latest,
     tapped,
 )
 from gpuward.agent.fragmentation_remedies import action, remedies, utilization_change
@@ -68,18 +70,17 @@ def detect(window: Window, limits: Limits = LIMITS) -> Iterator[Finding]:
     """
     for process, gpu in tapped(window):
         subject = subject_of(window, gpu=gpu, process=process)
-        cache = cache_of(window, process, gpu, limits)
-        if cache is None or cache.headroom is None:
+        key = SeriesKey("", gpu=gpu, process=process)
+        if not is_known(window, process, gpu) or latest(window, key, HEADROOM) is None:
             yield Finding(KIND.name, subject, "The headroom is unknown.", outcome=Outcome.UNKNOWN)
             continue
-        if cache.headroom_ratio is None:
+        ratio = latest(window, key, HEADROOM_RATIO)
+        if ratio is None or ratio >= limits.headroom_warn_ratio / limits.clear_factor:
             continue
-        result = _judge(cache, limits)
-        if result is not None:
-            yield _finding(window, cache, subject, limits, result)
-        elif cache.headroom_ratio < limits.headroom_warn_ratio / limits.clear_factor:
-            finding = _finding(window, cache, subject, limits, Result.WARN)
-            yield replace(finding, outcome=Outcome.DOUBTFUL)
+        if cache := cache_of(window, process, gpu, limits):
+            result = _judge(cache, limits)
+            finding = _finding(window, cache, subject, limits, result or Result.WARN)
+            yield finding if result else replace(finding, outcome=Outcome.DOUBTFUL)
 
 
 def _judge(cache: Cache, limits: Limits) -> Result | None:

@@ -38,8 +38,8 @@ REQUESTED_FLOOR = "process_memory_requested_floor_bytes"
 OVERHEAD_FLOOR = "process_memory_overhead_floor_bytes"
 # Of /proc/PID/stat, on every architecture that has GPUs: USER_HZ.
 TICKS_PER_S = 100
-# A floor a minute, as many as a trend takes in, and a start-up before them.
-SPAN_S = 4_600.0
+# A floor a minute, as many as a trend takes in.
+SPAN_S = 3_660.0
 
 KIND = Kind(
     name="process.memory.leak_suspected",
@@ -53,7 +53,10 @@ KIND = Kind(
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """``start_s``: weights, graphs and caches of a large model are in place after that."""
+    """``start_s``: weights, graphs and caches of a large model are in place after that.
+
+    ``least_rise_bytes`` is of the certain part of the rise: its interval's lower end.
+    """
 
     start_s: float = 900.0
     least_rise_bytes: float = 0.25 * GIB
@@ -87,7 +90,7 @@ def _look(
     if trend is None or trend.change < limits.least_rise_bytes * limits.clear_factor:
         return None
     finding = _finding(subject, key.signal, where, trend, limits)
-    if trend.change < limits.least_rise_bytes:
+    if trend.sure_rise < limits.least_rise_bytes:
         return replace(finding, outcome=Outcome.DOUBTFUL)
     return finding
 
@@ -95,13 +98,15 @@ def _look(
 def _after_start(window: Window, key: SeriesKey, limits: Limits) -> tuple[Sample, ...]:
     """Return the floors since the youngest process of the key had started up."""
     ticks = [one.start_ticks for one in members(window, key.process, key.gpu)]
-    floors = window.values(key, window.now_s - SPAN_S)
-    if ticks and all(ticks):
-        # The window's time counts from boot, as start ticks do.
-        started_s = max(ticks) / TICKS_PER_S
-    else:
-        started_s = floors[0].at_s if floors else window.now_s
-    return tuple(floor for floor in floors if floor.at_s >= started_s + limits.start_s)
+    oldest_s = window.now_s - SPAN_S
+    if not ticks or not all(ticks):
+        # Nobody knows when it started: not before its first floor, as far as is known.
+        floors = window.values(key, oldest_s)
+        ready_s = floors[0].at_s + limits.start_s if floors else window.now_s
+        return tuple(floor for floor in floors if floor.at_s >= ready_s)
+    # The window's time counts from boot, as start ticks do.
+    ready_s = max(ticks) / TICKS_PER_S + limits.start_s
+    return window.values(key, max(oldest_s, ready_s)) if ready_s < window.now_s else ()
 
 
 def _finding(subject: Subject, signal: str, where: str, trend: Trend, limits: Limits) -> Finding:

@@ -18,6 +18,8 @@ from gpuward.agent.fragmentation_cache import (
     LIMITS,
     RELEASABLE,
     cache_of,
+    is_known,
+    latest,
     tapped,
 )
 from gpuward.agent.kind import Kind
@@ -79,13 +81,18 @@ def detect(window: Window, limits: Limits = Limits()) -> Iterator[Finding]:
     """Yield per tapped process and GPU; unknown while allocator or driver are silent."""
     for process, gpu in tapped(window):
         subject = subject_of(window, gpu=gpu, process=process)
-        cache = cache_of(window, process, gpu)
-        held = window.latest(SeriesKey(DRIVER_USED, gpu=gpu, process=process))
-        if cache is None or cache.headroom is None or held is None:
+        key = SeriesKey("", gpu=gpu, process=process)
+        if not is_known(window, process, gpu) or None in {
+            latest(window, key, HEADROOM),
+            latest(window, key, DRIVER_USED),
+        }:
             yield Finding(KIND.name, subject, "Neighbours are unknown.", outcome=Outcome.UNKNOWN)
             continue
-        growth = _growth(window, subject, limits)
-        if growth is None:
+        ratio = latest(window, key, HEADROOM_RATIO)
+        if ratio is None or ratio >= limits.headroom_ratio / limits.clear_factor:
+            continue
+        cache, growth = cache_of(window, process, gpu), _growth(window, subject, limits)
+        if cache is None or growth is None:
             continue
         if _is_pressed(cache, growth, limits, limits.clear_factor):
             finding = _finding(window, cache, subject, growth, limits)

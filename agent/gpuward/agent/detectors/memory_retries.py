@@ -17,6 +17,7 @@ from gpuward.agent.fragmentation_cache import (
     STRANDED,
     cache_of,
     cause_of,
+    is_known,
     risen,
     tapped,
 )
@@ -64,8 +65,7 @@ def detect(window: Window, limits: Limits = Limits()) -> Iterator[Finding]:
     for process, gpu in tapped(window):
         subject = subject_of(window, gpu=gpu, process=process)
         key = SeriesKey(RETRIES, gpu=gpu, process=process)
-        cache = cache_of(window, process, gpu)
-        if window.latest(key) is None or cache is None:
+        if window.latest(key) is None or not is_known(window, process, gpu):
             yield Finding(KIND.name, subject, "Retries are unknown.", outcome=Outcome.UNKNOWN)
             continue
         since = [
@@ -74,7 +74,7 @@ def detect(window: Window, limits: Limits = Limits()) -> Iterator[Finding]:
         ]
         # Each count holds the later stretches too.
         stretches = [since[0], *(more - less for less, more in pairwise(since))]
-        if since[-1] > 0:
+        if since[-1] > 0 and (cache := cache_of(window, process, gpu)):
             outcome = Outcome.BAD if min(stretches) > 0 else Outcome.DOUBTFUL
             yield _finding(cache, subject, since[-1], limits, outcome)
 
