@@ -259,11 +259,6 @@ def pack_record(buffer: bytearray, record: Record) -> None:
     _RECORD_END.pack_into(buffer, _RECORD.size, crc, 0, record.seq)
 
 
-def sequence(raw: bytes, offset: int) -> int:
-    """Return the sequence number at ``offset``, be the record whole or not; 0 beyond the end."""
-    return int.from_bytes(raw[offset : offset + 8], "little")
-
-
 def unpack_record(raw: bytes, offset: int = 0) -> Record | None:
     """Read the record at ``offset``; None when it is torn, empty, cut short or was never whole."""
     if len(raw) < offset + RECORD_SIZE:
