@@ -11,6 +11,7 @@ import asyncio
 from collections import Counter
 from tempfile import TemporaryDirectory
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -26,6 +27,9 @@ from gpuward.coordinator.store import Store
 from gpuward.coordinator.store_dialect import create_engine
 from gpuward.coordinator.timers import Escalation, fire_due
 from gpuward.daemon.testing import FakeClock
+
+# Seven seconds of a whole core: more on a busy machine.
+pytestmark = pytest.mark.timeout(60)
 
 MINUTE = 60.0
 UNTIL_ACK = {"L1", "L1-repeat", "L2"}
