@@ -61,6 +61,18 @@ def shown(batch):
     return {sample.key.gpu for sample in batch.samples if sample.key.gpu}
 
 
+async def until_shown(nvml, count, *, ahead_s=0.0):
+    """Return the GPUs with figures once there are ``count``; each GPU has a pace of its own."""
+    seen = set()
+
+    def are_shown(batch):
+        seen.update(shown(batch))
+        return len(seen) >= count
+
+    await until(nvml, are_shown, ahead_s=ahead_s)
+    return seen
+
+
 async def test_healthy_node(nvml, state):
     """Every signal of every GPU is in the first picture, with the state's numbers."""
     row = state.gpu(3)
@@ -107,7 +119,7 @@ async def test_one_hung_gpu(nvml, state):
         await until(nvml, lambda batch: batch.driver)
         state.gpu(5).hang_groups = ALL_CALLS
         waiting = await until(nvml, lambda batch: batch.driver.waiting_s > 1.5)
-        others = await until(nvml, lambda batch: len(shown(batch)) >= 7)
+        others = await until_shown(nvml, 7)
         state.gpu(5).hang_groups = 0
         await until(nvml, lambda batch: batch.driver.waiting_s == 0.0 and uuids[5] in shown(batch))
 
@@ -115,7 +127,7 @@ async def test_one_hung_gpu(nvml, state):
     assert waiting.driver.waiting_gpu == uuids[5]
     assert waiting.driver.waiting_call.startswith("nvmlDeviceGet")
     assert waiting.driver.blocked_state
-    assert shown(others) == set(uuids) - {uuids[5]}
+    assert others == set(uuids) - {uuids[5]}
 
 
 async def test_hung_from_the_start(nvml, state):
@@ -137,8 +149,9 @@ async def test_lost_gpu(nvml, state):
         await until(nvml, lambda batch: batch.driver)
         state.gpu(1).lost = 1
         lost = await until(nvml, lambda batch: batch.driver.reason)
-        await until(nvml, lambda batch: len(shown(batch)) == 7)
+        others = await until_shown(nvml, 7)
 
+    assert uuid not in others
     assert lost.driver.up
     assert lost.driver.reason.startswith(f"{uuid}: nvmlDeviceGet")
     assert lost.driver.reason.endswith("GPU is lost")
@@ -157,7 +170,7 @@ async def test_driver_reload(nvml, state):
         )
         state.load_driver("590.44.01")
         back = await until(nvml, lambda batch: batch.driver.up, ahead_s=200.0)
-        await until(nvml, lambda batch: len(shown(batch)) == 8, ahead_s=200.0)
+        await until_shown(nvml, 8, ahead_s=200.0)
 
     assert "Driver Not Loaded" in gone.driver.reason
     assert len(gone.gpus) == 8
