@@ -5,8 +5,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
-# Most tests wait for other processes: two workers a core.
-WORKERS ?= $(shell echo $$((2 * $$(nproc))))
+# Many tests wait for other processes: a worker more than there are cores.
+WORKERS ?= $(shell echo $$((1 + $$(nproc))))
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
