@@ -57,15 +57,19 @@ class Node:
             for name in names
         ]
         self.keys = (*of_node, *of_gpu, *of_process)
+        # Shares that have told once what comes once a minute.
+        self._begun: set[int] = set()
 
     def batch(self, now_s: float, *, part: int = 0, parts: int = 1) -> Batch:
         """Return new values of every series, or of one of ``parts`` shares of them."""
+        with_floors = int(now_s) % 60 == 0 or part not in self._begun
+        self._begun.add(part)
         return Batch(
             samples=tuple(
                 # Whole numbers, as bytes and counts are, that move every second.
                 Sample(key, now_s, _value(key.signal, now_s))
                 for key in self.keys[part::parts]
-                if int(now_s) % 60 == 0 or not key.signal.endswith(ONCE_A_MINUTE)
+                if with_floors or not key.signal.endswith(ONCE_A_MINUTE)
             ),
             gpus=self.gpus,
             processes=self.processes,
