@@ -99,3 +99,5 @@ def test_a_tap_directory_that_is_missing_stops_nothing(tmp_path):
 
     tap.out_of_memory(0, 1, 2, 3)
     tap.close()
+
+    assert not Path("/nonexistent").exists()

@@ -241,9 +241,12 @@ def test_an_observer_that_outlives_the_tap_does_nothing(make):
     """torch cannot detach it."""
     ticker = make(USED)
     tick(ticker)
+    asked = ticker._source.asked
     ticker.close()
 
     ticker._source.observer(0, 100, 1000, 20)
+
+    assert asked == ticker._source.asked
 
 
 def test_a_disk_that_fails_ends_it(make, monkeypatch):
