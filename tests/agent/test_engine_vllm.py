@@ -64,6 +64,8 @@ def test_absent_is_none():
         pytest.param(['model_name="a"', 'model_name="b"'], "", id="two models are not one"),
         pytest.param(['finished_reason="stop"'], "", id="not named"),
         pytest.param([f'model_name="{"x" * 129}"'], "x" * 128, id="a long name is cut"),
+        pytest.param(['model_name="/srv/secret/llama"'], "llama", id="where it lies is not told"),
+        pytest.param(['model_name="s3://me:secret@host/llama"'], "", id="nor an address"),
     ],
 )
 def test_model(labels, model):

@@ -90,7 +90,7 @@ def test_parse_cgroup(text, placement):
         pytest.param(
             "python3 -m vllm.entrypoints.openai.api_server --model=/models/llama",
             "vllm",
-            "/models/llama",
+            "llama",
             id="vllm module",
         ),
         pytest.param(
@@ -109,7 +109,7 @@ def test_parse_cgroup(text, placement):
         pytest.param("text-generation-launcher --model-id bigcode/x", "tgi", "bigcode/x", id="tgi"),
         pytest.param("trtllm-serve org/model --port 1", "trtllm", "", id="trtllm without serve"),
         pytest.param("tritonserver --model-repository=/m", "triton", "", id="triton"),
-        pytest.param("llama-server -m /m/a.gguf", "llama.cpp", "/m/a.gguf", id="llama.cpp"),
+        pytest.param("llama-server -m /m/a.gguf", "llama.cpp", "a.gguf", id="llama.cpp"),
         pytest.param("python train.py --model secret", "", "", id="no engine, no model"),
         pytest.param("echo vllm serve x", "", "", id="an argument is no program"),
         pytest.param("vllm serve --model", "vllm", "", id="flag without a value"),
@@ -119,6 +119,13 @@ def test_parse_cgroup(text, placement):
             "",
             id="address with a password",
         ),
+        pytest.param(
+            f"vllm serve https://{SECRET}@host/x --served-model-name a {SECRET}",
+            "vllm",
+            "a",
+            id="names beyond the first are not kept",
+        ),
+        pytest.param(f"vllm serve /{SECRET}/llama", "vllm", "llama", id="where the model lies"),
         pytest.param(f"vllm serve --api-key {SECRET} m", "vllm", "", id="key before the model"),
         pytest.param("", "", "", id="empty"),
     ],
@@ -214,6 +221,15 @@ def test_worker_has_its_servers_model(proc):
         pytest.param("python -m my.server --port 1", "my.server", id="a module"),
         pytest.param("python -u /srv/app/serve.py --api-key " + SECRET, "serve.py", id="a file"),
         pytest.param("python -c " + SECRET + ".py", "python3.11", id="code is never a name"),
+        pytest.param("python -uc " + SECRET + ".py", "python3.11", id="nor behind other options"),
+        pytest.param("python -Im my.server", "my.server", id="a module behind other options"),
+        pytest.param(
+            "python -W error -X dev -Xtracemalloc --help-all a.py", "a.py", id="options with words"
+        ),
+        pytest.param("python - " + SECRET + ".py", "python3.11", id="a script from a pipe"),
+        pytest.param("python /srv/a.py -m " + SECRET, "a.py", id="the script's own -m"),
+        pytest.param("python /srv/a -m " + SECRET, "python3.11", id="of a script without a name"),
+        pytest.param("python /srv/a " + SECRET + ".py", "python3.11", id="the script's own file"),
         pytest.param("python", "python3.11", id="nothing more is known"),
     ],
 )

@@ -14,6 +14,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from gpuward.agent.model_name import model_name
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
@@ -29,7 +31,6 @@ STARTED = ("process_start_time_seconds",)
 # All that is read of a page; most of its lines are passed over unparsed.
 PREFIXES = (*FINISHED, *REFUSED, *LATENCY, *TOKENS, *WAITING, *RUNNING, *STARTED)
 FAILED_REASONS = frozenset({"error"})
-MODEL_NAME_LIMIT = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,7 @@ def read(samples: Sequence[tuple[Series, float]], objective_s: float) -> Traffic
 def _model(samples: Sequence[tuple[Series, float]]) -> str:
     finished = [series for series, _ in samples if series.name in FINISHED]
     names = {series.labels.get("model_name", "") for series in finished}
-    return names.pop()[:MODEL_NAME_LIMIT] if len(names) == 1 else ""
+    return model_name(names.pop()) if len(names) == 1 else ""
 
 
 def _is_failure(labels: dict[str, str]) -> bool:

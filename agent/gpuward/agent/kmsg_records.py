@@ -6,8 +6,9 @@ a text has no line break of its own.  An XID line is NVIDIA's:
 
     NVRM: Xid (PCI:0000:10:00): 79, pid=1234, name=python3, GPU has fallen off the bus.
 
-The process name in it is chosen by the workload: it may hold commas, spaces and parentheses, so it
-is never parsed beyond, and what is kept of the text is printable and short.
+The process name in it is chosen by the workload: it may hold commas, spaces and parentheses, so
+nothing is parsed beyond it.  It is cut out, as the pid says who it was and a title can hold what
+nobody should see; what is left of the text is printable and short.
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ _XID = re.compile(
     r"(?P<code>\d{1,5})(?!\d)(?:, pid='?(?P<pid>\d{1,10}|<unknown>)'?(?=,|$))?(?P<rest>.*)",
     re.DOTALL,
 )
+# A name has 15 bytes at most (TASK_COMM_LEN); the kernel writes some of them as four characters.
+# Greedy: of a name with commas rather a word too many goes, and all of what is no name.
+_NAME = re.compile(r"\bname=(?:(?:\\x[0-9a-f]{2}|.){0,15}(?:, |$)|.*)", re.DOTALL)
 _PCI = re.compile(r"([0-9a-fA-F]{4,8}):([0-9a-fA-F]{2}):([0-9a-fA-F]{2})(?:\.[0-7])?")
 _UNPRINTABLE = re.compile(r"[^\x20-\x7e]")
 
@@ -74,11 +78,12 @@ def parse_xid(text: str) -> Xid | None:
     if found is None:
         return None
     pid = found["pid"] or ""
+    rest = _NAME.sub("", found["rest"].lstrip(", "), count=1)
     return Xid(
         pci=found["pci"],
         code=int(found["code"]),
         pid=int(pid) if pid.isdecimal() else 0,
-        text=_UNPRINTABLE.sub("?", found["rest"].lstrip(", "))[:TEXT_LIMIT],
+        text=_UNPRINTABLE.sub("?", rest)[:TEXT_LIMIT],
     )
 
 

@@ -2,7 +2,8 @@
 
 A pid means nothing tomorrow, so series and findings go by a key: the systemd unit, else the
 Kubernetes pod, else the container, else engine and model, else the program.  Command lines hold
-secrets (``--api-key``): of them only the values of the flags listed here are ever kept.
+secrets (``--api-key``): of them only the values of the flags listed here are ever kept, of paths
+only the last part.
 
 Layouts: proc_pid_stat(5), cgroups(7).  Reading another process's command line can block while that
 process hangs in the driver, so ``identify`` runs in the NVML child, never on the agent's event
@@ -17,6 +18,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from gpuward.agent.model import Process
+from gpuward.agent.model_name import model_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -28,7 +30,6 @@ ANCESTORS = 3
 CONTAINER_ID_DIGITS = 12
 
 _UNSAFE = re.compile(r"[^\w.:@+\\/-]")
-_MODEL = re.compile(r"[\w.][\w./+-]{0,127}|/[\w./+-]{0,127}")
 _POD = re.compile(r"pod([0-9a-f]{8}(?:[-_][0-9a-f]{4}){3}[-_][0-9a-f]{12})")
 _CONTAINER = re.compile(r"(?:[a-z-]+-)?([0-9a-f]{64})(?:\.scope)?")
 
@@ -156,7 +157,7 @@ def parse_command_line(words: Sequence[str]) -> tuple[str, str]:
     """Return engine and model, each empty where ``words`` do not say; nothing else is kept."""
     for engine in ENGINES:
         if _is_engine(engine, words):
-            return engine.name, next(_models(engine, words), "")
+            return engine.name, next(filter(None, _models(engine, words)), "")
     return "", ""
 
 
@@ -176,18 +177,12 @@ def _models(engine: Engine, words: Sequence[str]) -> Iterator[str]:
     for flag in engine.model_flags:
         for place, word in enumerate(words):
             if word == flag and place + 1 < len(words):
-                yield from _model(words[place + 1])
+                yield model_name(words[place + 1])
             elif word.startswith(f"{flag}="):
-                yield from _model(word.partition("=")[2])
+                yield model_name(word.partition("=")[2])
     for word, following in pairwise(words):
         if engine.model_after and word == engine.model_after:
-            yield from _model(following)
-
-
-def _model(word: str) -> Iterator[str]:
-    # A model is a name or a path; an address with credentials in it is neither.
-    if _MODEL.fullmatch(word) and not word.startswith("-"):
-        yield word
+            yield model_name(following)
 
 
 def _engine(pid: int, words: Sequence[str], proc_root: Path) -> tuple[str, str]:
@@ -230,16 +225,25 @@ def _program(folder: Path, stat: Stat) -> str:
 
 
 def _script(program: str, words: Sequence[str]) -> str:
-    """Return what a Python interpreter runs, a module or a file's name, else ``program``."""
+    """Return what a Python interpreter runs, a module or a file's name, else ``program``.
+
+    Only the first word that is no option of the interpreter: those after it are the script's own.
+    """
     if not program.startswith("python"):
         return program
-    for flag, word in pairwise(words):
-        if flag == "-m":
-            return _safe(word) or program
-        if flag == "-c":
+    rest = iter(words[1:])
+    for word in rest:
+        if not word.startswith("-"):
+            return _safe(word.rpartition("/")[2]) if word.endswith(".py") else program
+        if word.startswith("--") or (word[:2] in ("-W", "-X") and word[2:]):
+            continue
+        # Short options may stand together, the last of them with the next word: -um my.server.
+        if word.endswith("m"):
+            return _safe(next(rest, "")) or program
+        if word == "-" or word.startswith("-c") or word.endswith("c"):
             return program
-        if word.endswith(".py") and not word.startswith("-"):
-            return _safe(word.rpartition("/")[2])
+        if word.endswith(("W", "X")):
+            next(rest, "")
     return program
 
 
