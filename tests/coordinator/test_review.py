@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gpuward.agent.kinds import KINDS
 from gpuward.coordinator import events as e
 from gpuward.coordinator.incident import fold
 from gpuward.coordinator.model import (
@@ -19,6 +20,7 @@ from gpuward.coordinator.model import (
     Severity,
 )
 from gpuward.coordinator.review import NotDue, draft, markdown
+from gpuward.coordinator.review.actions import NO_ACTION, SIGNS
 from gpuward.coordinator.review.model import Claim
 from gpuward.coordinator.review.wording import duration
 
@@ -200,6 +202,47 @@ def test_no_cause_known():
 
     assert review.proximate[0].text == "Unknown: no finding was linked to this incident."
     assert review.actions[0].action.startswith("Find the cause")
+
+
+def linked(number, kind):
+    finding = LinkedFinding(
+        f"f{number}", f"k{number}", kind, Relation.SERVICE, CauseDomain.CAPACITY, kind
+    )
+    return (0, e.FindingLinked(finding))
+
+
+FRAGMENTED, LOW, RETRIES, BLIND = (
+    f"process.memory.{name}" for name in ("fragmentation", "headroom_low", "alloc_retries", "blind")
+)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "expected"),
+    [
+        pytest.param([FRAGMENTED], [FRAGMENTED], id="a cause"),
+        pytest.param([LOW, FRAGMENTED, RETRIES], [FRAGMENTED], id="signs beside their cause"),
+        pytest.param([LOW, RETRIES], [LOW, RETRIES], id="signs alone are all there is"),
+        pytest.param([LOW, BLIND], [LOW], id="nothing can be done about what has no action"),
+        pytest.param([FRAGMENTED, FRAGMENTED], [FRAGMENTED], id="each kind once"),
+    ],
+)
+def test_what_is_to_be_prevented(kinds, expected):
+    """An item for what went wrong, none for how it showed."""
+    review = draft(*told((0, OPENED), *(linked(n, kind) for n, kind in enumerate(kinds))))
+
+    prevented = [item.because.text for item in review.actions if item.purpose == "prevent"]
+    assert [f"{kind} was found" for kind in expected] == prevented
+
+
+def test_a_blind_process_is_no_cause():
+    review = draft(*told((0, OPENED), linked(1, BLIND)))
+
+    assert review.actions[0].action.startswith("Find the cause")
+
+
+def test_signs_are_what_agents_only_store():
+    """Names are spelled as agents spell them, and none of them opens an incident."""
+    assert {"store"} == {KINDS[kind].default_class.value for kind in SIGNS | NO_ACTION}
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from gpuward.coordinator.review.wording import duration, moment
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from gpuward.coordinator.review.facts import Facts
+    from gpuward.coordinator.review.facts import At, Facts
 
 SATURDAY = 5
 
@@ -41,6 +41,16 @@ PREVENT = {
         "Give the engine a smaller share of GPU memory or the service more replicas, and admit"
         " requests by free memory"
     ),
+    "process.memory.headroom_low": (
+        "Give the engine a smaller share of GPU memory or the service more replicas, so that its"
+        " largest requests fit"
+    ),
+    "process.memory.leak_suspected": (
+        "Find and mend what keeps the memory; until then restart replicas in turn before it is gone"
+    ),
+    "process.memory.neighbour_pressure": (
+        "Keep other processes off the service's GPUs, or bound the memory that each may take"
+    ),
     "gpu.xid": (
         "Follow the XID catalogue for this GPU: test it out of service, then return or replace it"
     ),
@@ -48,6 +58,11 @@ PREVENT = {
         "Drain a node automatically when its driver stalls, and qualify the driver version that did"
     ),
 }
+
+# How a cause shows; agents only store these.  Beside the cause they are no work of their own.
+SIGNS = frozenset({"process.memory.headroom_low", "process.memory.alloc_retries"})
+# Says why less is known, not what went wrong.
+NO_ACTION = frozenset({"process.memory.blind"})
 
 
 def propose(facts: Facts) -> Iterator[ActionItem]:
@@ -60,19 +75,28 @@ def propose(facts: Facts) -> Iterator[ActionItem]:
 
 def _prevent(facts: Facts) -> Iterator[ActionItem]:
     days = PREVENT_DAYS[facts.incident.peak_severity]
-    kinds: set[str] = set()
-    for cause in facts.causes:
-        kind = cause.event.finding.kind
-        if kind in kinds:
-            continue
-        kinds.add(kind)
+    causes = _to_prevent(facts)
+    for kind, cause in causes.items():
         action = PREVENT.get(kind, f"Find out what lets {kind} reach users, and take it away")
         because = Claim(f"{kind} was found", (cause.seq,))
         yield _item(facts, "prevent", action, days, because)
-    if not kinds:
+    if not causes:
         action = "Find the cause, and add the detector that would have shown it"
-        because = Claim("No finding was linked to this incident", (facts.opened.seq,))
+        because = Claim("No finding that names a cause was linked", (facts.opened.seq,))
         yield _item(facts, "detect", action, days, because)
+
+
+def _to_prevent(facts: Facts) -> dict[str, At[e.FindingLinked]]:
+    """Return one finding of each kind that asks for work, the most probable cause first.
+
+    A sign asks for work only where nothing that explains it was found.
+    """
+    found: dict[str, At[e.FindingLinked]] = {}
+    for linked in facts.causes:
+        kind = linked.event.finding.kind
+        if kind not in NO_ACTION:
+            found.setdefault(kind, linked)
+    return {kind: at for kind, at in found.items() if kind not in SIGNS} or found
 
 
 def _detect(facts: Facts) -> Iterator[ActionItem]:
