@@ -16,6 +16,7 @@ PORTIONS = [
     "coordinator/gpuward/coordinator",
     "daemon/gpuward/cli",
     "daemon/gpuward/daemon",
+    "daemon/gpuward/memory_map",
     "native/gpuward/native",
     "native/simulator/gpuward/simulator",
     "protos/gpuward/v1",

@@ -27,7 +27,7 @@ SDIST = "from scikit_build_core.build import build_sdist; build_sdist('{}')"
 PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input")
 # Sources of this tree that no user may get; names of libraries that only NVIDIA may ship.
 NEVER = ("simulator", "tests", "test_", "conftest", "libnvidia-ml", "libcudart", "libcuda.")
-PACKAGES = {"agent", "cli", "coordinator", "daemon", "native", "v1"}
+PACKAGES = {"agent", "cli", "coordinator", "daemon", "memory_map", "native", "v1"}
 # Imports all that can be imported without CUDA; -S, so that nothing of this environment's own
 # installation of gpuward, which is editable, takes part.
 IMPORT_ALL = """

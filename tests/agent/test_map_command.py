@@ -9,11 +9,10 @@ import grpc
 import pytest
 from click.testing import CliRunner
 
-from gpuward.agent import memory_map_wire
 from gpuward.agent.__main__ import agent
 from gpuward.agent.map_command import Candidate, Choice, NoMapError, candidates, chosen, picture
-from gpuward.agent.memory_map import Block, BlockState, MemoryMap, Segment
-from gpuward.agent.memory_map_answer import Refused, Taken
+from gpuward.memory_map import wire
+from gpuward.memory_map.model import Block, BlockState, MemoryMap, Segment
 from gpuward.v1 import agent_pb2, agent_pb2_grpc
 
 MIB = 2**20
@@ -70,14 +69,14 @@ def test_candidates_have_a_tap():
 class Agent(agent_pb2_grpc.AgentServiceServicer):
     """Answers as a test says."""
 
-    outcome = Refused("busy: ask again in 18 s")
+    answer = agent_pb2.GetMemoryMapResponse(refusal="busy: ask again in 18 s")
 
     def GetSnapshot(self, request, context):  # noqa: N802
         return agent_pb2.GetSnapshotResponse(snapshot=SNAPSHOT)
 
     def GetMemoryMap(self, request, context):  # noqa: N802
         assert (request.process_key, request.gpu_uuid, request.pid) == ("vllm:llama", "GPU-a", 77)
-        return memory_map_wire.response(self.outcome, 1_800_000_000.0)
+        return self.answer
 
 
 @pytest.fixture
@@ -105,7 +104,11 @@ def mapped(served):
         Block(0, 8 * MIB, 8 * MIB, BlockState.ALLOCATED),
         Block(8 * MIB, 12 * MIB, 0, BlockState.FREE),
     )
-    servicer.outcome = Taken((Segment(0x7F0000000000, 20 * MIB, blocks),), pid=77)
+    servicer.answer = agent_pb2.GetMemoryMapResponse(
+        segments=wire.messages([Segment(0x7F0000000000, 20 * MIB, blocks)]),
+        taken_at={"seconds": 1_800_000_000},
+        pid=77,
+    )
     return address
 
 

@@ -6,14 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpuward.agent import memory_map_wire
-from gpuward.agent.memory_map import totals
 from gpuward.agent.memory_map_answer import decode
+from gpuward.memory_map import wire
+from gpuward.memory_map.model import totals
 from gpuward.simulator.allocator import CachingAllocator
 from gpuward.simulator.allocator_config import AllocatorConfig
 from gpuward.simulator.allocator_device import FixedDevice
 from gpuward.tap.map_layout import MapGpu, pack_map
 from gpuward.tap.memory_walk import Walk, map_of
+from gpuward.v1 import agent_pb2
 
 MIB = 2**20
 NONCE = bytes(range(16))
@@ -25,7 +26,8 @@ def mapped(allocator):
     """Return the segments that a client of the agent gets."""
     walk = Walk(allocator.snapshot(), 1, 1, 1)
     answer = pack_map(map_of(walk, NONCE, [MapGpu(GPU, 0)]))
-    return memory_map_wire.segments(memory_map_wire.response(decode(answer, NONCE, UUID), 0.0))
+    messages = wire.messages(decode(answer, NONCE, UUID).segments)
+    return wire.segments(agent_pb2.GetMemoryMapResponse(segments=messages))
 
 
 STEPS = st.lists(

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpuward.agent.memory_map import Block, BlockState, Segment
 from gpuward.agent.memory_map_answer import Refused, Taken, decode
 from gpuward.agent.memory_map_request import MemoryMapRequests, read
 from gpuward.agent.samplers.tap import TapWriter
+from gpuward.memory_map.model import Block, BlockState, Segment
 from gpuward.tap.map_layout import (
     MapBlock,
     MapGpu,

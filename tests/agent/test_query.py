@@ -11,11 +11,11 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from gpuward.agent import memory_map_wire
-from gpuward.agent.memory_map import Block, BlockState, Segment
 from gpuward.agent.memory_map_answer import Refused, Taken
 from gpuward.agent.model import Batch, Driver, Gpu, Sample, SeriesKey
 from gpuward.agent.query import QueryServer
+from gpuward.memory_map import wire
+from gpuward.memory_map.model import Block, BlockState, Segment
 from gpuward.v1 import agent_pb2, agent_pb2_grpc
 
 pytestmark = pytest.mark.usefixtures("one_loop")
@@ -172,7 +172,7 @@ async def test_get_memory_map(judge, clock):
     )
     answer = await memory_map(judge, clock, Taken(segments, is_truncated=True, pid=77))
 
-    assert segments == memory_map_wire.segments(answer)
+    assert segments == wire.segments(answer)
     assert [block.state for block in answer.segments[0].blocks] == [1, 2, 3]
     assert (answer.pid, answer.truncated, answer.refusal) == (77, True, "")
     assert answer.taken_at.seconds == int(clock.wall_s())

@@ -11,7 +11,7 @@ import pytest
 
 from gpuward.agent import map_command
 from gpuward.agent.map_command import Choice, NoMapError
-from gpuward.agent.memory_map import groups, totals
+from gpuward.memory_map.model import groups, totals
 from gpuward.v1 import agent_pb2, agent_pb2_grpc
 
 # The agent starts, and the tap looks for questions once a second.

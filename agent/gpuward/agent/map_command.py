@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from gpuward.agent import memory_map_svg, memory_map_text, memory_map_wire
-from gpuward.agent.memory_map import MemoryMap
+from gpuward.memory_map import svg as memory_map_svg
+from gpuward.memory_map import text as memory_map_text
+from gpuward.memory_map import wire as memory_map_wire
+from gpuward.memory_map.model import MemoryMap
 from gpuward.v1 import agent_pb2, agent_pb2_grpc
 
 if TYPE_CHECKING:

@@ -9,17 +9,12 @@ from __future__ import annotations
 import uuid
 from dataclasses import dataclass
 from math import ceil
-from typing import TYPE_CHECKING
 
-from gpuward.agent.memory_map import Block, BlockState, Segment
+from gpuward.memory_map.model import Block, BlockState, Segment
+from gpuward.memory_map.plausible import is_plausible
 from gpuward.tap import map_layout
 from gpuward.tap.layout import LayoutError
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-# Addresses and sizes beyond are no memory of a GPU: 47 bits of virtual address space, doubled.
-MAX_ADDRESS = 2**48
 # A tap keeps a question until it may walk again, if that is within the question's five seconds; one
 # that comes later may find that the tap has just walked for itself.
 ASKED_EARLIER_S = 3
@@ -72,34 +67,16 @@ def decode(raw: bytes, nonce: bytes, gpu: str) -> Taken | Refused | None:
         return Refused(reason, is_untouched=True)
     if answer.outcome != map_layout.ANSWERED:
         return Refused(_REFUSALS.get(answer.outcome, "failed: the tap does not say why"))
-    wanted = [segment for segment in answer.segments if _gpu_of(answer, segment) == gpu]
-    if not _is_plausible(wanted):
+    segments = tuple(
+        _segment(segment) for segment in answer.segments if _gpu_of(answer, segment) == gpu
+    )
+    if not is_plausible(segments):
         return Refused("unusable: no allocator can be as the answer says")
-    return Taken(tuple(map(_segment, wanted)), bool(answer.flags & map_layout.TRUNCATED))
+    return Taken(segments, bool(answer.flags & map_layout.TRUNCATED))
 
 
 def _gpu_of(answer: map_layout.MemoryMap, segment: map_layout.MapSegment) -> str:
     return f"GPU-{uuid.UUID(bytes=answer.gpus[segment.gpu].gpu_uuid)}"
-
-
-def _is_plausible(segments: Sequence[map_layout.MapSegment]) -> bool:
-    end = 0
-    for segment in sorted(segments, key=lambda segment: segment.address):
-        if segment.address < end or segment.size == 0:
-            return False
-        end = segment.address + segment.size
-        if end > MAX_ADDRESS or not _is_inside(segment):
-            return False
-    return True
-
-
-def _is_inside(segment: map_layout.MapSegment) -> bool:
-    end = 0
-    for block in segment.blocks:
-        if block.offset < end or block.size == 0 or block.requested > block.size:
-            return False
-        end = block.offset + block.size
-    return end <= segment.size
 
 
 def _segment(segment: map_layout.MapSegment) -> Segment:

@@ -21,8 +21,10 @@ from grpc_health.v1 import (  # type: ignore[import-untyped]
 )
 from grpc_reflection.v1alpha import reflection  # type: ignore[import-untyped]
 
-from gpuward.agent import memory_map_wire, wire
+from gpuward.agent import wire
+from gpuward.agent.memory_map_answer import Refused
 from gpuward.agent.signals import SIGNALS
+from gpuward.memory_map import wire as memory_map_wire
 from gpuward.v1 import agent_pb2, agent_pb2_grpc
 
 if TYPE_CHECKING:
@@ -104,7 +106,14 @@ class Query(agent_pb2_grpc.AgentServiceServicer):
     ) -> agent_pb2.GetMemoryMapResponse:
         maps = self._memory_maps
         outcome = await maps.ask(request.process_key, request.gpu_uuid, request.pid)
-        return memory_map_wire.response(outcome, maps.clock.wall_s())
+        if isinstance(outcome, Refused):
+            return agent_pb2.GetMemoryMapResponse(refusal=outcome.reason)
+        return agent_pb2.GetMemoryMapResponse(
+            segments=memory_map_wire.messages(outcome.segments),
+            taken_at=wire.wall_time(maps.clock.wall_s()),
+            truncated=outcome.is_truncated,
+            pid=outcome.pid,
+        )
 
     async def RunCheck(
         self, request: agent_pb2.RunCheckRequest, context: Context

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpuward.agent import memory_map_svg, memory_map_text
-from gpuward.agent.memory_map import (
+from gpuward.memory_map import svg, text
+from gpuward.memory_map.cells import lay_out
+from gpuward.memory_map.model import (
     Block,
     BlockState,
     MemoryMap,
@@ -21,7 +22,6 @@ from gpuward.agent.memory_map import (
     groups,
     totals,
 )
-from gpuward.agent.memory_map_cells import lay_out
 
 MIB = 2**20
 GIB = 2**30
@@ -176,21 +176,21 @@ def fragmented():
 
 @pytest.mark.parametrize("width", [80, 120])
 def test_the_picture_in_letters(golden, width):
-    text = memory_map_text.render(fragmented(), width=width, colours=False)
-    golden(f"memory-map-{width}.txt", text)
+    drawn = text.render(fragmented(), width=width, colours=False)
+    golden(f"memory-map-{width}.txt", drawn)
 
 
 def test_the_picture_in_colours(golden):
-    golden("memory-map-colours.txt", memory_map_text.render(fragmented(), width=100, colours=True))
+    golden("memory-map-colours.txt", text.render(fragmented(), width=100, colours=True))
 
 
 def test_the_picture_as_svg(golden):
-    golden("memory-map.svg", memory_map_svg.render(fragmented()))
+    golden("memory-map.svg", svg.render(fragmented()))
 
 
 def test_letters_are_ascii_and_colours_end():
-    letters = memory_map_text.render(fragmented(), width=80, colours=False)
-    colours = memory_map_text.render(fragmented(), width=80, colours=True)
+    letters = text.render(fragmented(), width=80, colours=False)
+    colours = text.render(fragmented(), width=80, colours=True)
 
     assert letters.isascii()
     assert "\x1b" not in letters
@@ -201,10 +201,10 @@ def test_letters_are_ascii_and_colours_end():
 
 @given(memory(), st.integers(0, 200), st.booleans())
 def test_lines_fit_the_terminal(segments, width, colours):
-    text = memory_map_text.render(
+    picture = text.render(
         MemoryMap("p", 1, "GPU-1", 0.0, tuple(segments)), width=width, colours=colours
     )
-    drawn = re.findall(r"^[0-9a-f]{12} .*$", re.sub(r"\x1b\[[0-9;]*m", "", text), re.MULTILINE)
+    drawn = re.findall(r"^[0-9a-f]{12} .*$", re.sub(r"\x1b\[[0-9;]*m", "", picture), re.MULTILINE)
 
     assert all(len(line) <= max(40, width) for line in drawn)
     assert bool(drawn) == bool(segments)
@@ -214,28 +214,26 @@ def test_lines_fit_the_terminal(segments, width, colours):
 def test_the_svg_is_well_formed_and_speaks(segments, name):
     """Whatever a process calls itself."""
     document = ET.fromstring(
-        memory_map_svg.render(MemoryMap(name, 1, name, 0.0, tuple(segments), is_truncated=True))
+        svg.render(MemoryMap(name, 1, name, 0.0, tuple(segments), is_truncated=True))
     )
-    svg = "{http://www.w3.org/2000/svg}"
+    xmlns = "{http://www.w3.org/2000/svg}"
 
-    assert document.find(f"{svg}title").text
-    assert "stranded" in document.find(f"{svg}desc").text
+    assert document.find(f"{xmlns}title").text
+    assert "stranded" in document.find(f"{xmlns}desc").text
     assert document.get("aria-labelledby") == "title desc"
-    tags = {element.tag.removeprefix(svg) for element in document.iter()}
+    tags = {element.tag.removeprefix(xmlns) for element in document.iter()}
     assert tags <= {"svg", "title", "desc", "style", "rect", "path", "text"}
 
 
 def test_a_name_cannot_command_the_terminal():
-    text = memory_map_text.render(
-        MemoryMap("a\x1b]0;b\x07", 1, "GPU\r1", 0.0, ()), width=80, colours=True
-    )
+    drawn = text.render(MemoryMap("a\x1b]0;b\x07", 1, "GPU\r1", 0.0, ()), width=80, colours=True)
 
-    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f]", text)
-    assert "holds no memory" in text
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f]", drawn)
+    assert "holds no memory" in drawn
 
 
 @pytest.mark.parametrize(
-    ("size", "text"),
+    ("size", "expected"),
     [
         (0, "0"),
         (512, "512 B"),
@@ -246,5 +244,5 @@ def test_a_name_cannot_command_the_terminal():
         (3 * 2**50, "3072 TiB"),
     ],
 )
-def test_sizes(size, text):
-    assert text == memory_map_text.size_text(size)
+def test_sizes(size, expected):
+    assert expected == text.size_text(size)

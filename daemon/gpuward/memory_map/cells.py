@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from gpuward.agent.memory_map import Group, State, groups
+from gpuward.memory_map.model import Group, State, groups
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from gpuward.agent.memory_map import Segment
+    from gpuward.memory_map.model import Segment
 
 SMALLEST_CELL_BYTES = 64 * 2**10
 

@@ -10,15 +10,15 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING
 
-from gpuward.agent.memory_map import State, totals
-from gpuward.agent.memory_map_cells import lay_out
-from gpuward.agent.memory_map_text import plain, size_text, stream_text, taken_text
+from gpuward.memory_map.cells import lay_out
+from gpuward.memory_map.model import State, totals
+from gpuward.memory_map.text import plain, size_text, stream_text, taken_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from gpuward.agent.memory_map import MemoryMap, Totals
-    from gpuward.agent.memory_map_cells import Line, Picture
+    from gpuward.memory_map.cells import Line, Picture
+    from gpuward.memory_map.model import MemoryMap, Totals
 
 LINES = 24
 WIDTH = 960

@@ -1,32 +1,27 @@
-"""Memory maps as ``gpuward.v1`` messages, there and back."""
+"""Segments of a memory map as ``gpuward.v1`` messages, there and back."""
 
 from __future__ import annotations
 
-from google.protobuf.timestamp_pb2 import Timestamp
+from typing import TYPE_CHECKING
 
-from gpuward.agent.memory_map import Block, BlockState, Segment
-from gpuward.agent.memory_map_answer import Refused, Taken
+from gpuward.memory_map.model import Block, BlockState, Segment
 from gpuward.v1 import agent_pb2
 
-# An answer of 4 MiB has at most 131,000 blocks, of at most 36 bytes each in a message.
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+# A tap's answer of 4 MiB has at most 131,000 blocks, of at most 36 bytes each in a message.
 MAX_MESSAGE_BYTES = 16 << 20
 
 
-def response(outcome: Taken | Refused, wall_s: float) -> agent_pb2.GetMemoryMapResponse:
-    """Return the answer to a client, taken at ``wall_s``."""
-    if isinstance(outcome, Refused):
-        return agent_pb2.GetMemoryMapResponse(refusal=outcome.reason)
-    return agent_pb2.GetMemoryMapResponse(
-        segments=map(_segment_message, outcome.segments),
-        taken_at=Timestamp(seconds=int(wall_s), nanos=int(wall_s % 1 * 1e9)),
-        truncated=outcome.is_truncated,
-        pid=outcome.pid,
-    )
+def messages(segments: Iterable[Segment]) -> Iterator[agent_pb2.MemorySegment]:
+    """Yield what an agent answers."""
+    return map(_segment_message, segments)
 
 
-def segments(message: agent_pb2.GetMemoryMapResponse) -> tuple[Segment, ...]:
+def segments(answer: agent_pb2.GetMemoryMapResponse) -> tuple[Segment, ...]:
     """Return what an agent answered; blocks of a state that is not known count as allocated."""
-    return tuple(map(_segment, message.segments))
+    return tuple(map(_segment, answer.segments))
 
 
 def _segment_message(segment: Segment) -> agent_pb2.MemorySegment:

@@ -11,14 +11,14 @@ from datetime import UTC, datetime
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from gpuward.agent.memory_map import State, groups, totals
-from gpuward.agent.memory_map_cells import lay_out
+from gpuward.memory_map.cells import lay_out
+from gpuward.memory_map.model import State, groups, totals
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from gpuward.agent.memory_map import Group, MemoryMap, Totals
-    from gpuward.agent.memory_map_cells import Cell, Line
+    from gpuward.memory_map.cells import Cell, Line
+    from gpuward.memory_map.model import Group, MemoryMap, Totals
 
 LINES = 24
 NARROWEST = 40
