@@ -13,26 +13,48 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import grpc
 import pytest
 
 from gpuward.simulator.cuda_stubs import library_folders
 from gpuward.simulator.cuda_symbols import TorchError
 from gpuward.simulator.libraries import NotBuiltError, library_directory
 from gpuward.simulator.state import State
+from gpuward.v1 import agent_pb2, agent_pb2_grpc
 
 ROOT = Path(__file__).parents[2]
-TORCH_PYTHON = ROOT / ".venv" / "torch" / "bin" / "python"
+# Another interpreter with another torch, to run these tests against it.
+TORCH_PYTHON = Path(
+    os.environ.get("GPUWARD_TORCH_PYTHON", ROOT / ".venv" / "torch" / "bin" / "python")
+)
 PROGRAMS = Path(__file__).parent / "programs"
 
 MIB = 1 << 20
 GIB = 1 << 30
+
+AGENT_CONFIG = """
+[node]
+name = "n1"
+[state]
+directory = "{folder}/state"
+[http]
+address = "127.0.0.1:0"
+[grpc]
+address = "unix:{folder}/agent.sock"
+[tap]
+directory = "{folder}/tap"
+[kmsg]
+path = "/dev/null"
+[probes]
+mode = "off"
+"""
 
 
 @pytest.fixture(scope="session")
 def libraries(tmp_path_factory):
     """The library folders for the real torch; tests skip by name without it or the simulator."""
     if not TORCH_PYTHON.exists():
-        pytest.skip("no CUDA build of torch in .venv/torch: make .venv/torch.stamp")
+        pytest.skip(f"no torch for {TORCH_PYTHON}: make .venv/torch.stamp")
     try:
         return library_folders(TORCH_PYTHON, tmp_path_factory.mktemp("stubs"))
     except (NotBuiltError, TorchError) as error:
@@ -133,21 +155,36 @@ def bare_node(state):
         yield node
 
 
+@dataclass
+class RunningAgent:
+    """The agent of the simulated node, beside the programs of a test."""
+
+    address: str
+
+    def snapshot(self):
+        """Return what it knows now."""
+        with grpc.insecure_channel(self.address) as channel:
+            stub = agent_pb2_grpc.AgentServiceStub(channel)
+            request = agent_pb2.GetSnapshotRequest()
+            return stub.GetSnapshot(request, timeout=5, wait_for_ready=True).snapshot
+
+
 @pytest.fixture
-def installed_tap(tmp_path):
-    """Environment in which torch finds the tap as a mounted directory, with its entry point."""
-    metadata = tmp_path / "mounted" / "gpuward_tap-0.1.0.dist-info"
-    metadata.mkdir(parents=True)
-    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: gpuward-tap\nVersion: 0.1.0\n")
-    (metadata / "entry_points.txt").write_text(
-        "[torch.backends]\ngpuward_tap = gpuward.tap.plugin:torch_backend\n"
+def agent(node, tmp_path):
+    """An agent that reads the tap directory of ``tap``."""
+    config = tmp_path / "agent.toml"
+    config.write_text(AGENT_CONFIG.format(folder=tmp_path))
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-m", "gpuward.agent", "run", "--config", config],
+        env=node.environment(),
+        stderr=subprocess.PIPE,
+        text=True,
     )
-    directory = tmp_path / "tap"
-    directory.mkdir()
-    return {
-        "PYTHONPATH": f"{metadata.parent}:{ROOT / 'agent' / 'tap'}",
-        "GPUWARD_TAP_DIR": str(directory),
-    }
+    try:
+        yield RunningAgent(f"unix:{tmp_path}/agent.sock")
+    finally:
+        process.terminate()
+        process.communicate(timeout=10)
 
 
 @pytest.fixture

@@ -2,54 +2,15 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
-import grpc
 import pytest
 
-from gpuward.v1 import agent_pb2, agent_pb2_grpc, finding_pb2
+from gpuward.v1 import finding_pb2
 
 # The agent starts, and findings must last three seconds.
 pytestmark = [pytest.mark.torch, pytest.mark.simulator, pytest.mark.timeout(60)]
 
 MIB = 1 << 20
 GIB = 1 << 30
-CONFIG = """
-[node]
-name = "n1"
-[state]
-directory = "{folder}/state"
-[http]
-address = "127.0.0.1:0"
-[grpc]
-address = "unix:{folder}/agent.sock"
-[tap]
-directory = "{folder}/tap"
-[kmsg]
-path = "/dev/null"
-[probes]
-mode = "off"
-"""
-
-
-@pytest.fixture
-def agent(node, tmp_path):
-    """The agent of the simulated node, and its query service."""
-    config = tmp_path / "agent.toml"
-    config.write_text(CONFIG.format(folder=tmp_path))
-    process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "gpuward.agent", "run", "--config", config],
-        env=node.environment(),
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        with grpc.insecure_channel(f"unix:{tmp_path}/agent.sock") as channel:
-            yield agent_pb2_grpc.AgentServiceStub(channel)
-    finally:
-        process.terminate()
-        process.communicate(timeout=10)
 
 
 def fragment(server):
@@ -65,13 +26,13 @@ def wait_for_finding(agent, server, result, facts):
     """The open fragmentation finding, once it has ``result`` and these facts as evidence."""
     for _ in range(100):
         server.ask("run_python", 0.2)
-        answer = agent.GetSnapshot(agent_pb2.GetSnapshotRequest(), timeout=5, wait_for_ready=True)
-        for finding in answer.snapshot.findings:
+        findings = agent.snapshot().findings
+        for finding in findings:
             evidence = {fact.name: fact.value for fact in finding.evidence}
             is_ours = (finding.kind, finding.result) == ("process.memory.fragmentation", result)
             if is_ours and facts.items() <= evidence.items():
                 return finding
-    raise AssertionError(f"{facts} not in {answer.snapshot.findings}")
+    raise AssertionError(f"{facts} not in {findings}")
 
 
 def facts_of(server):
@@ -83,12 +44,12 @@ def facts_of(server):
     }
 
 
-def test_the_agent_finds_fragmentation(node, agent, installed_tap):
+def test_the_agent_finds_fragmentation(node, agent, tap):
     """The finding names process, GPU, stranded bytes and headroom, all as torch counts them.
 
     It is a warning while memory is only in pieces, and a failure once that fails a request.
     """
-    server = node.serve(**installed_tap)
+    server = node.serve(**tap)
 
     fragment(server)
     warning = wait_for_finding(agent, server, finding_pb2.CHECK_RESULT_WARN, facts_of(server))

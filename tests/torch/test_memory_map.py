@@ -2,80 +2,41 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 
-import grpc
 import pytest
 
 from gpuward.agent import map_command
 from gpuward.agent.map_command import Choice, NoMapError
 from gpuward.memory_map.model import groups, totals
-from gpuward.v1 import agent_pb2, agent_pb2_grpc
 
 # The agent starts, and the tap looks for questions once a second.
 pytestmark = [pytest.mark.torch, pytest.mark.simulator, pytest.mark.timeout(60)]
 
 MIB = 1 << 20
 GPU = "GPU-00000000-aaaa-bbbb-cccc-ddddeeeeffff"
-CONFIG = """
-[node]
-name = "n1"
-[state]
-directory = "{folder}/state"
-[http]
-address = "127.0.0.1:0"
-[grpc]
-address = "unix:{folder}/agent.sock"
-[tap]
-directory = "{folder}/tap"
-[kmsg]
-path = "/dev/null"
-[probes]
-mode = "off"
-"""
 
 
-@pytest.fixture
-def address(node, tmp_path):
-    """Where the agent of the simulated node answers."""
-    config = tmp_path / "agent.toml"
-    config.write_text(CONFIG.format(folder=tmp_path))
-    process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "gpuward.agent", "run", "--config", config],
-        env=node.environment(),
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    yield f"unix:{tmp_path}/agent.sock"
-    process.terminate()
-    process.communicate(timeout=10)
-
-
-def wait_for_tap(address, server):
+def wait_for_tap(agent, server):
     """Keep torch busy until the agent knows its tap."""
-    with grpc.insecure_channel(address) as channel:
-        stub = agent_pb2_grpc.AgentServiceStub(channel)
-        for _ in range(100):
-            server.ask("run_python", 0.2)
-            request = agent_pb2.GetSnapshotRequest()
-            node = stub.GetSnapshot(request, timeout=5, wait_for_ready=True).snapshot
-            if list(map_command.candidates(node)):
-                return
+    for _ in range(100):
+        server.ask("run_python", 0.2)
+        node = agent.snapshot()
+        if list(map_command.candidates(node)):
+            return
     raise AssertionError(f"no tap in {node.processes}")
 
 
-def fetch(address, server):
+def fetch(agent, server):
     """Return the map that the agent gets of torch, which is busy meanwhile."""
     with ThreadPoolExecutor(1) as pool:
-        asked = pool.submit(map_command.fetch, address, Choice())
+        asked = pool.submit(map_command.fetch, agent.address, Choice())
         while not asked.done():
             server.ask("run_python", 0.2)
         return asked.result()
 
 
-def test_the_map_adds_up_to_what_torch_counts(node, address, tap):
+def test_the_map_adds_up_to_what_torch_counts(node, agent, tap):
     """To the byte, in every pool; what is called releasable is what empty_cache() gives back."""
     server = node.serve(**tap)
     for name in range(12):
@@ -86,8 +47,8 @@ def test_the_map_adds_up_to_what_torch_counts(node, address, tap):
         server.ask("free", f"{name}")
     for name in range(1, 40):
         server.ask("free", f"small {name}")
-    wait_for_tap(address, server)
-    memory_map = fetch(address, server)
+    wait_for_tap(agent, server)
+    memory_map = fetch(agent, server)
     stats = server.ask("stats")
     sums = totals(memory_map.segments)
 
@@ -108,11 +69,11 @@ def test_the_map_adds_up_to_what_torch_counts(node, address, tap):
     assert sums.reserved - left == sums.releasable
 
 
-def test_a_second_question_is_refused(node, address, tap):
+def test_a_second_question_is_refused(node, agent, tap):
     server = node.serve(**tap)
     server.ask("malloc", "a", MIB)
-    wait_for_tap(address, server)
-    fetch(address, server)
+    wait_for_tap(agent, server)
+    fetch(agent, server)
 
     with pytest.raises(NoMapError, match=r"^busy: .*; ask again in [0-9]+ s$"):
-        fetch(address, server)
+        fetch(agent, server)

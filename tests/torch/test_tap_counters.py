@@ -38,9 +38,9 @@ def published_since(server, directory, mono_ns):
     raise AssertionError(f"nothing published in {[*directory.iterdir()]}")
 
 
-def test_published_numbers_are_torchs_own(node, installed_tap, tmp_path):
+def test_published_numbers_are_torchs_own(node, tap, tmp_path):
     """Every counter in the file equals memory_stats(); watching makes no context on an idle GPU."""
-    server = node.serve(**installed_tap)
+    server = node.serve(**tap)
     for index, size in enumerate([700, 3 * MIB, 90 * MIB, 30 * MIB, 5000]):
         server.ask("malloc", str(index), size)
     server.ask("free", "2")
@@ -65,12 +65,12 @@ def test_published_numbers_are_torchs_own(node, installed_tap, tmp_path):
     assert [*(tmp_path / "tap").iterdir()] == []
 
 
-def test_slow_allocations_do_not_stall_python(node, installed_tap, tmp_path):
+def test_slow_allocations_do_not_stall_python(node, tap, tmp_path):
     """While cudaMalloc takes a second, the tap leaves the GIL to the other threads.
 
     A thread that asked the allocator for its counters then would hold the GIL until it is done.
     """
-    server = node.serve(**installed_tap)
+    server = node.serve(**tap)
     server.ask("malloc", "weights", 64 * MIB)
     published_since(server, tmp_path / "tap", 0)
     node.state.row.delay_groups = 1 << 12  # CALLS_CUDA
