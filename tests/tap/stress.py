@@ -20,7 +20,8 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from gpuward.tap.layout import Summary, unpack_header, unpack_record, unpack_ring_entry
+from gpuward.agent.samplers.tap_record import unpack_record
+from gpuward.tap.layout import Summary, unpack_header, unpack_ring_entry
 from gpuward.tap.publisher import Publisher, SnapshotSummary
 
 READERS = 2

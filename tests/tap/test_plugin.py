@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from gpuward.tap.layout import unpack_header, unpack_record
+from gpuward.agent.samplers.tap_record import unpack_record
+from gpuward.tap.layout import unpack_header
 from gpuward.tap.version import VERSION
 
 TAP = Path(__file__).parents[2] / "agent" / "tap"

@@ -17,8 +17,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gpuward.agent.samplers.tap_record import unpack_record
 from gpuward.tap import publisher as publisher_module
-from gpuward.tap.layout import unpack_header, unpack_record, unpack_ring_entry
+from gpuward.tap.layout import unpack_header, unpack_ring_entry
 from gpuward.tap.publisher import Publisher
 
 TAP = Path(__file__).parents[2] / "agent" / "tap"

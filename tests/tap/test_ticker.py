@@ -10,8 +10,9 @@ import types
 
 import pytest
 
+from gpuward.agent.samplers.tap_record import unpack_record
 from gpuward.tap import ticker as ticker_module
-from gpuward.tap.layout import unpack_header, unpack_record
+from gpuward.tap.layout import unpack_header
 from gpuward.tap.memory_walk import Walk
 from gpuward.tap.publisher import Publisher
 from gpuward.tap.ticker import Ticker

@@ -12,11 +12,12 @@ import pytest
 from gpuward.agent.detectors.memory_fragmentation import detect
 from gpuward.agent.model import Result
 from gpuward.agent.samplers.tap import TapSampler
+from gpuward.agent.samplers.tap_record import unpack_record
 from gpuward.agent.samplers.tap_samples import DeviceMemory
 from gpuward.agent.window import Readings
 from gpuward.cli.tap import write_tap
 from gpuward.daemon.clock import SystemClock
-from gpuward.tap.layout import unpack_header, unpack_record
+from gpuward.tap.layout import unpack_header
 from gpuward.tap.map_layout import Request, pack_request, unpack_map
 
 pytestmark = [pytest.mark.torch, pytest.mark.simulator]

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from gpuward.agent.model import Event, Sample
     from gpuward.agent.samplers.tap_file import TapFile
+    from gpuward.agent.samplers.tap_record import PackedRecord
     from gpuward.agent.samplers.tap_samples import DeviceMemory
     from gpuward.daemon.clock import Clock
 
@@ -186,7 +187,7 @@ class TapSampler:
             fresh.add(index)
         return fresh
 
-    def _at_s(self, record: layout.Record, now_s: float) -> float:
+    def _at_s(self, record: PackedRecord, now_s: float) -> float:
         age_s = now_s - record.mono_ns / 1e9
         age_by_wall_s = self._clock.wall_s() - record.real_ns / 1e9
         if abs(age_s - age_by_wall_s) > CLOCK_SLACK_S:

@@ -11,12 +11,16 @@ from __future__ import annotations
 
 import os
 import stat
+import struct
 from typing import TYPE_CHECKING
 
+from gpuward.agent.samplers.tap_record import unpack_record
 from gpuward.tap import layout
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from gpuward.agent.samplers.tap_record import PackedRecord
 
 MAX_FILE_BYTES = 256 * 1024
 # A record torn in both slots is overwritten within microseconds.
@@ -43,19 +47,23 @@ class TapFile:
         except BaseException:
             os.close(self.fd)
             raise
+        size, devices = self.header.slot_size, range(self.header.device_count)
+        self._offsets = [self.header.device_offset(device) for device in devices]
+        self._sequences = struct.Struct(f"<Q{size - 8}xQ")
         self._gpus: dict[int, bytes] = {}
-        # The newest valid record of each device that has one.
-        self.latest: dict[int, layout.Record] = {}
+        # Of the newest record of each device.
+        self._newest_seq = [0] * len(devices)
         # Records that came from a device which had named another GPU before.
         self.foreign = 0
 
-    def read(self) -> dict[int, layout.Record]:
+    def read(self) -> dict[int, PackedRecord]:
         """Return the records that are newer than at the last read, by device index."""
         fresh = {}
-        for device_index in range(self.header.device_count):
-            record = self._newest(device_index)
-            if record is not None and self._is_new(device_index, record):
-                fresh[device_index] = self.latest[device_index] = record
+        for device_index, offset in enumerate(self._offsets):
+            record = self._newer(offset, self._newest_seq[device_index])
+            if record is not None and self._is_of_its_gpu(device_index, record):
+                self._newest_seq[device_index] = record.seq
+                fresh[device_index] = record
         return fresh
 
     def age_s(self, wall_s: float) -> float:
@@ -65,32 +73,31 @@ class TapFile:
     def close(self) -> None:
         os.close(self.fd)
 
-    def _newest(self, device_index: int) -> layout.Record | None:
+    def _newer(self, offset: int, seq: int) -> PackedRecord | None:
+        """Return the newest whole record of a device, if it comes after ``seq``."""
         size = self.header.slot_size
-        offset = self.header.device_offset(device_index)
         for _ in range(READ_ATTEMPTS):
             raw = os.pread(self.fd, layout.SLOTS * size, offset)
-            # The newer slot first: checking and unpacking is nearly all that a scan costs.
-            for at in sorted((0, size), key=lambda at: _sequence(raw, at), reverse=True):
-                record = layout.unpack_record(raw, at)
+            if len(raw) < self._sequences.size:
+                return None
+            first, second = self._sequences.unpack_from(raw)
+            # The newer slot first; what claims to be no news need not be checked.
+            slots = ((first, 0), (second, size))
+            for claimed, at in slots if first > second else slots[::-1]:
+                if claimed <= seq:
+                    return None
+                record = unpack_record(raw, at)
                 if record is not None:
                     return record
-            if not any(raw):
-                return None
         return None
 
-    def _is_new(self, device_index: int, record: layout.Record) -> bool:
+    def _is_of_its_gpu(self, device_index: int, record: PackedRecord) -> bool:
         if record.gpu_uuid == _NO_GPU:
             return False
-        if record.gpu_uuid != self._gpus.setdefault(device_index, record.gpu_uuid):
-            self.foreign += 1
-            return False
-        before = self.latest.get(device_index)
-        return before is None or record.seq > before.seq
-
-
-def _sequence(raw: bytes, at: int) -> int:
-    return int.from_bytes(raw[at : at + 8], "little")
+        if record.gpu_uuid == self._gpus.setdefault(device_index, record.gpu_uuid):
+            return True
+        self.foreign += 1
+        return False
 
 
 def _open(path: Path) -> int:

@@ -22,6 +22,8 @@ from gpuward.tap import layout
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from gpuward.agent.samplers.tap_record import PackedRecord
+
 # A walk over the blocks describes the counters beside it only while both are of one moment.
 SUMMARY_FRESH_NS = 2_000_000_000
 # Counters of memory that is not mapped may exceed the card, but never this: vllm issue 33625 shows
@@ -61,7 +63,7 @@ class DeviceMemory:
 class Reading:
     """A record, when it was written on the agent's clock, and the mean large request before it."""
 
-    record: layout.Record
+    record: PackedRecord
     at_s: float
     mean_large_request: float | None = None
 
@@ -71,7 +73,7 @@ def gpu_name(gpu_uuid: bytes) -> str:
     return f"GPU-{uuid.UUID(bytes=gpu_uuid)}"
 
 
-def is_plausible(record: layout.Record, device: DeviceMemory | None) -> bool:
+def is_plausible(record: PackedRecord, device: DeviceMemory | None) -> bool:
     """Return whether a GPU could be so; the writer is not trusted."""
     total = device.total if device is not None else UNKNOWN_TOTAL_BYTES
     now = record.all_pools
@@ -85,7 +87,7 @@ def is_plausible(record: layout.Record, device: DeviceMemory | None) -> bool:
     return largest <= MAX_RESERVED_BY_TOTAL * total and record.oom.mono_ns <= record.mono_ns
 
 
-def allocator_state(record: layout.Record) -> AllocatorState:
+def allocator_state(record: PackedRecord) -> AllocatorState:
     """Return what ``record`` says of the allocator, the walk only where it is of now."""
     now, summary = record.all_pools, record.summary
     walked = is_walked(record)
@@ -99,7 +101,7 @@ def allocator_state(record: layout.Record) -> AllocatorState:
     )
 
 
-def is_walked(record: layout.Record) -> bool:
+def is_walked(record: PackedRecord) -> bool:
     """Return whether the walk over the blocks describes the counters beside it."""
     return bool(record.flags & layout.SUMMARY_VALID) and (
         0 <= record.mono_ns - record.summary.mono_ns <= SUMMARY_FRESH_NS

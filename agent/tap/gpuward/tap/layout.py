@@ -259,24 +259,6 @@ def pack_record(buffer: bytearray, record: Record) -> None:
     _RECORD_END.pack_into(buffer, _RECORD.size, crc, 0, record.seq)
 
 
-def unpack_record(raw: bytes, offset: int = 0) -> Record | None:
-    """Read the record at ``offset``; None when it is torn, empty, cut short or was never whole."""
-    if len(raw) < offset + RECORD_SIZE:
-        return None
-    crc, _, seq_copy = _RECORD_END.unpack_from(raw, offset + _RECORD.size)
-    fields = _RECORD.unpack_from(raw, offset)
-    seq = fields[0]
-    if seq == 0 or seq & 1 or seq != seq_copy:
-        return None
-    if zlib.crc32(raw[offset + 8 : offset + _RECORD.size]) != crc:
-        return None
-    pools = [Counters._make(fields[first:33:3]) for first in (6, 7, 8)]
-    counters = (*pools, Counters._make(fields[33:42]), Totals._make(fields[42:54]))
-    walk = (Summary._make(fields[54:64]), fields[64:92], fields[92:120])
-    oom = OutOfMemory._make(fields[123:128])
-    return Record._make((*fields[:6], *counters, *walk, *fields[120:122], oom))
-
-
 def pack_ring_entry(entry: RingEntry) -> bytes:
     """Return 64 bytes; the two 32-bit counters wrap."""
     body = _RING.pack(*entry[:5], entry[5] & _U32, entry[6] & _U32, *entry[7:])
