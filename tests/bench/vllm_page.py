@@ -48,6 +48,15 @@ COUNTERS = (
     *("mm_cache_queries", "mm_cache_hits"),
 )
 REASONS = ("stop", "length", "abort", "error", "repetition")
+# What cache_config_info has as labels: the fields of CacheConfig in vllm/config/cache.py.
+CACHE_SETTINGS = (
+    *("block_size", "cache_dtype", "calculate_kv_scales", "cpu_kvcache_space_bytes"),
+    *("cpu_offload_gb", "enable_prefix_caching", "gpu_memory_utilization", "is_attention_free"),
+    *("kv_cache_memory_bytes", "kv_offloading_backend", "kv_offloading_size"),
+    *("kv_sharing_fast_prefill", "mamba_block_size", "mamba_cache_dtype", "mamba_page_size_padded"),
+    *("mamba_ssm_cache_dtype", "num_cpu_blocks", "num_gpu_blocks", "num_gpu_blocks_override"),
+    *("prefix_caching_hash_algo", "sliding_window", "swap_space"),
+)
 PROCESS = (
     *("virtual_memory_bytes", "resident_memory_bytes", "start_time_seconds", "open_fds"),
     *("max_fds",),
@@ -72,6 +81,9 @@ def _lines(requests: int) -> Iterator[str]:
     for name in GAUGES:
         yield from _family(f"vllm:{name}", "gauge")
         yield f"vllm:{name}{{{LABELS}}} 3.0"
+    yield from _family("vllm:cache_config_info", "gauge")
+    settings = ",".join(f'{name}="{place + 16}"' for place, name in enumerate(CACHE_SETTINGS))
+    yield f'vllm:cache_config_info{{{settings},engine="0"}} 1.0'
     for name in COUNTERS:
         yield from _counter(f"vllm:{name}", LABELS, requests)
     for reason in REASONS:

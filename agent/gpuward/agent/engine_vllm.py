@@ -14,12 +14,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from gpuward.agent import engine_kv_cache
 from gpuward.agent.model_name import model_name
+from gpuward.agent.openmetrics import by_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from gpuward.agent.openmetrics import Series
+    from gpuward.agent.engine_kv_cache import KvCache
+    from gpuward.agent.openmetrics import Page, Series
 
 FINISHED = ("vllm:request_success_total",)
 REFUSED = ("vllm:admission_rejections_total",)
@@ -29,7 +32,10 @@ WAITING = ("vllm:num_requests_waiting",)
 RUNNING = ("vllm:num_requests_running",)
 STARTED = ("process_start_time_seconds",)
 # All that is read of a page; most of its lines are passed over unparsed.
-PREFIXES = (*FINISHED, *REFUSED, *LATENCY, *TOKENS, *WAITING, *RUNNING, *STARTED)
+PREFIXES = (
+    *(*FINISHED, *REFUSED, *LATENCY, *TOKENS, *WAITING, *RUNNING, *STARTED),
+    *engine_kv_cache.PREFIXES,
+)
 FAILED_REASONS = frozenset({"error"})
 
 
@@ -46,30 +52,33 @@ class Traffic:
     started_wall_s: float | None
     # Empty when the page names none, or several.
     model: str = ""
+    kv_cache: KvCache | None = None
 
 
 def read(samples: Sequence[tuple[Series, float]], objective_s: float) -> Traffic | None:
     """Return the traffic on a page, ``None`` when the page is not that of a vLLM server."""
-    finished = _total(samples, FINISHED)
+    page = by_name(samples)
+    finished = _total(page, FINISHED)
     if finished is None:
         return None
-    errors = _total(samples, FINISHED, _is_failure) or 0
-    refused = _total(samples, REFUSED) or 0
-    started = [value for series, value in samples if series.name in STARTED]
+    errors = _total(page, FINISHED, _is_failure) or 0
+    refused = _total(page, REFUSED) or 0
+    started = [value for name in STARTED for _, value in page.get(name, ())]
     return Traffic(
         requests=finished + refused,
         failed=errors + refused,
-        over_objective=_over_objective(samples, objective_s),
-        tokens=_total(samples, TOKENS),
-        waiting=_total(samples, WAITING),
-        running=_total(samples, RUNNING),
+        over_objective=_over_objective(page, objective_s),
+        tokens=_total(page, TOKENS),
+        waiting=_total(page, WAITING),
+        running=_total(page, RUNNING),
         started_wall_s=min(started, default=None),
-        model=_model(samples),
+        model=_model(page),
+        kv_cache=engine_kv_cache.read(page),
     )
 
 
-def _model(samples: Sequence[tuple[Series, float]]) -> str:
-    finished = [series for series, _ in samples if series.name in FINISHED]
+def _model(page: Page) -> str:
+    finished = [series for name in FINISHED for series, _ in page.get(name, ())]
     names = {series.labels.get("model_name", "") for series in finished}
     return model_name(names.pop()) if len(names) == 1 else ""
 
@@ -79,21 +88,18 @@ def _is_failure(labels: dict[str, str]) -> bool:
 
 
 def _total(
-    samples: Sequence[tuple[Series, float]],
+    page: Page,
     names: Sequence[str],
     wanted: Callable[[dict[str, str]], bool] = lambda _: True,
 ) -> int | None:
     """Return the sum over label sets of the first name that the page has."""
     for name in names:
-        values = [value for series, value in samples if series.name == name]
-        if values:
-            return _whole(
-                value for series, value in samples if series.name == name and wanted(series.labels)
-            )
+        if name in page:
+            return _whole(value for series, value in page[name] if wanted(series.labels))
     return None
 
 
-def _over_objective(samples: Sequence[tuple[Series, float]], objective_s: float) -> int | None:
+def _over_objective(page: Page, objective_s: float) -> int | None:
     """Return how many requests lie above the bucket edge nearest to the objective, not below it.
 
     Exact, where a quantile is a guess inside a bucket: it undercounts only by the requests between
@@ -101,10 +107,9 @@ def _over_objective(samples: Sequence[tuple[Series, float]], objective_s: float)
     """
     for name in LATENCY:
         edges: dict[float, float] = {}
-        for series, value in samples:
-            if series.name == f"{name}_bucket":
-                edge = _edge(series.labels.get("le", ""))
-                edges[edge] = edges.get(edge, 0.0) + value
+        for series, value in page.get(f"{name}_bucket", ()):
+            edge = _edge(series.labels.get("le", ""))
+            edges[edge] = edges.get(edge, 0.0) + value
         if edges:
             at_or_above = [edge for edge in edges if edge >= objective_s]
             everything = max(edges.values())

@@ -9,11 +9,15 @@ Format: prometheus.io/docs/instrumenting/exposition_formats; the reference parse
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 LINE_LIMIT = 16_384
-# Series longer than this are parsed each time, so that a hostile page cannot fill memory.
-CACHED_LENGTH = 512
+# Series longer than this are parsed each time, so that a hostile page cannot fill memory; an info
+# metric of an engine, which has a label for each setting, is shorter.
+CACHED_LENGTH = 1_024
 CACHED_SERIES = 4_096
 
 _NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
@@ -37,6 +41,9 @@ class Series(NamedTuple):
     name: str
     labels: dict[str, str]
 
+
+# The samples of a page, by the name of their series.
+Page = dict[str, list[tuple[Series, float]]]
 
 # Series by their text: what makes reading the same page again cheap.
 _known: dict[str, Series] = {}
@@ -62,6 +69,14 @@ def parse(text: str, *, prefixes: tuple[str, ...] = ("",)) -> list[tuple[Series,
         except ValueError as error:
             raise ParseError(number, str(error)) from error
     return samples
+
+
+def by_name(samples: Iterable[tuple[Series, float]]) -> Page:
+    """Return ``samples`` by name, each list in the order of the page."""
+    page: Page = {}
+    for sample in samples:
+        page.setdefault(sample[0].name, []).append(sample)
+    return page
 
 
 def _sample(line: str) -> tuple[Series, float]:

@@ -65,7 +65,7 @@ def build_samplers(
             proc_root=PROC,
             cgroup_root=CGROUPS,
             processes=lambda: judge.snapshot.processes,
-            model_of=engines.model_of,
+            traffic_of=engines.traffic_of,
         )
         samplers += [engines, serving]
     if config.probes.mode != "off":

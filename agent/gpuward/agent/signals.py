@@ -129,6 +129,24 @@ _PROCESS = (
         10.0,
     ),
     ("process_out_of_memory_total", "Out-of-memory errors.", 10.0),
+    (
+        "process_kv_cache_blocks",
+        "Blocks of the engine's KV cache on the GPU, as its page says.",
+        30.0,
+    ),
+    ("process_kv_cache_tokens", "Tokens that the engine's KV cache holds when it is full.", 30.0),
+    ("process_kv_cache_bytes", "Size of the KV cache, where the engine's page tells it.", 30.0),
+    ("process_kv_cache_usage_ratio", "Share of the KV cache that is in use.", 30.0),
+    (
+        "process_kv_cache_request_blocks",
+        "Blocks that a running request holds on average; absent while none runs.",
+        30.0,
+    ),
+    (
+        "process_gpu_memory_utilization_limit_ratio",
+        "Share of the GPU that the engine was told to take: gpu_memory_utilization.",
+        30.0,
+    ),
 )
 _SERVICE = (
     ("service_requests_total", "Requests finished, failed and timed-out ones included.", 30.0),

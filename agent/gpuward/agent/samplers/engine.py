@@ -99,10 +99,10 @@ class EngineSampler:
         reasons = "; ".join(reason for reason in self._trouble.values() if reason)
         return ComponentHealth(self.name, Result.UNKNOWN if reasons else Result.OK, reasons)
 
-    def model_of(self, engine: EngineConfig) -> str:
-        """Return the model that the engine's page named last, empty when it never did."""
+    def traffic_of(self, engine: EngineConfig) -> tuple[float, Traffic] | None:
+        """Return when the engine's page was read last, and what it said."""
         seen = self._seen.get(engine.instance)
-        return "" if seen is None else seen.traffic.model
+        return None if seen is None else (seen.at_s, seen.traffic)
 
     async def sample(self, now_s: float) -> Batch:
         """Return totals of every engine seen within a minute, and sums by service."""

@@ -17,7 +17,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gpuward.agent.model import Batch, Process
+from gpuward.agent.model import Batch, Process, Sample, SeriesKey
 from gpuward.agent.process_tree import stat_of
 from gpuward.agent.samplers.serving_search import Search, targets_of
 
@@ -25,11 +25,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
+    from gpuward.agent.engine_vllm import Traffic
     from gpuward.agent.samplers.engine import EngineConfig
 
 LOOK_AGAIN_S = 10.0
 # Bound of one turn.
 PROCESSES = 64
+# A KV cache changes at a start only, and its usage is for advice, not for judging.
+KV_CACHE_EVERY_S = 5.0
+PAGE_FRESH_S = 10.0
 
 # A pid and its start: a pid alone comes back.
 Id = tuple[int, int]
@@ -49,9 +53,10 @@ class _Known:
 
 
 class ServingSampler:
-    """Says of the processes that others list which service they serve, nothing else of them.
+    """Says of the processes that others list which service they serve, and of its KV cache.
 
-    ``processes``: what is known now; ``model_of``: the model that an engine's page names.
+    ``processes``: what is known now; ``traffic_of``: when an engine's page was read last, and what
+    it said.
     """
 
     name = "serving"
@@ -64,14 +69,15 @@ class ServingSampler:
         proc_root: Path,
         cgroup_root: Path,
         processes: Callable[[], Sequence[Process]],
-        model_of: Callable[[EngineConfig], str],
+        traffic_of: Callable[[EngineConfig], tuple[float, Traffic] | None],
     ) -> None:
         self._engines = tuple(engines)
         self._proc_root = proc_root
         self._cgroup_root = cgroup_root
         self._processes = processes
-        self._model_of = model_of
+        self._traffic_of = traffic_of
         self._known: dict[Id, _Known] = {}
+        self._kv_caches_s = float("-inf")
 
     async def sample(self, now_s: float) -> Batch:
         # What has neither is an echo of what we said of a process that is gone.
@@ -82,20 +88,40 @@ class ServingSampler:
             for p in listed
         }
         await self._look(now_s)
-        return Batch(processes=tuple(self._said(listed)))
+        samples: tuple[Sample, ...] = ()
+        if now_s - self._kv_caches_s >= KV_CACHE_EVERY_S:
+            self._kv_caches_s = now_s
+            samples = tuple(self._kv_caches(listed, now_s))
+        return Batch(samples=samples, processes=tuple(self._said(listed)))
 
     def _said(self, listed: Iterable[Process]) -> Iterator[Process]:
         for process in listed:
             known = self._known[process.pid, process.start_ticks]
             if known.serves is not None:
+                _, traffic = self._traffic_of(known.serves) or (0.0, None)
                 yield Process(
                     key=process.key,
                     pid=process.pid,
                     start_ticks=process.start_ticks,
                     engine=known.engine or known.serves.kind,
-                    model=known.model or self._model_of(known.serves),
+                    model=known.model or (traffic.model if traffic else ""),
                     service=known.serves.service,
                 )
+
+    def _kv_caches(self, listed: Iterable[Process], now_s: float) -> Iterator[Sample]:
+        """Yield the figures of the cache behind each name and GPU: every rank has one as large."""
+        serving = {
+            (process.key, gpu): known.serves
+            for process in listed
+            if (known := self._known[process.pid, process.start_ticks]).serves is not None
+            for gpu in process.gpus
+        }
+        for (key, gpu), engine in serving.items():
+            at_s, traffic = self._traffic_of(engine) or (0.0, None)
+            if traffic is None or now_s - at_s > PAGE_FRESH_S:
+                continue
+            for signal, value in _figures(traffic):
+                yield Sample(SeriesKey(signal, gpu=gpu, process=key), now_s, value)
 
     async def _look(self, now_s: float) -> None:
         due = self._due(now_s)
@@ -127,3 +153,20 @@ class ServingSampler:
         ]
         due.sort(key=lambda one: one[1].looked_s)
         return due[:PROCESSES]
+
+
+def _figures(traffic: Traffic) -> Iterator[tuple[str, float]]:
+    cache = traffic.kv_cache
+    if cache is None:
+        return
+    yield "process_kv_cache_blocks", float(cache.blocks)
+    figures = (
+        ("process_kv_cache_tokens", cache.tokens),
+        ("process_kv_cache_bytes", cache.bytes),
+        ("process_kv_cache_usage_ratio", cache.usage_ratio),
+        ("process_gpu_memory_utilization_limit_ratio", cache.gpu_memory_utilization),
+    )
+    yield from ((signal, float(value)) for signal, value in figures if value is not None)
+    if cache.usage_ratio and traffic.running:
+        used = cache.usage_ratio * cache.blocks * cache.ranks
+        yield "process_kv_cache_request_blocks", used / traffic.running
