@@ -38,6 +38,8 @@ DEGRADED = 4
 VIRTUAL_RESERVED = 8
 OOM_SEEN = 16
 CAPTURE_POOLS = 32
+# With DEGRADED: only for now, as the thread that may be asked runs no Python.
+IDLE = 64
 
 _HEADER = struct.Struct("<8sHHIIHHHHHH32xIIQQQ16sII8x16s24s16s32s256sII")
 _HEADER_CRC_AT = 1020
