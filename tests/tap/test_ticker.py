@@ -179,12 +179,26 @@ def test_statistics_that_failed_once_are_not_asked_for_again(make):
 )
 def test_a_main_thread_that_waits_is_stood_in_for(make, quiet_ticks, asked):
     ticker = make(USED)
+    tick(ticker)
+    silence(ticker, quiet_ticks)
+
+    assert ticker._source.asked == 1 + asked
+
+
+def silence(ticker, ticks):
+    """Let time pass while the main thread runs no Python and waits for another one."""
     ticker._pending.is_under_way = True
-    thread = threading.Thread(target=lambda: [tick(ticker) for _ in range(quiet_ticks)])
+    thread = threading.Thread(target=lambda: [tick(ticker) for _ in range(ticks)])
     thread.start()
     thread.join()
 
-    assert ticker._source.asked == asked
+
+def test_the_first_counters_do_not_wait_so_long(make):
+    """They are to be there three seconds after CUDA."""
+    ticker = make(USED)
+    silence(ticker, 1)
+
+    assert (ticker._source.asked, records(ticker)[0].flags) == (1, 0)
 
 
 def test_a_main_thread_that_may_be_inside_the_allocator_is_not(make):
@@ -206,7 +220,9 @@ def test_a_main_thread_that_may_be_inside_the_allocator_is_not(make):
     usleep(200_000)
     thread.join()
 
-    assert ticker._source.asked == 0
+    assert (ticker._source.asked, records(ticker)[0].flags) == (0, 64 | 4)
+    ticker._publish()
+    assert (ticker._source.asked, records(ticker)[0].flags) == (1, 0)
 
 
 def test_a_source_that_takes_no_observer_is_published_all_the_same(make):

@@ -1,7 +1,7 @@
 """Entry points that torch (group ``torch.backends``, from 2.5), vLLM and SGLang call by themselves.
 
 An exception here would break ``import torch`` for a whole service, so none leaves this module, and
-nothing heavier than ``os`` is imported before it is known that CUDA is used at all.  No thread and
+next to nothing is imported before it is known that CUDA is used at all.  No thread and
 no file exist until CUDA is initialised in this very process: a thread before ``fork`` is a hazard,
 and most processes that import torch never touch a GPU.  torch keeps the call for forked children.
 """
@@ -30,6 +30,9 @@ def torch_backend() -> None:
         if id(torch) not in _registered:
             _registered.add(id(torch))
             torch.cuda._lazy_call(start)  # noqa: SLF001 - torch's only such hook
+            from gpuward.tap import own_allocators
+
+            own_allocators.watch(torch)
 
 
 def engine_plugin() -> None:

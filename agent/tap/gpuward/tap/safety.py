@@ -2,7 +2,8 @@
 
 An allocator that takes the GIL in its callbacks does so while torch's allocator lock is held.
 Whoever asks for statistics holds the GIL and waits for that lock, so both wait for ever.  torch's
-rule is "GIL, then allocator lock"; vLLM's sleep mode, Dynamo's memory service and RMM break it.
+rule is "GIL, then allocator lock"; vLLM's sleep mode, Dynamo's memory service and RMM break it, and
+any other allocator that a program brings may: ``own_allocators`` sees those that torch knows of.
 
 A main thread that runs no Python may sit in ``cudaMalloc`` with the lock, for ever when the driver
 hangs: whoever asks then stops every other Python thread.  Only one that waits in a module of the
@@ -38,15 +39,18 @@ WAITING_MODULES = (
 )
 
 
-def is_safe_to_ask(backend: str, modules: Container[str], *, in_step: bool = False) -> bool:
+def is_safe_to_ask(
+    backend: str, modules: Container[str], *, brings_own: bool = False, in_step: bool = False
+) -> bool:
     """Return whether no allocator here can take the GIL and ``backend`` keeps the statistics.
 
     ``backend``: as ``torch.cuda.get_allocator_backend()`` says; those of others than the native
-    one are empty, or raise.  ``in_step``: the caller is the thread that allocates, between two
-    steps of its engine, and thus knows that the lock is free: taking the GIL does no harm.
+    one are empty, or raise.  ``brings_own``: the program made an allocator for torch to call.
+    ``in_step``: the caller is the thread that allocates, between two steps of its engine, and thus
+    knows that the lock is free: taking the GIL does no harm.
     """
-    takes_gil = not in_step and any(name in modules for name in GIL_TAKING_ALLOCATORS)
-    return backend == "native" and not takes_gil
+    may_take_gil = brings_own or any(name in modules for name in GIL_TAKING_ALLOCATORS)
+    return backend == "native" and (in_step or not may_take_gil)
 
 
 def is_waiting(innermost: FrameType | None) -> bool:

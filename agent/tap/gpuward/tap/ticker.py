@@ -3,8 +3,9 @@
 A daemon thread keeps time and looks for the kill switch; it does not touch the allocator.  The
 allocator is asked after a step of the serving engine, where there is one and it runs; else on the
 main thread by a pending call.  Only when the main thread has run no Python for a while and waits
-for other threads does this thread ask instead; where an allocator takes the GIL, and no engine's
-step is known, nobody asks, and records say "degraded".
+for other threads does this thread ask instead; where it sits in C before anybody could ask, records
+say "idle".  Where an allocator takes the GIL, and no engine's step is known, nobody asks, and they
+say "degraded".
 """
 
 from __future__ import annotations
@@ -63,6 +64,7 @@ class Ticker:
         self._publisher: Publisher | None = None
         self._used: set[int] = set()
         self._stats_fail = False
+        self._has_asked = False
         self._tick_cost_ns = 0
         self._quiet_ticks = 0
         self._walks: Walks | None = None
@@ -141,13 +143,21 @@ class Ticker:
         if not may_ask:
             # An idle engine leaves its last record; only one that never ran has none.
             if self._stats_fail or not self._step.has_stepped:
-                self._publish_degraded(publisher)
+                self._publish_without_stats(publisher, layout.DEGRADED)
         elif self._pending.request():
             self._quiet_ticks = 0
         else:
             self._quiet_ticks += 1
-            if self._quiet_ticks >= QUIET_TICKS and _main_thread_waits():
-                self._publish()
+            self._stand_in(publisher)
+
+    def _stand_in(self, publisher: Publisher) -> None:
+        """Ask for the main thread, which has run no Python; sooner where nobody has asked yet."""
+        if self._has_asked and self._quiet_ticks < QUIET_TICKS:
+            return
+        if _main_thread_waits():
+            self._publish()
+        elif not self._has_asked:
+            self._publish_without_stats(publisher, layout.IDLE | layout.DEGRADED)
 
     def _is_ours(self) -> bool:
         """Return False in a forked child, which has neither the thread nor the file.
@@ -188,13 +198,14 @@ class Ticker:
                     flags=flags,
                     tick_cost_ns=self._tick_cost_ns,
                 )
+        self._has_asked = True
         self._tick_cost_ns = time.perf_counter_ns() - began_ns
         self._pace()
         walks.consider(used_stats)
 
-    def _publish_degraded(self, publisher: Publisher) -> None:
+    def _publish_without_stats(self, publisher: Publisher, flags: int) -> None:
         for device_index in range(len(publisher.devices)):
-            self._write(publisher.publish, device_index, {}, flags=layout.DEGRADED)
+            self._write(publisher.publish, device_index, {}, flags=flags)
 
     def _write(self, write: Callable[..., bool], *args: Any, **fields: Any) -> None:
         try:

@@ -14,7 +14,7 @@ import time
 import uuid
 from typing import TYPE_CHECKING, Any
 
-from gpuward.tap import layout
+from gpuward.tap import layout, own_allocators
 from gpuward.tap.memory_walk import Walk
 from gpuward.tap.publisher import Publisher
 from gpuward.tap.safety import is_safe_to_ask
@@ -94,7 +94,9 @@ class TorchSource:
 
     def is_safe_to_ask(self, *, in_step: bool) -> bool:
         """Return whether ``stats`` cannot deadlock now; an allocator may be loaded later."""
-        return is_safe_to_ask(self._backend(), sys.modules, in_step=in_step)
+        return is_safe_to_ask(
+            self._backend(), sys.modules, brings_own=own_allocators.is_any(), in_step=in_step
+        )
 
     def observe_oom(self, observer: Callable[[int, int, int, int], None]) -> None:
         """Call ``observer(ordinal, request, device_total, device_free)`` at each error, for ever.
