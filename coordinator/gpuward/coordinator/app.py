@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 import structlog
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
+from gpuward.coordinator import agents, loops, notifiers, state_directory
 from gpuward.coordinator import config as configuration
-from gpuward.coordinator import loops, notifiers, state_directory
 from gpuward.coordinator.ingest import Ingest, IngestServer
 from gpuward.coordinator.intake import Intake
+from gpuward.coordinator.memory_maps import MemoryMaps
 from gpuward.coordinator.migrate import DatabaseError, upgrade
 from gpuward.coordinator.outbox import Outbox
 from gpuward.coordinator.state_directory import StateError
@@ -88,12 +89,14 @@ class App:
         self, store: Store, intake: Intake, web: WebServer, outbox: Outbox, stop: asyncio.Event
     ) -> None:
         started_s = self._clock.wall_s()
+        memory_maps = MemoryMaps(store, agents.ask_memory_map, self._clock)
         async with asyncio.TaskGroup() as group:
             running = [
                 group.create_task(loops.repeat(loop, self._clock))
                 for loop in (
                     loops.timers(store, self._plan, self._notifier),
                     loops.delivery(outbox, group),
+                    loops.mapping(memory_maps, group),
                     loops.watch(store, intake, speed=self._speed, started_s=started_s),
                     loops.forget(store, speed=self._speed),
                 )

@@ -149,6 +149,22 @@ class PageSuppressed(Event, frozen=True):
     reason: str
 
 
+class MemoryMapTaken(Event, frozen=True):
+    """What the map of a process's GPU memory adds up to; the map itself is kept beside."""
+
+    process: str
+    pid: int
+    gpu_uuid: str
+    taken_at_s: float
+    reserved_bytes: int
+    active_bytes: int
+    stranded_bytes: int
+    releasable_bytes: int
+    largest_free_bytes: int
+    is_truncated: bool = False
+    on_request: bool = False
+
+
 AnyEvent = (
     Opened
     | FindingLinked
@@ -167,6 +183,7 @@ AnyEvent = (
     | PageSent
     | PageFailed
     | PageSuppressed
+    | MemoryMapTaken
 )
 
 

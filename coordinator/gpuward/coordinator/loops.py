@@ -13,6 +13,7 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from gpuward.coordinator.calm import close_calm
+from gpuward.coordinator.memory_maps import plan_maps
 from gpuward.coordinator.timers import fire_due
 from gpuward.coordinator.watch_nodes import judge_nodes
 from gpuward.coordinator.watch_services import forget_old_readings, judge_services
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from gpuward.coordinator.intake import Intake
+    from gpuward.coordinator.memory_maps import MemoryMaps
     from gpuward.coordinator.outbox import Outbox
     from gpuward.coordinator.store import Store
     from gpuward.coordinator.timers import Escalation
@@ -35,6 +37,8 @@ TIMER_PERIOD_S = 0.25
 # How often services and nodes are judged; divided by the speed, but no more often than this.
 WATCH_PERIOD_S = 5.0
 MIN_WATCH_PERIOD_S = 0.5
+# Somebody may look at a page and wait.
+MAPPING_PERIOD_S = 1.0
 FORGET_PERIOD_S = 60.0
 FAILED_PAUSE_S = 2.0
 
@@ -83,8 +87,17 @@ def delivery(outbox: Outbox, group: asyncio.TaskGroup) -> Loop:
     return Loop("delivery", TIMER_PERIOD_S, work)
 
 
+def mapping(memory_maps: MemoryMaps, group: asyncio.TaskGroup) -> Loop:
+    """Return the loop that starts, in ``group``, asking for memory maps."""
+
+    async def work(_: float) -> None:
+        await memory_maps.start_due(group)
+
+    return Loop("mapping", MAPPING_PERIOD_S, work)
+
+
 def watch(store: Store, intake: Intake, *, speed: float, started_s: float) -> Loop:
-    """Return the loop that judges services and nodes, and closes what is calm.
+    """Return the loop that judges services and nodes, wants maps, and closes what is calm.
 
     What reports left unwritten comes first, so that it is judged.
     """
@@ -93,6 +106,7 @@ def watch(store: Store, intake: Intake, *, speed: float, started_s: float) -> Lo
         await intake.flush()
         await judge_services(store, speed=speed, now_s=now_s)
         await judge_nodes(store, listening_since_s=started_s, now_s=now_s)
+        await plan_maps(store, now_s)
         await close_calm(store, speed=speed, now_s=now_s)
 
     return Loop("watch", max(MIN_WATCH_PERIOD_S, WATCH_PERIOD_S / speed), work)

@@ -16,6 +16,7 @@ from sqlalchemy import select
 from gpuward.coordinator import events as e
 from gpuward.coordinator import (
     store_incidents,
+    store_maps,
     store_outbox,
     store_reports,
     store_steps,
@@ -220,6 +221,7 @@ class Store:
         if self._one_writer:
             async with self.writing() as tx:
                 await store_outbox.release_all(tx.connection)
+                await store_maps.release_all(tx.connection)
 
     async def ping(self) -> None:
         """Return when the database answers; raises ``sqlalchemy.exc.SQLAlchemyError``."""

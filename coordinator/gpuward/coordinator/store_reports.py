@@ -88,6 +88,12 @@ async def hear_nodes(connection: AsyncConnection, heard: Iterable[SignOfLife]) -
         await connection.execute(statement.values({c: bindparam(c) for c in columns}), rows)
 
 
+async def load_query_address(connection: AsyncConnection, name: str) -> str:
+    """Return where the agent of node ``name`` answers questions; empty when nobody knows."""
+    query = select(node.c.query_address).where(node.c.name == name)
+    return (await connection.execute(query)).scalar() or ""
+
+
 async def load_lives(connection: AsyncConnection) -> tuple[NodeLife, ...]:
     """Return when every known node was last heard."""
     rows = await connection.execute(select(node.c.name, node.c.last_seen_s, node.c.drain_until_s))

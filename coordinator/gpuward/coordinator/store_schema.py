@@ -150,3 +150,30 @@ outbox = Table(
     UniqueConstraint("incident_id", "level", "target", "channel"),
     Index(None, "sent_at_s", "abandoned_at_s", "due_at_s"),
 )
+
+# Memory maps that were asked for; see ``map_request``.
+memory_map = Table(
+    "memory_map",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("incident_id", ForeignKey("incident.id"), nullable=False),
+    # What node, gpu_uuid, process_key and pid say, in a fixed length.
+    Column("process_id", String(32), nullable=False),
+    Column("node", String(256), nullable=False),
+    Column("gpu_uuid", String(256), nullable=False),
+    Column("process_key", String(256), nullable=False),
+    Column("pid", BigInteger, nullable=False),
+    Column("on_request", Boolean, nullable=False),
+    # Not to be asked before then; NULL: nobody waits.
+    Column("due_at_s", Double),
+    # Some replica is asking until then.
+    Column("lease_until_s", Double),
+    Column("asked_at_s", Double),
+    Column("attempts", Integer, nullable=False),
+    Column("refusal", String(512), nullable=False),
+    # The newest map, packed.
+    Column("body", LargeBinary),
+    UniqueConstraint("incident_id", "process_id", "on_request"),
+    Index(None, "due_at_s"),
+    Index(None, "process_id"),
+)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from gpuward.memory_map.model import Group, State, groups
+from gpuward.memory_map.model import Group, State, largest_groups
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -57,12 +57,12 @@ class Picture(NamedTuple):
 
 
 def lay_out(segments: Iterable[Segment], *, columns: int, rows: int) -> list[Picture]:
-    """Return ``segments`` by group in lines of ``columns`` cells, some ``rows`` lines in all.
+    """Return the largest groups in lines of ``columns`` cells, some ``rows`` lines in all.
 
     The cell is the smallest power of two, from 64 KiB, with which that is enough.  A group that
     fills less than its one line has smaller ones.
     """
-    found = groups(segments)
+    found, _ = largest_groups(segments)
     cell_bytes = SMALLEST_CELL_BYTES
     while _rows(found, cell_bytes, columns) > max(rows, len(found)):
         cell_bytes *= 2

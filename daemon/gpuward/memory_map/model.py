@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import reduce
+from heapq import nlargest
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 # What an expandable segment is mapped and given back in: kSmallBuffer, large_segment_size.
 SMALL_PAGE_BYTES = 2 * 2**20
 LARGE_PAGE_BYTES = 20 * 2**20
+# More pools and streams than a picture has room for.
+MAX_GROUPS = 32
 
 
 class State(IntEnum):
@@ -153,6 +156,18 @@ def groups(segments: Iterable[Segment]) -> list[Group]:
     for segment in sorted(segments, key=lambda segment: segment.address):
         found.setdefault((segment.pool, segment.stream), []).append(segment)
     return [Group(pool, stream, tuple(found[pool, stream])) for pool, stream in sorted(found)]
+
+
+def largest_groups(segments: Iterable[Segment]) -> tuple[list[Group], list[Group]]:
+    """Return the groups that have a place in a picture, in the order of ``groups``, and the rest.
+
+    A process may make as many streams as it likes; who looks at it must not pay for that.
+    """
+    found = groups(segments)
+    chosen = nlargest(MAX_GROUPS, found, key=lambda group: sum(s.size for s in group.segments))
+    names = {(group.pool, group.stream) for group in chosen}
+    rest = [group for group in found if (group.pool, group.stream) not in names]
+    return [group for group in found if (group.pool, group.stream) in names], rest
 
 
 def totals(segments: Iterable[Segment]) -> Totals:

@@ -8,11 +8,11 @@ description say in words what the picture shows.
 from __future__ import annotations
 
 from html import escape
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from gpuward.memory_map.cells import lay_out
 from gpuward.memory_map.model import State, totals
-from gpuward.memory_map.text import plain, size_text, stream_text, taken_text
+from gpuward.memory_map.text import left_out_text, plain, size_text, stream_text, taken_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -51,15 +51,29 @@ _MEANINGS = {
     State.RELEASABLE: "free, can go back",
     State.KEPT: "free, in a private pool",
 }
-_STYLE = """
-.page{fill:#fff}.text{fill:#1d2023}.muted{fill:#565c63}
-.allocated{fill:#1f6fb5}.pending{fill:#e0b000}.stranded{fill:#c8503c}.releasable{fill:#8fd0b4}.kept{fill:#a5aab0}
-text{font:13px system-ui,-apple-system,"Segoe UI",Roboto,sans-serif;white-space:pre}
-.head{font-size:16px;font-weight:600}.mono{font-family:ui-monospace,Menlo,monospace;font-size:12px}
+# For the document itself, and for a page that has ``bars`` in it.
+STYLE = """
+.memory-map .page{fill:#fff}.memory-map .text{fill:#1d2023}.memory-map .muted{fill:#565c63}
+.memory-map .allocated{fill:#1f6fb5}.memory-map .pending{fill:#e0b000}
+.memory-map .stranded{fill:#c8503c}.memory-map .releasable{fill:#8fd0b4}
+.memory-map .kept{fill:#a5aab0}
+.memory-map text{font:13px system-ui,-apple-system,"Segoe UI",Roboto,sans-serif;white-space:pre}
+.memory-map .head{font-size:16px;font-weight:600}
+.memory-map .mono{font-family:ui-monospace,Menlo,monospace;font-size:12px}
 @media(prefers-color-scheme:dark){
-.page{fill:#1a1d21}.text{fill:#e4e6e8}.muted{fill:#a3aab2}
-.allocated{fill:#5aa5e6}.pending{fill:#e8cb5a}.stranded{fill:#e0705c}.releasable{fill:#3f7a63}.kept{fill:#6b7178}}
+.memory-map .page{fill:#1a1d21}.memory-map .text{fill:#e4e6e8}.memory-map .muted{fill:#a3aab2}
+.memory-map .allocated{fill:#5aa5e6}.memory-map .pending{fill:#e8cb5a}
+.memory-map .stranded{fill:#e0705c}.memory-map .releasable{fill:#3f7a63}
+.memory-map .kept{fill:#6b7178}}
 """
+
+
+class Part(NamedTuple):
+    """An entry of the legend, with what the map has of it."""
+
+    name: str
+    meaning: str
+    size: int
 
 
 def render(memory_map: MemoryMap) -> str:
@@ -72,26 +86,74 @@ def render(memory_map: MemoryMap) -> str:
         y += _TEXT_HEIGHT
     parts += _legend(y, sums)
     y += 2 * _TEXT_HEIGHT
-    for picture in lay_out(memory_map.segments, columns=_COLUMNS, rows=LINES):
+    for picture in pictures(memory_map, rows=LINES):
         y += _TEXT_HEIGHT
-        parts.append(_text(_MARGIN, y, _group_text(picture), "text"))
+        parts.append(_text(_MARGIN, y, heading(picture), "text"))
         y += _TEXT_HEIGHT // 2
         for line in picture.lines:
             parts += _line(line, y)
             y += _LINE_HEIGHT
-    parts.append(_text(_MARGIN, y + _TEXT_HEIGHT, "A segment begins after a gap.", "muted"))
-    y += _TEXT_HEIGHT
+    for note in (*left_out_text(memory_map), "A segment begins after a gap."):
+        y += _TEXT_HEIGHT
+        parts.append(_text(_MARGIN, y, note, "muted"))
     return _document(memory_map, sums, parts, y + _MARGIN)
+
+
+def legend(sums: Totals) -> tuple[Part, ...]:
+    """Return the states from the bottom of a bar up."""
+    sizes = {
+        State.ALLOCATED: sums.allocated,
+        State.PENDING_FREE: sums.pending,
+        State.STRANDED: sums.stranded,
+        State.RELEASABLE: sums.releasable,
+        State.KEPT: sums.kept,
+    }
+    return tuple(Part(_NAMES[state], _MEANINGS[state], sizes[state]) for state in _ORDER)
+
+
+def pictures(memory_map: MemoryMap, *, rows: int) -> list[Picture]:
+    """Return what ``bars`` draws, one after the other."""
+    return lay_out(memory_map.segments, columns=_COLUMNS, rows=rows)
+
+
+def heading(picture: Picture) -> str:
+    """Return what is in a picture."""
+    sums = totals(picture.group.segments)
+    return (
+        f"{picture.group.pool} pool, stream {stream_text(picture.group.stream)} ·"
+        f" {sums.segments:,} segments, {size_text(sums.reserved)} reserved,"
+        f" {size_text(sums.stranded)} stranded,"
+        f" largest hole {size_text(sums.largest_hole)} ·"
+        f" {size_text(picture.cell_bytes)} a column"
+    )
+
+
+def bars(picture: Picture) -> str:
+    """Return the bars as an element of a page that has ``STYLE``, as wide as its place.
+
+    Addresses appear under a pointer.
+    """
+    height = len(picture.lines) * _LINE_HEIGHT
+    lines = "".join(
+        f"<g><title>{line.address:012x}</title>{''.join(_bars(line, 0, place * _LINE_HEIGHT))}</g>"
+        for place, line in enumerate(picture.lines)
+    )
+    return (
+        f'<svg class="memory-map" viewBox="0 0 {_COLUMNS * _CELL_WIDTH} {height}"'
+        f' height="{height}" preserveAspectRatio="none" role="img"'
+        f' aria-label="{_escaped(heading(picture))}">{lines}</svg>'
+    )
 
 
 def _document(memory_map: MemoryMap, sums: Totals, parts: Iterable[str], height: int) -> str:
     title = f"GPU memory of {memory_map.process}"
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}"'
+        '<svg xmlns="http://www.w3.org/2000/svg" class="memory-map"'
+        f' viewBox="0 0 {WIDTH} {height}" width="{WIDTH}"'
         f' height="{height}" role="img" aria-labelledby="title desc">\n'
         f'<title id="title">{_escaped(title)}</title>\n'
         f'<desc id="desc">{_escaped(_description(memory_map, sums))}</desc>\n'
-        f"<style>{_STYLE}</style>\n"
+        f"<style>{STYLE}</style>\n"
         f'<rect class="page" width="100%" height="100%"/>\n' + "\n".join(parts) + "\n</svg>\n"
     )
 
@@ -119,41 +181,28 @@ def _head(memory_map: MemoryMap, sums: Totals) -> Iterator[tuple[str, str]]:
 
 
 def _legend(y: int, sums: Totals) -> Iterator[str]:
-    sizes = {
-        State.ALLOCATED: sums.allocated,
-        State.PENDING_FREE: sums.pending,
-        State.STRANDED: sums.stranded,
-        State.RELEASABLE: sums.releasable,
-        State.KEPT: sums.kept,
-    }
-    step = (WIDTH - 2 * _MARGIN) // len(_ORDER)
-    for place, state in enumerate(_ORDER):
+    parts = legend(sums)
+    step = (WIDTH - 2 * _MARGIN) // len(parts)
+    for place, part in enumerate(parts):
         x = _MARGIN + place * step
-        yield f'<rect class="{_NAMES[state]}" x="{x}" y="{y - 11}" width="13" height="13" rx="2"/>'
-        yield _text(x + 20, y, f"{_NAMES[state]} {size_text(sizes[state])}", "text")
-        yield _text(x + 20, y + _TEXT_HEIGHT - 3, _MEANINGS[state], "muted")
-
-
-def _group_text(picture: Picture) -> str:
-    sums = totals(picture.group.segments)
-    return (
-        f"{picture.group.pool} pool, stream {stream_text(picture.group.stream)} ·"
-        f" {sums.segments:,} segments, {size_text(sums.reserved)} reserved,"
-        f" {size_text(sums.stranded)} stranded,"
-        f" largest hole {size_text(sums.largest_hole)} ·"
-        f" {size_text(picture.cell_bytes)} a column"
-    )
+        yield f'<rect class="{part.name}" x="{x}" y="{y - 11}" width="13" height="13" rx="2"/>'
+        yield _text(x + 20, y, f"{part.name} {size_text(part.size)}", "text")
+        yield _text(x + 20, y + _TEXT_HEIGHT - 3, part.meaning, "muted")
 
 
 def _line(line: Line, y: int) -> Iterator[str]:
     yield _text(_MARGIN, y + 16, f"{line.address:012x}", "muted mono")
+    yield from _bars(line, _LEFT, y)
+
+
+def _bars(line: Line, x: int, y: int) -> Iterator[str]:
     for state in _ORDER:
-        path = "".join(_pieces(line, state, y))
+        path = "".join(_pieces(line, state, x, y))
         if path:
             yield f'<path class="{_NAMES[state]}" d="{path}"/>'
 
 
-def _pieces(line: Line, state: State, y: int) -> Iterator[str]:
+def _pieces(line: Line, state: State, x: int, y: int) -> Iterator[str]:
     """Yield the rectangles of one state; neighbours of one height are one."""
     start, extent = 0, (0, 0)
     for column in range(len(line.cells) + 1):
@@ -163,8 +212,8 @@ def _pieces(line: Line, state: State, y: int) -> Iterator[str]:
         bottom, height = extent
         if height:
             width = (column - start) * _CELL_WIDTH
-            x, top = _LEFT + start * _CELL_WIDTH, y + _BAR_HEIGHT - bottom - height
-            yield f"M{x} {top}h{width}v{height}h-{width}z"
+            left, top = x + start * _CELL_WIDTH, y + _BAR_HEIGHT - bottom - height
+            yield f"M{left} {top}h{width}v{height}h-{width}z"
         start, extent = column, now
 
 

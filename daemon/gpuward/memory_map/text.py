@@ -12,7 +12,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from gpuward.memory_map.cells import lay_out
-from gpuward.memory_map.model import State, groups, totals
+from gpuward.memory_map.model import State, largest_groups, totals
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -103,6 +103,14 @@ def taken_text(taken_at_s: float) -> str:
     return f"{datetime.fromtimestamp(taken_at_s, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
+def left_out_text(memory_map: MemoryMap) -> Iterator[str]:
+    """Yield what no picture has room for, if anything."""
+    _, rest = largest_groups(memory_map.segments)
+    if rest:
+        held = sum(totals(group.segments).reserved for group in rest)
+        yield f"Not drawn: {len(rest):,} more pools and streams with {size_text(held)} reserved."
+
+
 def _render(memory_map: MemoryMap, width: int, *, colours: bool) -> Iterator[str]:
     yield f"Memory of {plain(memory_map.process)} (pid {memory_map.pid})"
     yield f"on {plain(memory_map.gpu)}, {taken_text(memory_map.taken_at_s)}"
@@ -122,13 +130,15 @@ def _render(memory_map: MemoryMap, width: int, *, colours: bool) -> Iterator[str
         for line in picture.lines:
             yield f"{line.address:012x} {_line(line, colours=colours)}"
     yield ""
+    yield from left_out_text(memory_map)
     yield from _legend(colours=colours)
 
 
 def _table(memory_map: MemoryMap, width: int) -> Iterator[str]:
     """Yield a row for each group; on a narrow terminal a column, as that is often less wide."""
-    rows = [_row(group, totals(group.segments)) for group in groups(memory_map.segments)]
-    if len(rows) > 1:
+    found, rest = largest_groups(memory_map.segments)
+    rows = [_row(group, totals(group.segments)) for group in found]
+    if len(rows) > 1 or rest:
         rows.append(("all", "", *_figures(totals(memory_map.segments))))
     columns = [
         column

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from gpuward.coordinator import events as e
+from gpuward.coordinator.map_request import KINDS_PREFIX
 from gpuward.coordinator.model import Severity
 from gpuward.coordinator.review.actions import LATE_DETECTION_S, propose
-from gpuward.coordinator.review.facts import Facts
+from gpuward.coordinator.review.facts import At, Facts
 from gpuward.coordinator.review.model import Claim, Moment, NotDue, Review, Span
 from gpuward.coordinator.review.wording import ANY_RESPONDER, describe, duration, roles, utc
+from gpuward.memory_map.text import size_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -121,12 +123,16 @@ def _proximate(facts: Facts) -> Iterator[Claim]:
     finding = strongest.event.finding
     certainty = f"{finding.confidence:.0%} certain"
     yield Claim(f"{finding.kind} ({certainty}): {finding.summary}", (strongest.seq,))
+    if finding.kind.startswith(KINDS_PREFIX):
+        yield from _memory_maps(facts)
 
 
 def _contributing(facts: Facts) -> Iterator[Claim]:
     for linked in facts.causes[1:]:
         finding = linked.event.finding
         yield Claim(f"{finding.kind}: {finding.summary}", (linked.seq,))
+    if not facts.causes or not facts.causes[0].event.finding.kind.startswith(KINDS_PREFIX):
+        yield from _memory_maps(facts)
     for missed in facts.all(e.AcknowledgementMissed):
         yield Claim("A page was not acknowledged before its deadline.", (missed.seq,))
     for nobody in facts.all(e.NobodyOnCall):
@@ -138,6 +144,23 @@ def _contributing(facts: Facts) -> Iterator[Claim]:
         if handed.event.rotation is not handed.event.before:
             text = f"The incident began with {handed.event.before}, not {handed.event.rotation}."
             yield Claim(text, (handed.seq,))
+
+
+def _memory_maps(facts: Facts) -> Iterator[Claim]:
+    """Say what the first map of each process shows: how it was when the trouble was found."""
+    first: dict[tuple[str, int, str], At[e.MemoryMapTaken]] = {}
+    for taken in facts.all(e.MemoryMapTaken):
+        event = taken.event
+        first.setdefault((event.process, event.pid, event.gpu_uuid), taken)
+    for taken in first.values():
+        event = taken.event
+        text = (
+            f"Evidence: the memory map of {event.process} (pid {event.pid}), taken at"
+            f" {utc(event.taken_at_s)}, shows {size_text(event.stranded_bytes)} stranded of"
+            f" {size_text(event.reserved_bytes)} reserved, in free blocks of at most"
+            f" {size_text(event.largest_free_bytes)}."
+        )
+        yield Claim(text, (taken.seq,))
 
 
 def _detection(facts: Facts) -> Iterator[Claim]:

@@ -13,6 +13,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from gpuward.coordinator import events as e
+from gpuward.memory_map.text import size_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -198,6 +199,19 @@ def _(event: e.PageFailed, who: Who) -> str:
 def _(event: e.PageSuppressed, who: Who) -> str:
     place = f"{event.channel} to {who(event.target)}"
     return f"Page {event.level} by {place} was not needed: {sentence(event.reason)}"
+
+
+@describe.register
+def _(event: e.MemoryMapTaken, who: Who) -> str:  # noqa: ARG001
+    wish = " again, as somebody asked" if event.on_request else ""
+    more = " There is more: the highest addresses did not fit." if event.is_truncated else ""
+    return (
+        f"Memory map of {event.process} (pid {event.pid}) on {event.gpu_uuid} taken{wish}:"
+        f" {size_text(event.reserved_bytes)} reserved, {size_text(event.active_bytes)} active,"
+        f" {size_text(event.stranded_bytes)} stranded,"
+        f" {size_text(event.releasable_bytes)} releasable;"
+        f" the largest free block has {size_text(event.largest_free_bytes)}.{more}"
+    )
 
 
 def _list(reasons: Iterable[str]) -> str:

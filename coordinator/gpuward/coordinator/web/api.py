@@ -17,6 +17,7 @@ from gpuward.coordinator.incident import Refused
 from gpuward.coordinator.review import NotDue, draft, markdown
 from gpuward.coordinator.review.wording import describe
 from gpuward.coordinator.store import Conflict, NotFound
+from gpuward.coordinator.web import memory_maps
 from gpuward.coordinator.web.context import context, person_command
 from gpuward.coordinator.web.guard import check_origin, read_body
 from gpuward.coordinator.web.quantity import quantity
@@ -52,6 +53,14 @@ async def get_incident(request: Request) -> Response:
     """Answer everything about one incident."""
     shared = context(request)
     return json_response(_record(await shared.record(request), shared))
+
+
+async def get_memory_maps(request: Request) -> Response:
+    """Answer the memory maps of an incident, and why there is none where there is none."""
+    shared = context(request)
+    record = await shared.record(request)
+    maps = await shared.memory_maps(record)
+    return json_response({"memory_maps": [memory_maps.as_json(request) for request in maps]})
 
 
 async def get_review(request: Request) -> Response:

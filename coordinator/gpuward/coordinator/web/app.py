@@ -21,6 +21,7 @@ from starlette.staticfiles import StaticFiles
 from gpuward.coordinator.web import api, pages
 from gpuward.coordinator.web.context import Context, context
 from gpuward.coordinator.web.guard import SecurityHeaders
+from gpuward.memory_map import svg
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,11 +40,13 @@ ROUTES = (
     Route("/incidents/{id}", pages.show_incident),
     Route("/incidents/{id}/ack", pages.acknowledge, methods=["POST"]),
     Route("/incidents/{id}/resolve", pages.resolve, methods=["POST"]),
+    Route("/incidents/{id}/memory-maps", pages.ask_for_map, methods=["POST"]),
     Route("/incidents/{id}/review", pages.show_review),
     Route("/api/v1/incidents", api.list_incidents),
     Route("/api/v1/incidents/{id}", api.get_incident),
     Route("/api/v1/incidents/{id}/ack", api.acknowledge, methods=["POST"]),
     Route("/api/v1/incidents/{id}/resolve", api.resolve, methods=["POST"]),
+    Route("/api/v1/incidents/{id}/memory-maps", api.get_memory_maps),
     Route("/api/v1/incidents/{id}/review", api.get_review),
 )
 
@@ -66,6 +69,7 @@ def create_app(
             *ROUTES,
             Route("/healthz", _healthz),
             Route("/readyz", _readyz),
+            Route("/memory-map.css", _memory_map_style),
             Mount("/static", StaticFiles(directory=Path(__file__).parent / "static")),
         ],
         middleware=[Middleware(SecurityHeaders)],
@@ -82,6 +86,11 @@ def create_app(
 
 async def _healthz(_: Request) -> Response:
     return PlainTextResponse("ok\n")
+
+
+async def _memory_map_style(_: Request) -> Response:
+    """Answer what gives the pictures of memory maps their colours, in a page as in a file."""
+    return Response(svg.STYLE, media_type="text/css")
 
 
 async def _readyz(request: Request) -> Response:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from starlette.exceptions import HTTPException
 
 from gpuward.coordinator import events as e
-from gpuward.coordinator import store_reports, store_steps
+from gpuward.coordinator import store_maps, store_reports, store_steps
 from gpuward.coordinator.impact import measure
 from gpuward.coordinator.severity import WINDOW_S
 from gpuward.coordinator.watch_services import MIN_WINDOW_S
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from gpuward.coordinator.escalation import PolicyStep
     from gpuward.coordinator.impact import Impact
+    from gpuward.coordinator.map_request import MapRequest
     from gpuward.coordinator.model import Incident, Step
     from gpuward.coordinator.oncall import Roster
     from gpuward.coordinator.store import Record, Store
@@ -56,6 +57,11 @@ class Context:
         if record is None:
             raise HTTPException(404, f"there is no incident {incident_id}")
         return record
+
+    async def memory_maps(self, record: Record) -> tuple[MapRequest, ...]:
+        """Return what was asked for and answered of the memory of the incident's processes."""
+        async with self.store.reading() as connection:
+            return await store_maps.load(connection, record.incident.id)
 
     async def steps(self, incidents: Iterable[Incident]) -> dict[str, tuple[Step, ...]]:
         """Return the escalation steps of each incident."""

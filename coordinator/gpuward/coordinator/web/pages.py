@@ -12,14 +12,16 @@ from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from gpuward.coordinator import events as e
+from gpuward.coordinator import store_maps
 from gpuward.coordinator.cause import strength
 from gpuward.coordinator.incident import Refused, fold
 from gpuward.coordinator.review import NotDue, draft
 from gpuward.coordinator.review.wording import describe, duration, moment, sentence, utc
 from gpuward.coordinator.store import Conflict, NotFound
-from gpuward.coordinator.web import guard, views
+from gpuward.coordinator.web import guard, memory_maps, views
 from gpuward.coordinator.web.context import context, person_command
 from gpuward.coordinator.web.quantity import quantity
+from gpuward.memory_map.text import size_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,6 +59,7 @@ def environment() -> Environment:
         iso=lambda at_s: moment(at_s).isoformat(timespec="seconds"),
         quantity=quantity,
         sentence=sentence,
+        size=size_text,
         utc=utc,
     )
     return found
@@ -95,6 +98,8 @@ async def show_incident(request: Request) -> Response:
     token = guard.csrf_token(request)
     name = unquote(request.cookies.get(NAME_COOKIE, ""))
     facts = await _facts(shared, record)
+    maps = await shared.memory_maps(record)
+    facts["memory"] = memory_maps.overview(record, maps, shared.clock.wall_s())
     response = _page(request, "incident.html", csrf=token, name=name, **facts)
     guard.set_csrf(request, response, token)
     return response
@@ -147,6 +152,34 @@ async def resolve(request: Request) -> Response:
     return await _act(request, "resolve")
 
 
+async def ask_for_map(request: Request) -> Response:
+    """Have a process asked for a fresh memory map; the page shows it when it is there."""
+    shared = context(request)
+    guard.check_origin(request, shared.url)
+    form = _form(await guard.read_body(request))
+    guard.check_csrf(request, form.get("csrf", ""))
+    record = await shared.record(request)
+    incident = record.incident
+    if _has_gone_stale(record, _version(form)):
+        title = "The incident has changed"
+        return message(request, 409, title, _stale(incident), incident_id=incident.id)
+    now_s = shared.clock.wall_s()
+    async with shared.store.writing() as tx:
+        process_id = form.get("process", "")
+        asked = await store_maps.ask_again(tx.connection, incident.id, process_id, now_s)
+    match asked:
+        case store_maps.Unknown():
+            text = "Nothing was asked: the incident is over, or it has no such process"
+            return message(request, 409, "Not possible now", text, incident_id=incident.id)
+        case store_maps.TooSoon(after_s):
+            text = (
+                "Nothing was asked: a map stops the process for some milliseconds, and it was"
+                f" asked a moment ago. Ask again in {duration(after_s + 0.5)}"
+            )
+            return message(request, 429, "Asked a moment ago", text, incident_id=incident.id)
+    return RedirectResponse(f"/incidents/{quote(incident.id)}#memory", 303)
+
+
 async def _act(request: Request, verb: str) -> Response:
     shared = context(request)
     guard.check_origin(request, shared.url)
@@ -187,13 +220,18 @@ async def _submit(
         if not isinstance(submitted, Conflict):
             return submitted
         record = await shared.store.get_incident(incident_id)
-        if record is None or not 0 < seen <= len(record.timeline):
-            return submitted
-        before = fold(incident_id, record.timeline[:seen])
-        if _what_matters(before) != _what_matters(record.incident):
+        if record is None or _has_gone_stale(record, seen):
             return submitted
         expected = record.incident.version
     return submitted
+
+
+def _has_gone_stale(record: Record, seen: int) -> bool:
+    """Whether what matters is no longer as in version ``seen``, or nobody can have seen that."""
+    if not 0 < seen <= len(record.timeline):
+        return True
+    before = fold(record.incident.id, record.timeline[:seen])
+    return _what_matters(before) != _what_matters(record.incident)
 
 
 def _what_matters(incident: Incident) -> tuple[Any, ...]:
