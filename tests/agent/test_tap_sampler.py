@@ -7,11 +7,13 @@ import os
 import subprocess
 import sys
 import uuid
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from gpuward.agent.model import Process
+from gpuward.agent.gpu_names import GpuNames
+from gpuward.agent.model import Gpu, MigDevice, Process
 from gpuward.agent.samplers.tap import TapSampler
 from gpuward.agent.samplers.tap_samples import DeviceMemory
 from gpuward.agent.window import Readings
@@ -44,18 +46,20 @@ class TapDirectory:
         self.holders = {}
         self.names = {}
         self.memory = {UUID: DeviceMemory(80 * GIB, 10 * GIB)}
+        self.gpus = []
         self.sampler = TapSampler(
             self.path,
             clock=clock,
             proc_root=self.proc,
             device_memory=self.memory.get,
+            gpus=lambda: self.gpus,
             identify=self._identify,
             holder_of=self._holder,
         )
 
-    def write(self, *records, name=None, pid=77, key="vllm:llama", uid=None):
+    def write(self, *records, name=None, pid=77, key="vllm:llama", uid=None, conf=""):
         """Write a file of one device whose slots hold ``records``; return its path."""
-        header = Header(device_count=1)
+        header = Header(device_count=1, alloc_conf=conf)
         raw = bytearray(header.file_size)
         raw[:4096] = pack_header(header)
         for record in records:
@@ -503,6 +507,64 @@ def _writer(directory, *before):
         text=True,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "agent" / "tap")},
     )
+
+
+@pytest.mark.parametrize(
+    ("confs", "expected"),
+    [
+        pytest.param(["expandable_segments:True"], None, id="not set"),
+        pytest.param(["max_split_size_mb:64"], 64 * MIB, id="set"),
+        pytest.param(["max_split_size_mb:64", "max_split_size_mb:32"], 32 * MIB, id="the smallest"),
+    ],
+)
+def test_what_the_allocator_was_told(tap, confs, expected):
+    for pid, conf in enumerate(confs, 77):
+        tap.write(tap.record(), pid=pid, conf=conf)
+
+    found = tap.figures().get(("vllm:llama", "process_memory_max_split_size_bytes"))
+
+    assert found == expected
+
+
+CARD = "GPU-00000000-0000-0000-0000-000000000001"
+SLICED = Gpu(CARD, 0, "H100", "0", mig=(MigDevice(UUID.replace("GPU", "MIG"), 9, 0),))
+
+
+def test_a_process_on_a_slice_belongs_to_the_card(tap):
+    """Its room is that of the slice: 10 GiB free there, whatever the card has."""
+    tap.gpus = [SLICED]
+    tap.memory |= {
+        CARD: DeviceMemory(80 * GIB, 70 * GIB),
+        UUID.replace("GPU", "MIG"): DeviceMemory(20 * GIB, 10 * GIB),
+    }
+    oom = OutOfMemory(int((tap.clock.mono_s() - 1) * 1e9), GIB, 0, GIB, GIB)
+    tap.write(tap.record(reserved_bytes=GIB, active_bytes=GIB, oom=oom))
+
+    batch = tap.sample()
+
+    assert [(CARD,)] == [process.gpus for process in batch.processes]
+    assert [CARD] == [event.gpu for event in batch.events]
+    assert {CARD} == {sample.key.gpu for sample in batch.samples}
+    headroom = [s.value for s in batch.samples if s.key.signal == "process_memory_headroom_bytes"]
+    assert [10 * GIB] == headroom
+
+
+def test_of_two_slices_of_one_name_the_fuller_decides(tap):
+    """Slices share no memory; figures of one name on one card are told together."""
+    other = bytes(range(2, 18))
+    other_name = GpuNames()(other).gpu.replace("GPU", "MIG")
+    tap.gpus = [replace(SLICED, mig=(*SLICED.mig, MigDevice(other_name, 9, 1)))]
+    tap.memory |= {
+        UUID.replace("GPU", "MIG"): DeviceMemory(20 * GIB, 10 * GIB),
+        other_name: DeviceMemory(20 * GIB, 3 * GIB),
+    }
+    tap.write(tap.record(), pid=77)
+    tap.write(tap.record(gpu=other), pid=78)
+
+    figures = tap.figures()
+
+    assert figures["vllm:llama", "process_memory_headroom_bytes"] == 3 * GIB
+    assert figures["vllm:llama", "process_memory_tapped_processes"] == 2
 
 
 def _sampler(directory):

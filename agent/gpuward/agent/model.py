@@ -92,6 +92,15 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
+class MigDevice:
+    """A slice of a GPU that processes see as a GPU of their own; ``uuid`` as the driver says it."""
+
+    uuid: str
+    gpu_instance: int
+    compute_instance: int
+
+
+@dataclass(frozen=True, slots=True)
 class Gpu:
     """Identity of a GPU; ``serial`` is empty on cards that have none."""
 
@@ -102,6 +111,8 @@ class Gpu:
     serial: str = ""
     # Signals that this GPU does not support: polled no more, shown nowhere.
     unsupported: frozenset[str] = frozenset()
+    # Empty unless the GPU is cut into slices.  Their processes belong to the GPU.
+    mig: tuple[MigDevice, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +130,8 @@ class Process:
     model: str = ""
     service: str = ""
     tapped: bool = False
+    # Its place among those that serve one model together, in the engine's words: TP1, DP0_TP1.
+    rank: str = ""
 
 
 @dataclass(frozen=True, slots=True)

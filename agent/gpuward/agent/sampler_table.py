@@ -53,6 +53,7 @@ def build_samplers(
             clock=clock,
             proc_root=PROC,
             device_memory=device_memory,
+            gpus=lambda: judge.snapshot.gpus,
             identify=WriterNames(lambda: judge.readings.processes_of("nvml"), clock),
         ),
         MemoryAccounts(judge.readings.window),

@@ -99,6 +99,16 @@ _PROCESS = (
     ("process_memory_private_pool_bytes", "Reserved memory of graph and other own pools.", 10.0),
     ("process_memory_expandable_segments", "1 when segments are expandable, else 0.", 10.0),
     (
+        "process_memory_max_split_size_bytes",
+        "Blocks from this size on are kept whole: max_split_size_mb, where it is set.",
+        10.0,
+    ),
+    (
+        "process_memory_roundup_divisions",
+        "Steps between powers of two that requests are rounded to: roundup_power2_divisions.",
+        10.0,
+    ),
+    (
         "process_memory_overhead_bytes",
         "Memory held beside the caching allocator: context, NCCL, cuBLAS, graphs.",
         30.0,

@@ -13,14 +13,15 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Self
 
 from gpuward.agent import process_identity
+from gpuward.agent.allocator_conf import parse_allocator_conf
 from gpuward.agent.fragmentation import mean_large_request
+from gpuward.agent.gpu_names import GpuNames
 from gpuward.agent.model import Batch, Process
 from gpuward.agent.samplers.tap_directory import TapDirectory
 from gpuward.agent.samplers.tap_lock import lock_holder
 from gpuward.agent.samplers.tap_samples import (
     Reading,
     allocator_state,
-    gpu_name,
     is_plausible,
     oom_event,
     samples,
@@ -29,10 +30,10 @@ from gpuward.tap import layout
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from gpuward.agent.model import Event, Sample
+    from gpuward.agent.model import Event, Gpu, Sample
     from gpuward.agent.samplers.tap_file import TapFile
     from gpuward.agent.samplers.tap_record import PackedRecord
     from gpuward.agent.samplers.tap_samples import DeviceMemory
@@ -75,6 +76,7 @@ class TapSampler:
     """Reads the tap files of ``directory``.
 
     ``device_memory``: what the driver said last of a GPU, by UUID; without it there is no headroom.
+    ``gpus``: those that the driver shows.
     ``identify``: names the process of a host pid, ``None`` when it is gone.
     """
 
@@ -88,6 +90,7 @@ class TapSampler:
         clock: Clock,
         proc_root: Path,
         device_memory: Callable[[str], DeviceMemory | None],
+        gpus: Callable[[], Sequence[Gpu]] = tuple,
         identify: Callable[[int, Path], Process | None] = process_identity.place,
         holder_of: Callable[[int], int | None] = lock_holder,
     ) -> None:
@@ -95,6 +98,8 @@ class TapSampler:
         self._clock = clock
         self._proc_root = proc_root
         self._device_memory = device_memory
+        self._gpus = gpus
+        self._names = GpuNames()
         self._identify = identify
         self._holder_of = holder_of
         self._writers: dict[str, _Writer] = {}
@@ -116,7 +121,7 @@ class TapSampler:
             and writer.process.key == process_key
             and pid in (0, writer.process.pid)
             for reading in writer.readings.values()
-            if gpu_name(reading.record.gpu_uuid) == gpu
+            if self._names(reading.record.gpu_uuid).gpu == gpu
         ]
         if not found:
             return None
@@ -133,6 +138,8 @@ class TapSampler:
 
     async def sample(self, now_s: float) -> Batch:
         gone = self._directory.update(now_s)
+        if (gpus := tuple(self._gpus())) != self._names.gpus:
+            self._names = GpuNames(gpus)
         fresh: dict[str, set[int]] = {}
         for name, file in self._directory.files.items():
             writer = self._writers.setdefault(name, _Writer())
@@ -141,7 +148,7 @@ class TapSampler:
         batch = Batch(
             samples=tuple(self._samples(fresh)),
             events=tuple(self._events(fresh, now_s)),
-            processes=tuple(_with_gpus(w) for w in self._writers.values() if _is_named(w)),
+            processes=tuple(self._process(w) for w in self._writers.values() if _is_named(w)),
         )
         self._forget(gone)
         return batch
@@ -173,7 +180,7 @@ class TapSampler:
         """Take in the new records of ``file``; return the device indexes that had one."""
         fresh = set()
         for index, record in file.read().items():
-            if not is_plausible(record, self._device_memory(gpu_name(record.gpu_uuid))):
+            if not is_plausible(record, self._memory_of(record)):
                 self.refused["implausible record"] += 1
                 continue
             at_s = self._at_s(record, now_s)
@@ -183,7 +190,8 @@ class TapSampler:
             while large[0][0] < now_s - LARGE_REQUESTS_S and len(large) > 1:
                 large.popleft()
             mean = mean_large_request((count, size) for _, count, size in large)
-            writer.readings[index] = Reading(record, at_s, mean)
+            conf = parse_allocator_conf(file.header.alloc_conf)
+            writer.readings[index] = Reading(record, at_s, mean, conf)
             fresh.add(index)
         return fresh
 
@@ -205,7 +213,7 @@ class TapSampler:
             if not _is_named(writer):
                 continue
             for index, reading in _asked(writer):
-                group = (writer.process.key, gpu_name(reading.record.gpu_uuid))
+                group = (writer.process.key, self._names(reading.record.gpu_uuid).gpu)
                 groups.setdefault(group, []).append(reading)
                 if index in fresh[name]:
                     changed.add(group)
@@ -213,7 +221,15 @@ class TapSampler:
             readings = groups[key, gpu]
             newest_s = max(reading.at_s for reading in readings)
             members = [r for r in readings if r.at_s > newest_s - READING_FRESH_S]
-            yield from samples(members, key, gpu, self._device_memory(gpu))
+            yield from samples(members, key, gpu, self._least_free(members))
+
+    def _memory_of(self, record: PackedRecord) -> DeviceMemory | None:
+        return self._device_memory(self._names(record.gpu_uuid).device)
+
+    def _least_free(self, members: Sequence[Reading]) -> DeviceMemory | None:
+        """Return the memory of the device of ``members``, of several slices the fullest."""
+        known = [memory for one in members if (memory := self._memory_of(one.record))]
+        return min(known, key=lambda memory: memory.free, default=None)
 
     def _events(self, fresh: dict[str, set[int]], now_s: float) -> Iterator[Event]:
         for name, indexes in fresh.items():
@@ -229,10 +245,15 @@ class TapSampler:
                     name.removesuffix(".tap"),
                     reading,
                     writer.process,
+                    gpu=self._names(reading.record.gpu_uuid).gpu,
                     neighbours_releasable=neighbours,
                 )
                 if event.at_s >= now_s - OOM_NEWS_S:
                     yield event
+
+    def _process(self, writer: _Writer) -> Process:
+        gpus = sorted({self._names(one.record.gpu_uuid).gpu for _, one in _asked(writer)})
+        return replace(writer.process, gpus=tuple(gpus), tapped=True)
 
     def _releasable_beside(self, name: str, gpu_uuid: bytes) -> int:
         return sum(
@@ -262,11 +283,6 @@ def _asked(writer: _Writer) -> Iterator[tuple[int, Reading]]:
     for index, reading in writer.readings.items():
         if not reading.record.flags & layout.DEGRADED:
             yield index, reading
-
-
-def _with_gpus(writer: _Writer) -> Process:
-    gpus = sorted({gpu_name(reading.record.gpu_uuid) for _, reading in _asked(writer)})
-    return replace(writer.process, gpus=tuple(gpus), tapped=True)
 
 
 def _uids(folder: Path) -> frozenset[int]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from gpuward.agent.allocator_conf import AllocatorConf
 from gpuward.agent.fragmentation import (
     AllocatorState,
     attribute,
@@ -16,6 +16,7 @@ from gpuward.agent.fragmentation import (
     unusable_free_ratio,
 )
 from gpuward.agent.fragmentation_oom import CAUSES, OOM
+from gpuward.agent.gpu_names import gpu_name
 from gpuward.agent.model import Event, Process, Sample, SeriesKey
 from gpuward.tap import layout
 
@@ -39,6 +40,8 @@ MEAN_REQUEST = "process_memory_mean_large_request_bytes"
 UNUSABLE = "process_memory_unusable_free_ratio"
 ROUNDING = "process_memory_rounding_waste_ratio"
 EXPANDABLE = "process_memory_expandable_segments"
+MAX_SPLIT = "process_memory_max_split_size_bytes"
+ROUNDUP = "process_memory_roundup_divisions"
 # Of several processes of one name the one that is worst off; all else is summed.
 _TOGETHER = {
     HEADROOM: min,
@@ -48,7 +51,10 @@ _TOGETHER = {
     UNUSABLE: max,
     ROUNDING: max,
     EXPANDABLE: min,
+    MAX_SPLIT: min,
+    ROUNDUP: min,
 }
+UNSET = AllocatorConf()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +72,7 @@ class Reading:
     record: PackedRecord
     at_s: float
     mean_large_request: float | None = None
-
-
-def gpu_name(gpu_uuid: bytes) -> str:
-    """Return the UUID as the driver writes it; ``gpu_uuid`` has 16 bytes."""
-    return f"GPU-{uuid.UUID(bytes=gpu_uuid)}"
+    conf: AllocatorConf = UNSET
 
 
 def is_plausible(record: PackedRecord, device: DeviceMemory | None) -> bool:
@@ -143,6 +145,10 @@ def _figures(reading: Reading, device: DeviceMemory | None) -> dict[str, float]:
         "process_allocation_driver_calls_total": totals.device_allocs + totals.device_frees,
         "process_out_of_memory_total": totals.ooms,
     }
+    if reading.conf.max_split_size_bytes is not None:
+        figures[MAX_SPLIT] = reading.conf.max_split_size_bytes
+    if reading.conf.roundup_divisions is not None:
+        figures[ROUNDUP] = reading.conf.roundup_divisions
     mean = reading.mean_large_request
     if mean is not None:
         figures[MEAN_REQUEST] = mean
@@ -167,10 +173,11 @@ def _headroom(state: AllocatorState, device: DeviceMemory, mean: float | None) -
 
 
 def oom_event(
-    tap_name: str, reading: Reading, process: Process, *, neighbours_releasable: int
+    tap_name: str, reading: Reading, process: Process, *, neighbours_releasable: int, gpu: str = ""
 ) -> Event:
     """Return the out-of-memory error that ``reading`` carries, with its cause.
 
+    ``gpu``: the card, where the process has only a slice of it.
     ``neighbours_releasable``: bytes that caches of other processes on the GPU could give back.
     """
     record, oom = reading.record, reading.record.oom
@@ -188,7 +195,7 @@ def oom_event(
         kind=OOM,
         at_s=reading.at_s - (record.mono_ns - oom.mono_ns) / 1e9,
         identity=f"{tap_name}:{oom.mono_ns}",
-        gpu=gpu_name(record.gpu_uuid),
+        gpu=gpu or gpu_name(record.gpu_uuid),
         process=process.key,
         pid=process.pid,
         text=f"A request of {oom.request_bytes / 2**20:.0f} MiB found no memory; {CAUSES[cause]}.",
