@@ -43,7 +43,13 @@ IDLE = 64
 
 _HEADER = struct.Struct("<8sHHIIHHHHHH32xIIQQQ16sII8x16s24s16s32s256sII")
 _HEADER_CRC_AT = 1020
-_RECORD = struct.Struct("<QQQ16sII36Q12Q10Q28Q28IIIQ5Q")
+_FIGURES = struct.Struct("<QQQ16sII36Q12Q")
+_WALK = struct.Struct("<10Q28Q28I")
+_NO_WALK = bytes(_WALK.size)
+_OWN = struct.Struct("<IIQ5Q")
+_WALK_AT = _FIGURES.size
+_OWN_AT = _WALK_AT + _WALK.size
+_RECORD_END_AT = _OWN_AT + _OWN.size
 _RECORD_END = struct.Struct("<IIQ")
 _RING = struct.Struct("<Q4QIIQI")
 _CRC = struct.Struct("<I")
@@ -186,6 +192,9 @@ class Record(NamedTuple):
     oom: OutOfMemory = OutOfMemory()
 
 
+_NO_SNAPSHOT = (NO_SUMMARY, NO_CLASSES, NO_CLASSES)
+
+
 class RingEntry(NamedTuple):
     """One tick of the flight recorder."""
 
@@ -249,21 +258,27 @@ def pack_record(buffer: bytearray, record: Record) -> None:
 
     Current values lie family by family, each as all pools, small pool, large pool; then the peaks.
     """
-    counters = [0] * 36
-    counters[0:27:3] = record.all_pools
-    counters[1:27:3] = record.small_pool
-    counters[2:27:3] = record.large_pool
-    counters[27:36] = record.peak
-    walk = (*record.summary, *record.free_bytes, *record.free_counts)
-    rest = (record.tick_cost_ns, record.missed_ticks, 0, *record.oom)
-    _RECORD.pack_into(buffer, 0, *record[:6], *counters, *record.totals, *walk, *rest)
-    crc = zlib.crc32(memoryview(buffer)[8 : _RECORD.size])
-    _RECORD_END.pack_into(buffer, _RECORD.size, crc, 0, record.seq)
+    seq, mono_ns, real_ns, gpu_uuid, ordinal, flags, every, small, large, peak, totals = record[:11]
+    summary, free_bytes, free_counts, tick_cost_ns, missed_ticks, oom = record[11:]
+    pools = [0] * 27
+    pools[0::3], pools[1::3], pools[2::3] = every, small, large
+    _FIGURES.pack_into(
+        *(buffer, 0, seq, mono_ns, real_ns, gpu_uuid, ordinal, flags), *pools, *peak, *totals
+    )
+    if (summary, free_bytes, free_counts) == _NO_SNAPSHOT:
+        buffer[_WALK_AT:_OWN_AT] = _NO_WALK
+    else:
+        _WALK.pack_into(buffer, _WALK_AT, *summary, *free_bytes, *free_counts)
+    _OWN.pack_into(buffer, _OWN_AT, tick_cost_ns, missed_ticks, 0, *oom)
+    crc = zlib.crc32(buffer[8:_RECORD_END_AT])
+    _RECORD_END.pack_into(buffer, _RECORD_END_AT, crc, 0, seq)
 
 
 def pack_ring_entry(entry: RingEntry) -> bytes:
     """Return 64 bytes; the two 32-bit counters wrap."""
-    body = _RING.pack(*entry[:5], entry[5] & _U32, entry[6] & _U32, *entry[7:])
+    mono_ns, reserved, allocated, active, split, alloc_retries, ooms, allocations, flags = entry
+    sizes, counts = (reserved, allocated, active, split), (alloc_retries & _U32, ooms & _U32)
+    body = _RING.pack(mono_ns, *sizes, *counts, allocations, flags)
     return body + _CRC.pack(zlib.crc32(body))
 
 
