@@ -201,6 +201,17 @@ def test_the_first_counters_do_not_wait_so_long(make):
     assert (ticker._source.asked, records(ticker)[0].flags) == (1, 0)
 
 
+def test_a_first_call_without_an_answer_is_looked_after_sooner(make):
+    ticker = make(USED)
+    delays = [ticker._delay_s()]
+    ticker._pending.is_under_way = True
+    delays.append(ticker._delay_s())
+    silence(ticker, 1)
+    delays.append(ticker._delay_s())
+
+    assert delays == [1.0, 0.5, 1.0]
+
+
 def test_a_main_thread_that_may_be_inside_the_allocator_is_not(make):
     """It would be if the driver hung: asking would then stop every other Python thread."""
     ticker = make(USED)

@@ -5,10 +5,12 @@ Each program of ``programs/`` runs as its own process and prints one JSON object
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
 import sys
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +18,10 @@ from pathlib import Path
 import grpc
 import pytest
 
+from gpuward.agent.samplers.tap import TapSampler
+from gpuward.agent.samplers.tap_samples import DeviceMemory
+from gpuward.agent.window import Readings
+from gpuward.daemon.clock import SystemClock
 from gpuward.simulator.cuda_stubs import library_folders
 from gpuward.simulator.cuda_symbols import TorchError
 from gpuward.simulator.libraries import NotBuiltError, library_directory
@@ -100,11 +106,19 @@ class SimulatedNode:
         }
 
     def start(
-        self, program: str, *arguments: str, python=TORCH_PYTHON, **environment: str
+        self,
+        program: str,
+        *arguments: str,
+        python=TORCH_PYTHON,
+        within: tuple[str, ...] = (),
+        **environment: str,
     ) -> subprocess.Popen:
-        """Start a program, by default under torch's interpreter, with pipes."""
+        """Start a program, by default under torch's interpreter, with pipes.
+
+        ``within``: a command that is to start it.
+        """
         child = subprocess.Popen(
-            [python, PROGRAMS / program, *arguments],
+            [*within, python, PROGRAMS / program, *arguments],
             env=self.environment(**environment),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -185,6 +199,37 @@ def agent(node, tmp_path):
     finally:
         process.terminate()
         process.communicate(timeout=10)
+
+
+class TapWatcher:
+    """Samples a tap directory into a window, as the agent does, each time a test looks."""
+
+    def __init__(self, directory: Path) -> None:
+        self._readings = Readings()
+        self._sampler = TapSampler(
+            directory,
+            clock=SystemClock(),
+            proc_root=Path("/proc"),
+            device_memory=lambda _: DeviceMemory(8 * GIB, 64 * MIB),
+        )
+
+    def until(self, wanted):
+        """Return the first window within ten seconds for which ``wanted`` is true."""
+        end_s = time.monotonic() + 10.0
+        while time.monotonic() < end_s:
+            now_s = time.monotonic()
+            self._readings.apply("tap", asyncio.run(self._sampler.sample(now_s)), now_s)
+            window = self._readings.window(now_s)
+            if wanted(window):
+                return window
+            time.sleep(0.05)
+        raise AssertionError("not seen within ten seconds")
+
+
+@pytest.fixture
+def watcher(tap):
+    """The agent's own reader of taps, on the directory of ``tap``."""
+    return TapWatcher(Path(tap["GPUWARD_TAP_DIR"]))
 
 
 @pytest.fixture

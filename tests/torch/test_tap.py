@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import time
 from pathlib import Path
@@ -11,12 +10,8 @@ import pytest
 
 from gpuward.agent.detectors.memory_fragmentation import detect
 from gpuward.agent.model import Result
-from gpuward.agent.samplers.tap import TapSampler
 from gpuward.agent.samplers.tap_record import unpack_record
-from gpuward.agent.samplers.tap_samples import DeviceMemory
-from gpuward.agent.window import Readings
 from gpuward.cli.tap import write_tap
-from gpuward.daemon.clock import SystemClock
 from gpuward.tap.layout import unpack_header
 from gpuward.tap.map_layout import Request, pack_request, unpack_map
 
@@ -27,46 +22,20 @@ GIB = 1 << 30
 GPU = "GPU-00000000-aaaa-bbbb-cccc-ddddeeeeffff"
 
 
-class Agent:
-    """Samples the tap directory into a window, as the agent does."""
-
-    def __init__(self, directory):
-        self._readings = Readings()
-        self._sampler = TapSampler(
-            Path(directory),
-            clock=SystemClock(),
-            proc_root=Path("/proc"),
-            device_memory=lambda _: DeviceMemory(8 * GIB, 64 * MIB),
-        )
-
-    def until(self, wanted):
-        """Return the first window within ten seconds for which ``wanted`` is true."""
-        end_s = time.monotonic() + 10.0
-        while time.monotonic() < end_s:
-            now_s = time.monotonic()
-            self._readings.apply("tap", asyncio.run(self._sampler.sample(now_s)), now_s)
-            window = self._readings.window(now_s)
-            if wanted(window):
-                return window
-            time.sleep(0.05)
-        raise AssertionError("not seen within ten seconds")
-
-
 def figure(window, signal):
     """Return the newest value of the only process's series on the first GPU."""
     keys = [key for key in window.keys(signal) if key.gpu == GPU]
     return window.latest(keys[0]).value if keys else None
 
 
-def test_torch_shows_its_allocator(node, tap):
+def test_torch_shows_its_allocator(node, tap, watcher):
     """What the agent reads from outside is what torch says inside; the file goes with it."""
     server = node.serve(**tap)
     server.ask("malloc", "a", 100 * MIB)
     server.ask("malloc", "b", 300 * MIB)
     server.ask("free", "a")
     server.ask("run_python", 2.5)
-    agent = Agent(tap["GPUWARD_TAP_DIR"])
-    window = agent.until(lambda window: figure(window, "process_memory_reserved_bytes"))
+    window = watcher.until(lambda window: figure(window, "process_memory_reserved_bytes"))
     stats = server.ask("stats")
 
     for family in ("reserved", "active", "allocated", "requested"):
@@ -91,7 +60,7 @@ def test_a_busy_program_publishes_from_its_main_thread(node, tap):
     assert all(record.tick_cost_ns < 10**9 for record in records)
 
 
-def test_fragmentation_and_then_a_real_out_of_memory_error(node, tap):
+def test_fragmentation_and_then_a_real_out_of_memory_error(node, tap, watcher):
     """Two blocks in each segment, one of them freed: half the memory is lost, and a GiB fails."""
     server = node.serve(**tap)
     server.ask("malloc", "probe", MIB)
@@ -103,7 +72,7 @@ def test_fragmentation_and_then_a_real_out_of_memory_error(node, tap):
         server.ask("free", f"{number}")
     assert server.ask("malloc", "large", GIB)["error"] == "OutOfMemoryError"
     server.ask("run_python", 1.5)
-    window = Agent(tap["GPUWARD_TAP_DIR"]).until(lambda window: list(detect(window)))
+    window = watcher.until(lambda window: list(detect(window)))
 
     (finding,) = detect(window)
     stats = server.ask("stats")

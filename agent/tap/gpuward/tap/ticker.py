@@ -95,7 +95,7 @@ class Ticker:
         with contextlib.suppress(BaseException):
             if self._goes_on_when_ready():
                 publisher = self._opened()
-                while publisher is not None and self._goes_on_after(self._period_s):
+                while publisher is not None and self._goes_on_after(self._delay_s()):
                     self._tick(publisher)
         self.close()
 
@@ -113,6 +113,11 @@ class Ticker:
 
     def _goes_on_after(self, delay_s: float) -> bool:
         return not self._stop.wait(delay_s) and not os.access(self._switch, os.F_OK)
+
+    def _delay_s(self) -> float:
+        """Return the period, or half of one when the first call for counters was not answered."""
+        is_first = not self._has_asked and self._pending.is_under_way and not self._quiet_ticks
+        return self._period_s / 2 if is_first else self._period_s
 
     def _opened(self) -> Publisher | None:
         """Open the file, now or once there is a place for it; None when told to stop."""
