@@ -6,13 +6,13 @@ their cause instead of telling the same story again.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from itertools import pairwise
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gpuward.agent.fragmentation import Attribution, is_virtual
 from gpuward.agent.fragmentation_oom import OOM, verdict
 from gpuward.agent.model import Finding, Result, SeriesKey
+from gpuward.agent.remembered import once_a_window, once_an_inventory
 
 if TYPE_CHECKING:
     from gpuward.agent.model import Event, Process, Subject
@@ -89,6 +89,7 @@ class Cache:
         )
 
 
+@once_an_inventory
 def tapped(window: Window) -> list[tuple[str, str]]:
     """Return the (process key, GPU) whose allocator somebody publishes."""
     return sorted(
@@ -101,11 +102,13 @@ def tapped(window: Window) -> list[tuple[str, str]]:
     )
 
 
+@once_an_inventory
 def members(window: Window, process: str, gpu: str) -> list[Process]:
     """Return the processes that go by one key on a GPU."""
     return [one for one in window.processes if one.key == process and gpu in one.gpus]
 
 
+@once_a_window
 def is_known(window: Window, process: str, gpu: str) -> bool:
     """Return whether figures are fresh, and of memory that is mapped (not so in sleep mode)."""
     key = SeriesKey("", gpu=gpu, process=process)
@@ -116,10 +119,11 @@ def is_known(window: Window, process: str, gpu: str) -> bool:
     return driver_used is None or not is_virtual(int(reserved), int(driver_used))
 
 
+@once_a_window
 def cache_of(window: Window, process: str, gpu: str, limits: Limits = LIMITS) -> Cache | None:
     """Return what is known, ``None`` when it is not."""
     key = SeriesKey("", gpu=gpu, process=process)
-    reserved = window.latest(replace(key, signal=RESERVED))
+    reserved = window.latest(key._replace(signal=RESERVED))
     if reserved is None or not is_known(window, process, gpu):
         return None
     since_s = window.now_s - limits.recent_s
@@ -133,27 +137,25 @@ def cache_of(window: Window, process: str, gpu: str, limits: Limits = LIMITS) ->
         headroom=latest(window, key, HEADROOM),
         mean_request=latest(window, key, MEAN_REQUEST),
         headroom_ratio=latest(window, key, HEADROOM_RATIO),
-        lasting_ratio=_lasting_ratio(window, replace(key, signal=HEADROOM_RATIO), limits),
+        lasting_ratio=_lasting_ratio(window, key._replace(signal=HEADROOM_RATIO), limits),
         # Every error was preceded by a flush in vain.
         retries=max(0.0, risen(window, key, RETRIES, since_s) - oomed),
-        oom=_fragmentation_oom(window, key, since_s),
+        oom=_fragmentation_ooms(window, since_s).get((gpu, process)),
     )
 
 
 def latest(window: Window, about: SeriesKey, signal: str) -> float | None:
     """Return the fresh value of ``signal`` of the process and GPU that ``about`` names."""
-    sample = window.latest(replace(about, signal=signal))
+    sample = window.latest(SeriesKey(signal, about.gpu, about.process))
     return None if sample is None else sample.value
 
 
 def risen(window: Window, about: SeriesKey, signal: str, since_s: float) -> float:
     """Return how much a counter has risen; a fall is a reset and counts as nothing."""
-    key = replace(about, signal=signal)
     if latest(window, about, signal) == 0:
         # Nothing ever happened, as in most processes; or it has just begun to count.
         return 0.0
-    values = [sample.value for sample in window.values(key, since_s)]
-    return sum(max(0.0, now - before) for before, now in pairwise(values))
+    return window.risen(SeriesKey(signal, about.gpu, about.process), since_s)
 
 
 def judge(cache: Cache, limits: Limits = LIMITS, factor: float = 1.0) -> Result | None:
@@ -194,10 +196,11 @@ def _lasting_ratio(window: Window, key: SeriesKey, limits: Limits) -> float | No
     return max(sample.value for sample in last) if len(last) == limits.headroom_samples else None
 
 
-def _fragmentation_oom(window: Window, key: SeriesKey, since_s: float) -> Event | None:
-    for event in reversed(window.events(OOM, since_s)):
-        if (event.gpu, event.process) != (key.gpu, key.process):
-            continue
-        if verdict(event) is Attribution.FRAGMENTATION:
-            return event
-    return None
+@once_a_window
+def _fragmentation_ooms(window: Window, since_s: float) -> dict[tuple[str, str], Event]:
+    """Return the last error for want of memory in one piece, by GPU and process."""
+    return {
+        (event.gpu, event.process): event
+        for event in window.events(OOM, since_s)
+        if verdict(event) is Attribution.FRAGMENTATION
+    }

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -72,8 +72,8 @@ class Outcome(Enum):
     UNKNOWN = "unknown"
 
 
-@dataclass(frozen=True, slots=True)
-class SeriesKey:
+# Tuples, not dataclasses: thousands a second are made, and looked up by their hash.
+class SeriesKey(NamedTuple):
     """Names a series; ``gpu`` is the UUID, ``process`` the process key, empty where not of one."""
 
     signal: str
@@ -82,8 +82,7 @@ class SeriesKey:
     service: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Sample:
+class Sample(NamedTuple):
     """One value of a series, Prometheus base unit."""
 
     key: SeriesKey

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gpuward.agent.model import Process, Subject
+from gpuward.agent.remembered import once_an_inventory
 
 if TYPE_CHECKING:
     from gpuward.agent.window import Window
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
 NOBODY = Process(key="", pid=0, start_ticks=0)
 
 
+@once_an_inventory
 def subject_of(window: Window, *, gpu: str = "", process: str = "", pid: int = 0) -> Subject:
     """Return the subject for ``gpu`` and, by its key or else its host pid, one process.
 

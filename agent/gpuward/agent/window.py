@@ -2,28 +2,26 @@
 
 ``Readings`` is the agent's short memory: samplers' batches go in, a ``Window`` comes out.  A value
 vanishes once it is older than its signal allows and never freezes: the oldest complaint about GPU
-exporters is a healthy number from a driver that hung an hour ago.  Pure Python on ``array``: two
-thousand series cost half a millisecond a tick and 5 KiB each, numpy would cost 10 MiB for nothing.
+exporters is a healthy number from a driver that hung an hour ago.
 """
 
 from __future__ import annotations
 
-from array import array
 from collections import deque
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import isfinite
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from gpuward.agent.model import Batch, Driver, Event, Gpu, Process, Sample, SeriesKey
+from gpuward.agent.inventory import Inventories, Inventory
+from gpuward.agent.model import Batch, Driver, Event, Sample, SeriesKey
+from gpuward.agent.ring import Ring
 from gpuward.agent.signals import SIGNALS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable
 
-    from gpuward.agent.model import ServiceTotals
+    from gpuward.agent.model import Gpu, Process, ServiceTotals
 
-# Five minutes at 1 Hz, and a little for a sampler that is late.
-RING_POINTS = 310
 RING_KEEP_S = 300.0
 EVENT_KEEP_S = 3_600.0
 # Bounds against a node that starts processes, or logs lines, without end.
@@ -34,43 +32,11 @@ PID_KNOWN_S = 60.0
 # Nobody has looked at the driver, or nobody has lately.
 NOT_LOOKED = Driver(up=False, reason="not looked at")
 DRIVER_STALE_AFTER_S = 10.0
-INVENTORY_STALE_AFTER_S = 60.0
+SERVICES_STALE_AFTER_S = 60.0
+# A scrape and a judgement ask for it thousands of times.
+_STALE_AFTER_S = {name: signal.stale_after_s for name, signal in SIGNALS.items()}
 
 T = TypeVar("T")
-
-
-class Ring:
-    """Points of one series, oldest dropped first; a point not newer than the last is ignored."""
-
-    __slots__ = ("_at", "_next", "_value", "newest")
-
-    def __init__(self, first: Sample) -> None:
-        self._at = array("d", (first.at_s,))
-        self._value = array("d", (first.value,))
-        self._next = 1
-        self.newest = first
-
-    def append(self, sample: Sample) -> None:
-        if sample.at_s <= self.newest.at_s:
-            return
-        if len(self._at) < RING_POINTS:
-            self._at.append(sample.at_s)
-            self._value.append(sample.value)
-        else:
-            self._at[self._next % RING_POINTS] = sample.at_s
-            self._value[self._next % RING_POINTS] = sample.value
-        self._next += 1
-        self.newest = sample
-
-    def since(self, since_s: float) -> tuple[Sample, ...]:
-        """Return the points at or after ``since_s``, oldest first."""
-        key, kept, size = self.newest.key, [], len(self._at)
-        for back in range(1, size + 1):
-            at = (self._next - back) % size
-            if self._at[at] < since_s:
-                break
-            kept.append(Sample(key, self._at[at], self._value[at]))
-        return tuple(reversed(kept))
 
 
 class Readings:
@@ -82,9 +48,8 @@ class Readings:
         self.series = 0
         self._events: dict[str, deque[Event]] = {}
         self._event_ids: dict[tuple[str, str], float] = {}
-        self._gpus: dict[str, tuple[Gpu, ...]] = {}
+        self._inventories = Inventories()
         # With the time of the last look: a sampler that is gone does not speak for ever.
-        self._processes: dict[str, tuple[float, tuple[Process, ...]]] = {}
         self._services: dict[str, tuple[float, tuple[ServiceTotals, ...]]] = {}
         self._driver = NOT_LOOKED
         self._driver_at_s = 0.0
@@ -99,9 +64,9 @@ class Readings:
         for sample in batch.samples:
             self._add(sample)
         if batch.gpus is not None:
-            self._gpus[source] = batch.gpus
+            self._inventories.say_gpus(source, batch.gpus)
         if batch.processes is not None:
-            self._processes[source] = (now_s, batch.processes)
+            self._inventories.say_processes(source, batch.processes, now_s)
         if batch.services is not None:
             self._services[source] = (now_s, batch.services)
         if batch.driver is not None:
@@ -114,7 +79,7 @@ class Readings:
 
     def processes_of(self, source: str) -> tuple[Process, ...]:
         """Return the processes that sampler ``source`` named last."""
-        return self._processes.get(source, (0.0, ()))[1]
+        return self._inventories.processes_of(source)
 
     def forget_old(self, now_s: float) -> None:
         """Free what no window can show any more."""
@@ -134,12 +99,16 @@ class Readings:
     def window(self, now_s: float) -> Window:
         """Return the view at ``now_s``; it stays right until the next ``apply``."""
         looked = now_s - self._driver_at_s <= DRIVER_STALE_AFTER_S
-        oldest_s = now_s - INVENTORY_STALE_AFTER_S
+        oldest_s = now_s - SERVICES_STALE_AFTER_S
         return Window(
             now_s=now_s,
-            gpus=_unique_gpus(gpu for gpus in self._gpus.values() for gpu in gpus),
-            processes=_merged_processes(_fresh(self._processes, oldest_s)),
-            services=tuple(_fresh(self._services, oldest_s)),
+            inventory=self._inventories.at(now_s),
+            services=tuple(
+                totals
+                for said_s, services in self._services.values()
+                if said_s >= oldest_s
+                for totals in services
+            ),
             driver=self._driver if looked else NOT_LOOKED,
             _rings=self._rings,
             _events=self._events,
@@ -149,17 +118,18 @@ class Readings:
         # Not a number is not a value: nothing was measured.
         if not isfinite(sample.value):
             return
-        rings = self._rings.get(sample.key.signal)
+        key = sample.key
+        rings = self._rings.get(key.signal)
         if rings is None:
             # An unknown name must fail here, not at the next scrape.
-            rings = self._rings[SIGNALS[sample.key.signal].name] = {}
-        ring = rings.get(sample.key)
+            rings = self._rings[SIGNALS[key.signal].name] = {}
+        ring = rings.get(key)
         if ring is not None:
             ring.append(sample)
         elif self.series >= MAX_SERIES:
             self.refused += 1
         else:
-            rings[sample.key] = Ring(sample)
+            rings[key] = Ring(sample)
             self.series += 1
 
     def _keep(self, event: Event, now_s: float) -> Event:
@@ -172,7 +142,7 @@ class Readings:
         return event
 
     def _key_of(self, pid: int) -> str:
-        known = (process for _, some in self._processes.values() for process in some)
+        known = self._inventories.all_processes()
         return next((process.key for process in known if process.pid == pid), "")
 
 
@@ -184,12 +154,13 @@ class Window:
     """
 
     now_s: float
-    gpus: tuple[Gpu, ...]
-    processes: tuple[Process, ...]
+    inventory: Inventory
     services: tuple[ServiceTotals, ...]
     driver: Driver
     _rings: dict[str, dict[SeriesKey, Ring]]
     _events: dict[str, deque[Event]]
+    # What ``remembered`` functions have found out about it.
+    found: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
     def of(
@@ -217,17 +188,41 @@ class Window:
         )
         return readings.window(now_s)
 
+    @property
+    def gpus(self) -> tuple[Gpu, ...]:
+        return self.inventory.gpus
+
+    @property
+    def processes(self) -> tuple[Process, ...]:
+        return self.inventory.processes
+
     def latest(self, key: SeriesKey) -> Sample | None:
         """Return the newest sample of ``key``, ``None`` when there is none or it is stale."""
-        ring = self._rings.get(key.signal, {}).get(key)
+        ring = self._ring(key)
         if ring is None or ring.newest.at_s < self._oldest_s(key.signal):
             return None
         return ring.newest
 
     def values(self, key: SeriesKey, since_s: float) -> tuple[Sample, ...]:
         """Return samples at or after ``since_s``, oldest first; up to five minutes are kept."""
-        ring = self._rings.get(key.signal, {}).get(key)
+        ring = self._ring(key)
         return () if ring is None else ring.since(since_s)
+
+    def risen(self, key: SeriesKey, since_s: float) -> float:
+        """Return by how much a counter has risen over ``values``; a fall counts as nothing."""
+        ring = self._ring(key)
+        return 0.0 if ring is None else ring.rise(since_s)
+
+    def over(
+        self, key: SeriesKey, since_s: float, function: Callable[[tuple[Sample, ...]], T]
+    ) -> T:
+        """Return ``function`` of ``values``, remembered until these are others.
+
+        For what costs more than a second's values are worth, of series that move once a minute.
+        ``function`` is pure, and the same object each time.
+        """
+        ring = self._ring(key)
+        return function(()) if ring is None else ring.over(since_s, function)
 
     def keys(self, signal: str) -> tuple[SeriesKey, ...]:
         """Return the series of ``signal`` that have a fresh value, in order of first sight."""
@@ -241,48 +236,18 @@ class Window:
         for signal, rings in self._rings.items():
             oldest_s = self._oldest_s(signal)
             for key, ring in rings.items():
-                if ring.newest.at_s >= oldest_s:
-                    newest[key] = ring.newest
+                sample = ring.newest
+                if sample.at_s >= oldest_s:
+                    newest[key] = sample
         return newest
 
     def events(self, kind: str, since_s: float) -> tuple[Event, ...]:
         """Return events of ``kind`` at or after ``since_s``, oldest first; kept for an hour."""
         return tuple(event for event in self._events.get(kind, ()) if event.at_s >= since_s)
 
+    def _ring(self, key: SeriesKey) -> Ring | None:
+        rings = self._rings.get(key.signal)
+        return None if rings is None else rings.get(key)
+
     def _oldest_s(self, signal: str) -> float:
-        return self.now_s - SIGNALS[signal].stale_after_s
-
-
-def _fresh(said: dict[str, tuple[float, tuple[T, ...]]], oldest_s: float) -> Iterator[T]:
-    for at_s, entries in said.values():
-        if at_s >= oldest_s:
-            yield from entries
-
-
-def _unique_gpus(gpus: Iterable[Gpu]) -> tuple[Gpu, ...]:
-    by_uuid = {gpu.uuid: gpu for gpu in gpus}
-    return tuple(sorted(by_uuid.values(), key=lambda gpu: gpu.index))
-
-
-def _merged_processes(processes: Iterable[Process]) -> tuple[Process, ...]:
-    """Join what NVML and the tap say of one process (same key, same pid) into one entry."""
-    merged: dict[tuple[str, int], Process] = {}
-    for process in processes:
-        name = (process.key, process.pid)
-        merged[name] = _joined(merged[name], process) if name in merged else process
-    return tuple(merged[name] for name in sorted(merged))
-
-
-def _joined(one: Process, other: Process) -> Process:
-    return replace(
-        one,
-        start_ticks=one.start_ticks or other.start_ticks,
-        gpus=tuple(dict.fromkeys(one.gpus + other.gpus)),
-        unit=one.unit or other.unit,
-        pod=one.pod or other.pod,
-        container=one.container or other.container,
-        engine=one.engine or other.engine,
-        model=one.model or other.model,
-        service=one.service or other.service,
-        tapped=one.tapped or other.tapped,
-    )
+        return self.now_s - _STALE_AFTER_S[signal]

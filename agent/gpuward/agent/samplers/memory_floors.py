@@ -7,7 +7,6 @@ hundred points, reach back five hours.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from gpuward.agent.model import Batch, Sample
@@ -45,4 +44,4 @@ def floors(window: Window) -> Iterator[Sample]:
         for key in window.keys(signal):
             values = [s.value for s in window.values(key, window.now_s - MINUTE_S)]
             if len(values) >= enough:
-                yield Sample(replace(key, signal=floor), window.now_s, min(values))
+                yield Sample(key._replace(signal=floor), window.now_s, min(values))
