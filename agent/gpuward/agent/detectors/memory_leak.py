@@ -10,6 +10,7 @@ the rise back and the leak goes on, so the application is to be looked at.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import inf
 from typing import TYPE_CHECKING
 
 from gpuward.agent.fragmentation_cache import GIB, members, tapped
@@ -81,12 +82,11 @@ def detect(window: Window, limits: Limits = Limits()) -> Iterator[Finding]:
 def _look(
     window: Window, subject: Subject, key: SeriesKey, where: str, limits: Limits
 ) -> Finding | None:
-    floors = _after_start(window, key, limits)
-    if len(floors) < LEAST_POINTS:
+    count, trend = window.over(key, _since_s(window, key, limits), _count_and_trend)
+    if count < LEAST_POINTS:
         return None
     if window.latest(key) is None:
         return Finding(KIND.name, subject, "The floor is unknown.", outcome=Outcome.UNKNOWN)
-    trend = trend_of(floors)
     if trend is None or trend.change < limits.least_rise_bytes * limits.clear_factor:
         return None
     finding = _finding(subject, key.signal, where, trend, limits)
@@ -95,18 +95,24 @@ def _look(
     return finding
 
 
-def _after_start(window: Window, key: SeriesKey, limits: Limits) -> tuple[Sample, ...]:
-    """Return the floors since the youngest process of the key had started up."""
+def _since_s(window: Window, key: SeriesKey, limits: Limits) -> float:
+    """Return from when floors count: the youngest process of the key had started up."""
     ticks = [one.start_ticks for one in members(window, key.process, key.gpu)]
     oldest_s = window.now_s - SPAN_S
     if not ticks or not all(ticks):
         # Nobody knows when it started: not before its first floor, as far as is known.
-        floors = window.values(key, oldest_s)
-        ready_s = floors[0].at_s + limits.start_s if floors else window.now_s
-        return tuple(floor for floor in floors if floor.at_s >= ready_s)
+        return max(oldest_s, window.over(key, oldest_s, _first_s) + limits.start_s)
     # The window's time counts from boot, as start ticks do.
     ready_s = max(ticks) / TICKS_PER_S + limits.start_s
-    return window.values(key, max(oldest_s, ready_s)) if ready_s < window.now_s else ()
+    return max(oldest_s, ready_s) if ready_s < window.now_s else inf
+
+
+def _first_s(floors: tuple[Sample, ...]) -> float:
+    return floors[0].at_s if floors else inf
+
+
+def _count_and_trend(floors: tuple[Sample, ...]) -> tuple[int, Trend | None]:
+    return len(floors), trend_of(floors)
 
 
 def _finding(subject: Subject, signal: str, where: str, trend: Trend, limits: Limits) -> Finding:
