@@ -88,7 +88,8 @@ def render(memory_map: MemoryMap) -> str:
     y += 2 * _TEXT_HEIGHT
     for picture in pictures(memory_map, rows=LINES):
         y += _TEXT_HEIGHT
-        parts.append(_text(_MARGIN, y, heading(picture), "text"))
+        scale = f"{size_text(picture.cell_bytes)} a column"
+        parts.append(_text(_MARGIN, y, f"{heading(picture)} · {scale}", "text"))
         y += _TEXT_HEIGHT // 2
         for line in picture.lines:
             parts += _line(line, y)
@@ -121,10 +122,9 @@ def heading(picture: Picture) -> str:
     sums = totals(picture.group.segments)
     return (
         f"{picture.group.pool} pool, stream {stream_text(picture.group.stream)} ·"
-        f" {sums.segments:,} segments, {size_text(sums.reserved)} reserved,"
-        f" {size_text(sums.stranded)} stranded,"
-        f" largest hole {size_text(sums.largest_hole)} ·"
-        f" {size_text(picture.cell_bytes)} a column"
+        f" {sums.segments:,} {'segment' if sums.segments == 1 else 'segments'},"
+        f" {size_text(sums.reserved)} reserved, {size_text(sums.stranded)} stranded,"
+        f" largest hole {size_text(sums.largest_hole)}"
     )
 
 

@@ -48,7 +48,6 @@ class Drawing:
 
     taken_at_s: float
     pid: int
-    gpu: str
     figures: tuple[Figure, ...]
     legend: tuple[svg.Part, ...]
     pictures: tuple[DrawnGroup, ...]
@@ -74,6 +73,7 @@ class ShownProcess:
     id: str
     name: str
     place: str
+    pid: int
     maps: tuple[ShownMap, ...]
     trouble: str
     due_at_s: float | None
@@ -130,7 +130,6 @@ def draw(body: bytes) -> Drawing:
     return Drawing(
         taken_at_s=memory_map.taken_at_s,
         pid=memory_map.pid,
-        gpu=memory_map.gpu,
         figures=tuple(_figures(sums)),
         legend=tuple(part for part in svg.legend(sums) if part.size),
         pictures=tuple(
@@ -156,6 +155,7 @@ def _process(requests: Sequence[MapRequest], *, is_open: bool) -> ShownProcess:
         name=process.process_key,
         place=f"node {process.node} · {process.gpu_uuid}"
         + (f" · pid {process.pid}" if process.pid else ""),
+        pid=process.pid,
         maps=tuple(_map(request) for request in reversed(requests) if request.body is not None),
         trouble=trouble,
         due_at_s=None if waiting is None else waiting.due_at_s,
