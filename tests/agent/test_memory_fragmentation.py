@@ -285,6 +285,9 @@ def test_the_finding_names_process_gpu_and_figures():
         ("remedy_restart_bytes", 6 * GIB, "bytes", None),
         ("remedy_expandable_segments_bytes", 6 * GIB, "bytes", None),
         ("remedy_max_split_size_bytes", 6 * GIB, "bytes", None),
+        ("remedy_roundup_bytes", 6 * GIB, "bytes", None),
+        ("remedy_more_memory_bytes", 22 * GIB, "bytes", None),
+        ("remedies_in_kv_blocks", 0.0, "", None),
     ]
     assert finding.action is Action.RESTART_APPLICATION
     assert finding.summary == (

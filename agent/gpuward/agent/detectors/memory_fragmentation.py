@@ -31,6 +31,7 @@ from gpuward.agent.fragmentation_cache import (
 from gpuward.agent.fragmentation_oom import OOM
 from gpuward.agent.fragmentation_remedies import action, remedies
 from gpuward.agent.kind import Kind
+from gpuward.agent.memory_around import around
 from gpuward.agent.model import (
     Action,
     CauseDomain,
@@ -78,14 +79,16 @@ def detect(window: Window, limits: Limits = LIMITS) -> Iterator[Finding]:
             )
             continue
         if result := judge(cache, limits):
-            yield _finding(cache, subject, limits, Outcome.BAD, result)
+            yield _finding(window, cache, subject, limits, result)
         elif judge(cache, limits, limits.clear_factor):
-            yield _finding(cache, subject, limits, Outcome.DOUBTFUL, Result.WARN)
+            finding = _finding(window, cache, subject, limits, Result.WARN)
+            yield replace(finding, outcome=Outcome.DOUBTFUL)
 
 
 def _finding(
-    cache: Cache, subject: Subject, limits: Limits, outcome: Outcome, result: Result
+    window: Window, cache: Cache, subject: Subject, limits: Limits, result: Result
 ) -> Finding:
+    known = around(window, cache, subject)
     headroom = "unknown" if cache.headroom is None else f"{cache.headroom / GIB:.2f} GiB"
     serving = f" of {subject.service}" if subject.service else ""
     return Finding(
@@ -95,10 +98,9 @@ def _finding(
             f"Process {subject.process}{serving} has {cache.stranded / GIB:.2f} GiB of GPU memory "
             f"stranded in a cache of {cache.reserved / GIB:.2f} GiB; headroom {headroom}."
         ),
-        outcome=outcome,
         result=result,
-        evidence=(*_evidence(cache, limits), *remedies(cache)),
-        action=action(cache),
+        evidence=(*_evidence(cache, limits), *remedies(cache, known)),
+        action=action(cache, known),
     )
 
 

@@ -29,6 +29,7 @@ from gpuward.agent.fragmentation_cache import (
 from gpuward.agent.fragmentation_remedies import action, remedies, utilization_change
 from gpuward.agent.fragmentation_trend import forecast
 from gpuward.agent.kind import Kind
+from gpuward.agent.memory_around import around
 from gpuward.agent.model import (
     Action,
     CauseDomain,
@@ -44,6 +45,7 @@ from gpuward.agent.subject import subject_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from gpuward.agent.memory_around import Around
     from gpuward.agent.model import Subject
     from gpuward.agent.window import Window
 
@@ -94,6 +96,7 @@ def _judge(cache: Cache, limits: Limits) -> Result | None:
 def _finding(
     window: Window, cache: Cache, subject: Subject, limits: Limits, result: Result
 ) -> Finding:
+    known = around(window, cache, subject)
     return Finding(
         kind=KIND.name,
         subject=subject,
@@ -102,13 +105,15 @@ def _finding(
             f"memory: room for {cache.headroom_ratio or 0.0:.0f} of its large requests."
         ),
         result=result,
-        evidence=tuple(_evidence(window, cache, subject, limits)),
-        action=action(cache),
+        evidence=tuple(_evidence(window, cache, subject, limits, known)),
+        action=action(cache, known),
         causes=cause_of(cache, subject),
     )
 
 
-def _evidence(window: Window, cache: Cache, subject: Subject, limits: Limits) -> Iterator[Evidence]:
+def _evidence(
+    window: Window, cache: Cache, subject: Subject, limits: Limits, known: Around
+) -> Iterator[Evidence]:
     for name, value, unit, limit in (
         (HEADROOM, cache.headroom, "bytes", None),
         (HEADROOM_RATIO, cache.headroom_ratio, "ratio", limits.headroom_warn_ratio),
@@ -127,6 +132,6 @@ def _evidence(window: Window, cache: Cache, subject: Subject, limits: Limits) ->
             f"{ahead.latest_s / 60:.0f} minutes (80 %).",
             source="tap",
         )
-    yield from remedies(cache)
+    yield from remedies(cache, known)
     total = window.latest(SeriesKey(GPU_TOTAL, gpu=subject.gpu))
-    yield from utilization_change(cache, total.value if total else None, subject.engine)
+    yield from utilization_change(cache, total.value if total else None, subject.engine, known)

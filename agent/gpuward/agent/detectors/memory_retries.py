@@ -8,7 +8,7 @@ its cause where it is found.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,7 @@ from gpuward.agent.fragmentation_cache import (
 )
 from gpuward.agent.fragmentation_remedies import action, remedies
 from gpuward.agent.kind import Kind
+from gpuward.agent.memory_around import around
 from gpuward.agent.model import (
     Action,
     CauseDomain,
@@ -75,13 +76,15 @@ def detect(window: Window, limits: Limits = Limits()) -> Iterator[Finding]:
         # Each count holds the later stretches too.
         stretches = [since[0], *(more - less for less, more in pairwise(since))]
         if since[-1] > 0 and (cache := cache_of(window, process, gpu)):
-            outcome = Outcome.BAD if min(stretches) > 0 else Outcome.DOUBTFUL
-            yield _finding(cache, subject, since[-1], limits, outcome)
+            finding = _finding(window, cache, subject, since[-1], limits)
+            bad = min(stretches) > 0
+            yield finding if bad else replace(finding, outcome=Outcome.DOUBTFUL)
 
 
 def _finding(
-    cache: Cache, subject: Subject, retries: float, limits: Limits, outcome: Outcome
+    window: Window, cache: Cache, subject: Subject, retries: float, limits: Limits
 ) -> Finding:
+    known = around(window, cache, subject)
     span_s = limits.stretches * limits.stretch_s
     facts = (
         Evidence("process_allocation_retries", retries, "1", 0.0, source="tap", at_s=cache.at_s),
@@ -94,9 +97,8 @@ def _finding(
             f"Process {subject.process} had to flush its cache {retries:.0f} times in the last "
             f"{span_s:.0f} s to find memory."
         ),
-        outcome=outcome,
         result=Result.WARN,
-        evidence=(*facts, *remedies(cache)),
-        action=action(cache),
+        evidence=(*facts, *remedies(cache, known)),
+        action=action(cache, known),
         causes=cause_of(cache, subject),
     )

@@ -1,0 +1,63 @@
+"""What advice on a process's memory depends on beside its cache: settings, neighbours, engine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from gpuward.agent.fragmentation_cache import DRIVER_USED, latest
+from gpuward.agent.kv_room import ACTIVE, kv_room
+from gpuward.agent.model import SeriesKey
+
+if TYPE_CHECKING:
+    from gpuward.agent.fragmentation_cache import Cache
+    from gpuward.agent.kv_room import KvRoom
+    from gpuward.agent.model import Subject
+    from gpuward.agent.window import Window
+
+PRIVATE_POOL = "process_memory_private_pool_bytes"
+ROUNDING = "process_memory_rounding_waste_ratio"
+ROUNDUP = "process_memory_roundup_divisions"
+MAX_SPLIT = "process_memory_max_split_size_bytes"
+UNUSABLE = "process_memory_unusable_free_ratio"
+UTILIZATION = "process_gpu_memory_utilization_limit_ratio"
+
+
+@dataclass(frozen=True, slots=True)
+class Around:
+    """What advice depends on beside the cache; ``None`` where nobody says."""
+
+    room: KvRoom | None = None
+    # Reserved by graphs and other pools of their own: a restart takes as much again.
+    private_pool: float = 0.0
+    rounding_waste_ratio: float = 0.0
+    active: float = 0.0
+    roundup_divisions: float | None = None
+    max_split_size: float | None = None
+    # The blocks were walked for these figures; else what expandable segments give back is a guess.
+    is_walked: bool = True
+    neighbours: float = 0.0
+    utilization_limit: float | None = None
+
+
+def around(window: Window, cache: Cache, subject: Subject) -> Around:
+    """Return what is known around ``cache``, which is that of the subject's process."""
+    key = SeriesKey("", gpu=subject.gpu, process=subject.process)
+    walked = window.latest(SeriesKey(UNUSABLE, gpu=subject.gpu, process=subject.process))
+    others = [
+        sample.value
+        for other in window.keys(DRIVER_USED)
+        if other.gpu == subject.gpu and other.process != subject.process
+        if (sample := window.latest(other)) is not None
+    ]
+    return Around(
+        room=kv_room(window, subject),
+        private_pool=latest(window, key, PRIVATE_POOL) or 0.0,
+        rounding_waste_ratio=latest(window, key, ROUNDING) or 0.0,
+        active=latest(window, key, ACTIVE) or 0.0,
+        roundup_divisions=latest(window, key, ROUNDUP),
+        max_split_size=latest(window, key, MAX_SPLIT),
+        is_walked=walked is not None and walked.at_s == cache.at_s,
+        neighbours=sum(others),
+        utilization_limit=latest(window, key, UTILIZATION),
+    )
