@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from gpuward.agent.detectors import (
     driver_unresponsive,
+    memory_allocator_conf,
     memory_blind,
     memory_coverage,
     memory_fragmentation,
@@ -46,6 +47,7 @@ class Detector:
 
 DETECTORS: tuple[Detector, ...] = (
     Detector(driver_unresponsive.KIND, driver_unresponsive.detect),
+    Detector(memory_allocator_conf.KIND, memory_allocator_conf.detect),
     Detector(memory_blind.KIND, memory_blind.detect),
     Detector(memory_coverage.KIND, memory_coverage.detect),
     Detector(memory_fragmentation.KIND, memory_fragmentation.detect),
