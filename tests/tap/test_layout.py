@@ -22,7 +22,6 @@ from gpuward.tap.layout import (
     pack_header,
     pack_record,
     pack_ring_entry,
-    size_class,
     unpack_header,
     unpack_ring_entry,
 )
@@ -198,14 +197,6 @@ def test_ring_counters_wrap_at_32_bits():
 )
 def test_places_in_the_file(device, seq, slot, ring):
     assert (slot, ring) == (HEADER.slot_offset(device, seq), HEADER.ring_offset(device, seq))
-
-
-@pytest.mark.parametrize(
-    ("size", "expected"),
-    [(0, 0), (512, 0), (1023, 0), (1024, 1), (2**36 - 1, 26), (2**36, 27), (2**50, 27)],
-)
-def test_size_class(size, expected):
-    assert expected == size_class(size)
 
 
 def test_header_round_trip():

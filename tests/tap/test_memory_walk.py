@@ -17,7 +17,11 @@ USED, PENDING, FREE = "active_allocated", "active_pending_free", "inactive"
 
 
 def segment(*blocks, size="large", pool=(0, 0), expandable=False, device=0):
-    listed = [{"size": n * MIB, "requested_size": n * MIB - 1, "state": s} for n, s in blocks]
+    listed, address = [], 1 << 40
+    for n, state in blocks:
+        facts = {"size": n * MIB, "requested_size": n * MIB - 1, "state": state}
+        listed.append({"address": address, **facts})
+        address += n * MIB
     return {
         "device": device,
         "address": 1 << 40,
@@ -75,6 +79,22 @@ def test_free_blocks_by_size():
 
     assert {11: MIB, 12: 5 * MIB} == {n: size for n, size in enumerate(found.free_bytes) if size}
     assert {11: 1, 12: 2} == {n: count for n, count in enumerate(found.free_counts) if count}
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        *((0, 0), (512, 0), (1023, 0), (1024, 1), (2047, 1), (2048, 2)),
+        *((2**36 - 1, 26), (2**36, 27), (2**50, 27), (2**64 - 1, 27)),
+    ],
+)
+def test_a_block_counts_in_the_class_of_its_size(size, expected):
+    """Class 0 is below 1 KiB, then there is one per power of two, 27 from 64 GiB."""
+    blocks = [{"address": 0, "size": size, "state": FREE}]
+    found = summarise(walk({**segment(), "blocks": blocks}), 0)
+
+    assert [int(n == expected) for n in range(28)] == [*found.free_counts]
+    assert size == found.free_bytes[expected] == sum(found.free_bytes)
 
 
 @pytest.mark.parametrize(

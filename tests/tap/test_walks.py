@@ -23,7 +23,7 @@ SEGMENT = {
     "total_size": 20 * MIB,
     "stream": 0,
     "segment_type": "large",
-    "blocks": [{"size": 20 * MIB, "state": "inactive"}],
+    "blocks": [{"address": 0, "size": 20 * MIB, "state": "inactive"}],
 }
 
 

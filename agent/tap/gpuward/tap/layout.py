@@ -184,7 +184,7 @@ class Record(NamedTuple):
     peak: Counters = Counters()
     totals: Totals = Totals()
     summary: Summary = NO_SUMMARY
-    # Free blocks by size class, see size_class().
+    # Free blocks by size class: 0 is below 1 KiB, then one per power of two, 27 from 64 GiB.
     free_bytes: tuple[int, ...] = NO_CLASSES
     free_counts: tuple[int, ...] = NO_CLASSES
     tick_cost_ns: int = 0
@@ -207,11 +207,6 @@ class RingEntry(NamedTuple):
     ooms: int = 0
     allocations: int = 0
     flags: int = 0
-
-
-def size_class(size: int) -> int:
-    """Return the class of a block: 0 below 1 KiB, one per power of two, 27 from 64 GiB."""
-    return min(SIZE_CLASSES - 1, max(0, size.bit_length() - 10))
 
 
 def pack_header(header: Header) -> bytes:

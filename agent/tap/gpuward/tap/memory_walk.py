@@ -11,11 +11,10 @@ stands apart.
 from __future__ import annotations
 
 import re
-from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gpuward.tap import map_layout
-from gpuward.tap.layout import SIZE_CLASSES, Summary, size_class
+from gpuward.tap.layout import SIZE_CLASSES, Summary
 from gpuward.tap.publisher import SnapshotSummary
 
 if TYPE_CHECKING:
@@ -30,6 +29,8 @@ STATES = {
     "active_awaiting_free": map_layout.PENDING_FREE,
     "inactive": map_layout.FREE,
 }
+# Sizes of so many bits or fewer, below 1 KiB, are class 0.
+_FIRST_CLASS_BITS = 10
 _LARGE_PAGE_MIB = re.compile(r"large_segment_size_mb:(\d{1,6})(?!\d)")
 
 
@@ -62,19 +63,21 @@ def summarise(walk: Walk, ordinal: int, page: int = LARGE_PAGE) -> SnapshotSumma
     sizes: list[int] = []
     blocks = releasable = private = pending = 0
     for segment in segments:
-        free = [block["size"] for block in segment["blocks"] if block["state"] == "inactive"]
+        idle = [block for block in segment["blocks"] if block["state"] != "active_allocated"]
+        free = [block for block in idle if block["state"] == "inactive"]
+        if len(free) < len(idle):
+            pending += sum(
+                block["size"]
+                for block in idle
+                if STATES.get(block["state"]) == map_layout.PENDING_FREE
+            )
         if _pool(segment) == (0, 0):
-            sizes += free
-            releasable += _releasable(segment, len(free), page)
+            sizes += [block["size"] for block in free]
+            releasable += _releasable(segment, free, page)
         else:
-            private += sum(free)
+            private += sum(block["size"] for block in free)
         blocks += len(segment["blocks"])
-        pending += sum(
-            block["size"]
-            for block in segment["blocks"]
-            if block["state"] in ("active_pending_free", "active_awaiting_free")
-        )
-    free_bytes, free_counts = _by_class(Counter(sizes))
+    free_bytes, free_counts = _by_class(sizes)
     total, largest = sum(free_bytes), max(sizes, default=0)
     facts = (blocks, len(segments), total, largest, releasable, total - releasable)
     summary = Summary(walk.mono_ns, walk.cost_ns, *facts, private, pending)
@@ -101,26 +104,31 @@ def map_of(walk: Walk, nonce: bytes, gpus: Sequence[map_layout.MapGpu]) -> map_l
     )
 
 
-def _by_class(sizes: Counter[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return bytes and number of the blocks of each size class."""
-    free_bytes, free_counts = [0] * SIZE_CLASSES, [0] * SIZE_CLASSES
-    for size, count in sizes.items():
-        free_bytes[size_class(size)] += size * count
-        free_counts[size_class(size)] += count
-    return tuple(free_bytes), tuple(free_counts)
+def _by_class(sizes: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return bytes and number of the blocks of each size class, see ``layout.Record``."""
+    # By number of bits, of which a size has 64 at most: a call for each would take longest of all.
+    free_bytes, free_counts = [0] * 65, [0] * 65
+    for size in sizes:
+        bits = size.bit_length()
+        free_bytes[bits] += size
+        free_counts[bits] += 1
+    return _classes(free_bytes), _classes(free_counts)
 
 
-def _releasable(segment: Mapping[str, Any], free_blocks: int, large: int) -> int:
-    blocks = segment["blocks"]
+def _classes(by_bits: Sequence[int]) -> tuple[int, ...]:
+    first, last = _FIRST_CLASS_BITS, _FIRST_CLASS_BITS + SIZE_CLASSES - 1
+    return (sum(by_bits[: first + 1]), *by_bits[first + 1 : last], sum(by_bits[last:]))
+
+
+def _releasable(segment: Mapping[str, Any], free: Sequence[Mapping[str, Any]], large: int) -> int:
     if not segment.get("is_expandable", False):
-        return int(segment["total_size"]) if free_blocks == len(blocks) else 0
+        return int(segment["total_size"]) if len(free) == len(segment["blocks"]) else 0
     page = SMALL_PAGE if segment["segment_type"] == "small" else large
-    offset = released = 0
-    for block in blocks:
-        end = offset + block["size"]
-        if block["state"] == "inactive":
-            released += max(0, end // page - -(-offset // page)) * page
-        offset = end
+    released = 0
+    for block in free:
+        if block["size"] >= page:
+            offset = block["address"] - segment["address"]
+            released += max(0, (offset + block["size"]) // page - -(-offset // page)) * page
     return released
 
 
