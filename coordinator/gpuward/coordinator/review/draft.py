@@ -154,6 +154,8 @@ def _memory_maps(facts: Facts) -> Iterator[Claim]:
         first.setdefault((event.process, event.pid, event.gpu_uuid), taken)
     for taken in first.values():
         event = taken.event
+        if event.reserved_bytes == 0:
+            continue
         text = (
             f"Evidence: the memory map of {event.process} (pid {event.pid}), taken at"
             f" {utc(event.taken_at_s)}, shows {size_text(event.stranded_bytes)} stranded of"

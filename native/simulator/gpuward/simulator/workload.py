@@ -127,7 +127,13 @@ def _memory(options: Options, stack: ExitStack) -> tuple[Memory, ReplicaTap | No
     device = SharedDevice(State.open(), options.gpu)
     stack.callback(device.close)
     memory = ReplicaMemory(device, config)
-    tap = ReplicaTap(options.tap_directory, device.uuid, memory.stats, conf=options.alloc_conf)
+    tap = ReplicaTap(
+        options.tap_directory,
+        device.uuid,
+        memory.stats,
+        conf=options.alloc_conf,
+        snapshot=memory.snapshot,
+    )
     stack.callback(tap.close)
     memory.attach_out_of_memory_observer(tap.out_of_memory)
     return memory, tap

@@ -76,6 +76,7 @@ class ReplicaMemory:
         self.malloc = self._allocator.malloc
         self.free = self._allocator.free
         self.stats = self._allocator.memory_stats
+        self.snapshot = self._allocator.snapshot
 
     @property
     def free_bytes(self) -> int:

@@ -28,6 +28,8 @@ T = TypeVar("T")
 LOOK_EVERY_S = 0.25
 # Beyond what the policy itself waits for: reports, ticks, a loaded machine.
 SLACK_S = 30.0
+# A process answers for its memory map every half minute at most, an agent that comes back later.
+MAP_SLACK_S = 60.0
 MINUTE_S = 60.0
 GIB = 1 << 30
 FRAGMENTATION = "process.memory.fragmentation"
@@ -64,6 +66,7 @@ class Story:
             ("L2", self.second_level),
             ("acknowledged", self.acknowledge),
             ("L3", self.third_level),
+            ("map", self.memory_map),
             ("fix", self.fix),
             ("recovered", self.recovered),
             ("resolved", self.resolve),
@@ -132,6 +135,10 @@ class Story:
         """An acknowledgement does not stop L3: it waits for resolution."""
         await self._level("L3", 30.0, self.world.people.lead)
 
+    async def memory_map(self) -> None:
+        """The page shows where memory is lost; a process that was just walked keeps it waiting."""
+        await self._until(self._mapped, MAP_SLACK_S, "the memory map on the incident's page")
+
     async def fix(self) -> None:
         """The runbook's last step: a rolling restart of the engine's processes."""
         self.narrator.heading("The fix")
@@ -194,6 +201,10 @@ class Story:
 
     async def _acknowledged(self) -> bool:
         return bool((await self._now()).events("Acknowledged"))
+
+    async def _mapped(self) -> bool:
+        maps = (await self._now()).events("MemoryMapTaken")
+        return any(entry.event["stranded_bytes"] for entry in maps)
 
     async def _mitigated(self) -> bool:
         return (await self._now()).state in {"mitigated", "resolved"}

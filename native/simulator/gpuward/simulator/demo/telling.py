@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from gpuward.simulator.demo.centre import Entry
 
+GIB = 1 << 30
 Line = tuple[str, str, Tone]
 
 
@@ -71,6 +72,12 @@ def _resolved(event: dict[str, Any]) -> Line:
     return "person", f"{event['by']} resolves: {event['note'] or 'no note'}", Tone.GOOD
 
 
+def _mapped(event: dict[str, Any]) -> Line:
+    reserved, stranded = event["reserved_bytes"] / GIB, event["stranded_bytes"] / GIB
+    what = f"memory map of {event['process']}: {stranded:.1f} of {reserved:.0f} GiB stranded"
+    return "agent", f"{what}; the picture is on the page", Tone.PLAIN
+
+
 _WORDS: dict[str, Callable[[dict[str, Any]], Line]] = {
     "Opened": _opened,
     "FindingLinked": _linked,
@@ -80,6 +87,7 @@ _WORDS: dict[str, Callable[[dict[str, Any]], Line]] = {
     "AcknowledgementMissed": _missed,
     "StepFired": _fired,
     "PageSent": _sent,
+    "MemoryMapTaken": _mapped,
     "Acknowledged": _acknowledged,
     "Mitigated": _mitigated,
     "Resolved": _resolved,
