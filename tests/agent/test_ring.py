@@ -40,6 +40,7 @@ def test_it_is_as_good_as_a_list(steps, calm, since_s):
     wanted = [point for point in points if point.at_s >= since_s]
 
     assert ring.since(since_s) == tuple(wanted)
+    assert list(ring.figures(since_s)) == [point.value for point in wanted]
     assert ring.rise(since_s) == naive_rise(wanted)
     assert ring.newest == points[-1]
 

@@ -29,8 +29,6 @@ EXPANDABLE = "process_memory_expandable_segments"
 RETRIES = "process_allocation_retries_total"
 OOMS = "process_out_of_memory_total"
 DRIVER_USED = "process_gpu_memory_bytes"
-# Long enough for a few samples at their usual pace.
-SHORTLY_S = 5.0
 MIB = 2**20
 GIB = 2**30
 
@@ -190,10 +188,8 @@ def _is_why(cache: Cache, ratio: float | None, limit: float, factor: float) -> b
 
 
 def _lasting_ratio(window: Window, key: SeriesKey, limits: Limits) -> float | None:
-    last = window.values(key, window.now_s - SHORTLY_S)[-limits.headroom_samples :]
-    if len(last) < limits.headroom_samples:
-        last = window.values(key, window.now_s - limits.recent_s)[-limits.headroom_samples :]
-    return max(sample.value for sample in last) if len(last) == limits.headroom_samples else None
+    last = window.figures(key, window.now_s - limits.recent_s)[-limits.headroom_samples :]
+    return max(last) if len(last) == limits.headroom_samples else None
 
 
 @once_a_window

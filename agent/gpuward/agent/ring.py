@@ -61,12 +61,16 @@ class Ring:
         values = self._value[before] + self._value[after]
         return tuple(Sample(key, at_s, value) for at_s, value in zip(times, values, strict=True))
 
+    def figures(self, since_s: float) -> array[float]:
+        """Return the values alone of the points at or after ``since_s``, oldest first."""
+        before, after = self._places(since_s)
+        return self._value[before] + self._value[after]
+
     def rise(self, since_s: float) -> float:
         """Return by how much a counter has risen since; a fall is a reset and counts as nothing."""
         if self.moved_s <= since_s:
             return 0.0
-        before, after = self._places(since_s)
-        values = self._value[before] + self._value[after]
+        values = self.figures(since_s)
         return sum((now - then for then, now in pairwise(values) if now > then), 0.0)
 
     def over(self, since_s: float, function: Callable[[tuple[Sample, ...]], T]) -> T:

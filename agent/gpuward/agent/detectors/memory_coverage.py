@@ -55,7 +55,7 @@ def detect(window: Window, limits: Limits = Limits()) -> Iterator[Finding]:
     """Yield per GPU; unknown while nobody can say how much is in sight."""
     for gpu in window.gpus:
         key = SeriesKey(TAPPED_RATIO, gpu=gpu.uuid)
-        before = window.values(key, window.now_s - limits.since_s)
+        before = window.figures(key, window.now_s - limits.since_s)
         latest = window.latest(key)
         if latest is None:
             if before:
@@ -63,7 +63,7 @@ def detect(window: Window, limits: Limits = Limits()) -> Iterator[Finding]:
                 words = "What is in sight is unknown."
                 yield Finding(KIND.name, about, words, outcome=Outcome.UNKNOWN)
             continue
-        best = max(sample.value for sample in before)
+        best = max(before)
         if best - latest.value < limits.clear_fall:
             continue
         yield Finding(

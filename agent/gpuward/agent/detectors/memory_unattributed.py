@@ -63,9 +63,8 @@ def detect(window: Window, limits: Limits = Limits()) -> Iterator[Finding]:
             words = "Who holds the memory is unknown."
             yield Finding(KIND.name, about, words, outcome=Outcome.UNKNOWN)
             continue
-        last = window.values(key, window.now_s - limits.recent_s)[-limits.listings :]
-        least = min(sample.value for sample in last)
-        if len(last) == limits.listings and least > limits.raise_bytes:
+        last = window.figures(key, window.now_s - limits.recent_s)[-limits.listings :]
+        if len(last) == limits.listings and min(last) > limits.raise_bytes:
             yield _finding(window, gpu, latest.value, limits, Outcome.BAD)
         elif latest.value > limits.clear_bytes:
             yield _finding(window, gpu, latest.value, limits, Outcome.DOUBTFUL)

@@ -42,6 +42,6 @@ def floors(window: Window) -> Iterator[Sample]:
     """Yield the floors of all fresh series that have a whole minute."""
     for signal, (floor, enough) in FLOORS.items():
         for key in window.keys(signal):
-            values = [s.value for s in window.values(key, window.now_s - MINUTE_S)]
+            values = window.figures(key, window.now_s - MINUTE_S)
             if len(values) >= enough:
                 yield Sample(key._replace(signal=floor), window.now_s, min(values))
