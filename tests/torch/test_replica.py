@@ -1,122 +1,321 @@
-"""The replica of the allocator agrees with the real one, block for block, on the same sequence."""
+"""The replica of the allocator agrees with the real one: addresses, blocks, counters, failures.
+
+Random sequences run in torch and in the replica, one process of torch to a configuration; what a
+sequence leaves behind the next one finds.  Each ``empty_cache`` in them also says what memory was
+releasable, and holds that against what the agent makes of the counters and blocks just before.
+
+``GPUWARD_REPLICA_SEQUENCES`` sets how many sequences a configuration gets.
+"""
 
 from __future__ import annotations
 
 import json
-import random
+import os
+from collections import Counter
 
 import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
 
-from gpuward.simulator.allocator import CachingAllocator, OutOfMemory
+from gpuward.agent.fragmentation import AllocatorState
+from gpuward.simulator.allocator import CachingAllocator
 from gpuward.simulator.allocator_config import AllocatorConfig
 from gpuward.simulator.allocator_device import FixedDevice
+from gpuward.simulator.allocator_replay import Replay
+from gpuward.simulator.allocator_segments import FIRST_ADDRESS
+from gpuward.tap.memory_walk import Walk, large_page, summarise
 
-pytestmark = [pytest.mark.torch, pytest.mark.simulator]
+pytestmark = [pytest.mark.torch, pytest.mark.simulator, pytest.mark.timeout(3600)]
 
+SEQUENCES = int(os.environ.get("GPUWARD_REPLICA_SEQUENCES", "40"))
+# Every so many sequences torch starts anew: addresses must not run out.
+SEQUENCES_OF_A_PROCESS = 300
 MIB = 1 << 20
-TOTAL = (8192 - 512) * MIB
 CONTEXT = 520 * MIB
+# Little, so that short sequences run out of it.
+TOTAL = CONTEXT + 192 * MIB
+# Where the simulated device's memory begins.
+FIRST_DEVICE_ADDRESS = 0x2000_0000_0000
+DRIVER_BYTES = 512 * MIB
 
-# Sizes on both sides of every rule: 512 B rounding, 1 MiB pool border, 10 MiB and 20 MiB segments.
-SIZES = [
-    lambda dice: dice.randint(1, 4096),
-    lambda dice: dice.randint(4096, 1 * MIB),
-    lambda dice: 1 * MIB + dice.randint(-512, 512),
-    lambda dice: dice.randint(1 * MIB, 10 * MIB),
-    lambda dice: 10 * MIB + dice.randint(-512, 512),
-    lambda dice: dice.randint(10 * MIB, 200 * MIB),
-    lambda dice: dice.randint(200 * MIB, 600 * MIB),
+# With one stream that uses others' blocks, the order in which they come back is theirs.
+ONE_USER = (3,)
+# With several, it is that of a hash table, and it shows in what was ever split, not in the blocks.
+SEVERAL_USERS = (1, 2, 3)
+NOT_CLAIMED = ("inactive_split", "inactive_split_bytes")
+
+CONFIGURATIONS = [
+    pytest.param("", ONE_USER, id="defaults"),
+    pytest.param("", SEVERAL_USERS, id="blocks that several streams use"),
+    pytest.param("expandable_segments:True", ONE_USER, id="expandable segments"),
+    pytest.param("max_split_size_mb:64", ONE_USER, id="max split"),
+    pytest.param(
+        "max_split_size_mb:32,max_non_split_rounding_mb:24", ONE_USER, id="max split, rounding"
+    ),
+    pytest.param(
+        "expandable_segments:True,max_split_size_mb:64", ONE_USER, id="expandable, max split"
+    ),
+    pytest.param("roundup_power2_divisions:8", ONE_USER, id="divisions"),
+    pytest.param(
+        "roundup_power2_divisions:[1:2,4:8,32:4,>:1]", ONE_USER, id="divisions by size of request"
+    ),
+    pytest.param("large_segment_size_mb:32", ONE_USER, id="larger segments"),
+    pytest.param(
+        "expandable_segments:True,large_segment_size_mb:12",
+        ONE_USER,
+        id="expandable, smaller pages",
+    ),
+    pytest.param("per_process_memory_fraction:0.2", ONE_USER, id="memory fraction"),
+    pytest.param(
+        "garbage_collection_threshold:0.6,per_process_memory_fraction:0.25",
+        ONE_USER,
+        id="garbage collection",
+    ),
+    pytest.param(
+        "expandable_segments:True,per_process_memory_fraction:0.2",
+        ONE_USER,
+        id="expandable, memory fraction",
+    ),
 ]
 
-
-def sequence(seed: int, length: int) -> list[list]:
-    """A serving process's life: it holds more and more, and frees at random."""
-    dice = random.Random(seed)
-    operations, held = [], []
-    for key in range(length):
-        if held and dice.random() < 0.38:
-            operations.append(["free", held.pop(dice.randrange(len(held)))])
-        elif dice.random() < 0.01:
-            operations.append(["empty_cache"])
-        else:
-            operations.append(["malloc", key, dice.choice(SIZES)(dice)])
-            held.append(key)
-    return operations
-
-
-def replay(operations: list[list], config: AllocatorConfig) -> dict:
-    """What ``programs/replay.py`` does, by the replica."""
-    allocator = CachingAllocator(FixedDevice(TOTAL, used_bytes=CONTEXT), config)
-    blocks, failed, reserved = {}, [], []
-    for operation, *arguments in operations:
-        if operation == "malloc":
-            key, size = arguments
-            try:
-                blocks[key] = allocator.malloc(size)
-            except OutOfMemory:
-                failed.append(key)
-        elif operation == "free":
-            if (block := blocks.pop(arguments[0], None)) is not None:
-                allocator.free(block)
-        else:
-            allocator.empty_cache()
-        reserved.append(allocator.memory_stats()["reserved_bytes"]["all"]["current"])
-    return {
-        "failed": failed,
-        "reserved": reserved,
-        "stats": allocator.memory_stats(),
-        "snapshot": allocator.snapshot(),
-    }
-
-
-def structure(snapshot: list[dict]) -> list:
-    """Segments by content, addresses from the segment's start: where it lies is the driver's."""
-    return sorted(
-        (
-            segment["segment_type"],
-            segment["is_expandable"],
-            segment["total_size"],
-            segment["active_size"],
-            segment["requested_size"],
-            [
-                (
-                    block["address"] - segment["address"],
-                    block["size"],
-                    block["state"],
-                    # A free block keeps the size last asked of it; nobody reads that.
-                    block["requested_size"] if block["state"] != "inactive" else 0,
-                )
-                for block in segment["blocks"]
-            ],
-        )
-        for segment in snapshot
-    )
-
-
-@pytest.mark.parametrize(
-    ("settings", "seed"),
-    [
-        ("", 1),
-        ("", 2),
-        ("expandable_segments:True", 1),
-        ("expandable_segments:True", 2),
-        ("max_split_size_mb:64", 3),
-        ("roundup_power2_divisions:4", 4),
-        ("expandable_segments:True,max_split_size_mb:64", 5),
-    ],
+# Sizes on both sides of every rule: 512 B rounding, 1 MiB pool border, 10 MiB and 20 MiB segments.
+SIZE = st.one_of(
+    st.integers(1, 4096),
+    st.integers(4096, MIB),
+    st.integers(MIB - 512, MIB + 512),
+    st.integers(MIB, 10 * MIB),
+    st.integers(10 * MIB - 512, 10 * MIB + 512),
+    st.integers(10 * MIB, 40 * MIB),
+    st.integers(30 * MIB, 150 * MIB),
 )
-def test_replica_agrees_with_torch(node, settings, seed):
-    """Every counter, segment and block is the same, also after running out of memory."""
-    operations = sequence(seed, length=800)
+ANY = st.integers(0, 1 << 16)
+# How often each step is taken, of their sum.
+STEPS = {
+    "malloc": 12,
+    "free": 6,
+    "record_stream": 2,
+    "empty_cache": 1,
+    "new_pool": 1,
+    "new_graph": 1,
+    "enter": 2,
+    "leave": 2,
+    "drop": 1,
+}
+NAMES = [name for name, times in STEPS.items() for _ in range(times)]
+# A name, then what some steps need: a size, a choice of what is there, a stream.
+STEP = st.tuples(st.sampled_from(NAMES), SIZE, ANY, ANY)
 
-    real = node.run("replay.py", stdin=json.dumps(operations), PYTORCH_ALLOC_CONF=settings)
-    replica = replay(operations, AllocatorConfig.parse(settings))
 
-    assert real["reserved"] == replica["reserved"]
-    assert real["failed"] == replica["failed"]
-    assert len(real["failed"]) > 0
-    common = real["stats"].keys() & replica["stats"].keys()
-    assert {name: real["stats"][name] for name in common} == {
-        name: replica["stats"][name] for name in common
+class Sequence:
+    """Steps made into operations that make sense: keys that are held, pools that are there."""
+
+    def __init__(self, users, *, drop_pools_in_use):
+        self.operations = []
+        self._users = users
+        self._drop_pools_in_use = drop_pools_in_use
+        self._held = {}  # key: the pool that it came from
+        self._pools = []
+        self._entered = []
+
+    @classmethod
+    def of(cls, steps, users, **options):
+        sequence = cls(users, **options)
+        for name, *arguments in steps:
+            getattr(sequence, name)(*arguments)
+        sequence.end()
+        return sequence.operations
+
+    def _add(self, *operation):
+        self.operations.append(operation)
+
+    def malloc(self, size, _, stream):
+        key = f"block {len(self.operations)}"
+        self._held[key] = self._entered[-1] if self._entered else None
+        self._add("malloc", key, size, max(0, stream % 5 - 2))
+
+    def free(self, _, choice, __):
+        if self._held:
+            key = list(self._held)[choice % len(self._held)]
+            del self._held[key]
+            self._add("free", key)
+
+    def record_stream(self, _, choice, user):
+        if self._held:
+            key = list(self._held)[choice % len(self._held)]
+            self._add("record_stream", key, self._users[user % len(self._users)])
+
+    def keep_busy(self, _, choice, __):
+        self._add("keep_busy", choice % 4)
+
+    def synchronize(self, _, choice, __):
+        self._add("synchronize", choice % 4)
+
+    def empty_cache(self, *_):
+        self._add("empty_cache")
+
+    def new_pool(self, *_):
+        self._pools.append(f"pool {len(self.operations)}")
+        self._add("new_pool", self._pools[-1])
+
+    def new_graph(self, *_):
+        self._pools.append(f"graph {len(self.operations)}")
+        self._add("new_graph", self._pools[-1])
+
+    def enter(self, _, choice, __):
+        outside = [pool for pool in self._pools if pool not in self._entered]
+        if outside and len(self._entered) < 2:
+            self._entered.append(outside[choice % len(outside)])
+            self._add("enter", self._entered[-1])
+
+    def leave(self, *_):
+        if self._entered:
+            self._add("leave", self._entered.pop())
+
+    def drop(self, _, choice, __):
+        outside = [pool for pool in self._pools if pool not in self._entered]
+        if not outside:
+            return
+        pool = outside[choice % len(outside)]
+        if not self._drop_pools_in_use:
+            for key in [key for key, home in self._held.items() if home == pool]:
+                del self._held[key]
+                self._add("free", key)
+        self._pools.remove(pool)
+        self._add("drop", pool)
+
+    def end(self):
+        while self._entered:
+            self.leave()
+        while self._held:
+            self.free(0, 0, 0)
+        while self._pools:
+            self.drop(0, 0, 0)
+        self.empty_cache()
+
+
+class Pair:
+    """Torch and the replica, in the same state."""
+
+    def __init__(self, node, settings):
+        row = node.state.row.gpus[0]
+        row.memory_total_bytes, row.memory_reserved_bytes = TOTAL + DRIVER_BYTES, DRIVER_BYTES
+        self.torch = node.start(
+            "replay.py", PYTORCH_ALLOC_CONF=settings, TORCH_CPP_LOG_LEVEL="ERROR"
+        )
+        device = FixedDevice(TOTAL, used_bytes=CONTEXT)
+        self.replica = Replay(CachingAllocator(device, AllocatorConfig.parse(settings)))
+
+    def play(self, operations):
+        self.torch.stdin.write(json.dumps(operations) + "\n")
+        self.torch.stdin.flush()
+        line = self.torch.stdout.readline()
+        assert line, f"torch ended: {self.torch.wait()}\n{self.torch.stderr.read()}"
+        # Through JSON as well: lists for tuples, text for keys.
+        return json.loads(line), json.loads(json.dumps(self.replica.play(operations)))
+
+    def end(self):
+        self.torch.stdin.close()
+        self.torch.wait(timeout=10)
+
+
+def shape(snapshot, first_address):
+    """All that a snapshot says, addresses from the first; streams have other names in torch."""
+    for segment in snapshot:
+        segment["address"] -= first_address
+        for block in segment["blocks"]:
+            block["address"] -= first_address
+        del segment["stream"]
+    return snapshot
+
+
+def claimed(stats, users):
+    if users is ONE_USER:
+        return stats
+    levels = {
+        name: {pool: array["current"] for pool, array in stats[name].items()}
+        for name in NOT_CLAIMED
     }
-    assert structure(real["snapshot"]) == structure(replica["snapshot"])
+    return {**stats, **levels}
+
+
+def step_of(answer, first_address):
+    """What a step returned, with addresses from the first, and the counters behind it."""
+    returned, *counters = answer
+    if isinstance(returned, dict):
+        returned = {
+            "returned": returned["returned"],
+            "snapshot": shape(returned["snapshot"], first_address),
+        }
+    elif isinstance(returned, int):
+        returned -= first_address
+    return [returned, *counters]
+
+
+def check_releasable(flush, configuration):
+    """The bytes that the device got back are those that counters and blocks had said."""
+    stats, snapshot = flush["stats"], flush["snapshot"]
+    reserved, active, inactive_split, allocated = (
+        stats[f"{name}_bytes"]["all"]["current"]
+        for name in ("reserved", "active", "inactive_split", "allocated")
+    )
+    page = large_page(configuration)
+    walked = summarise(Walk(snapshot, 0, 0, 0), 0, page).summary.releasable_bytes
+    private = [segment for segment in snapshot if segment["segment_pool_id"] != [0, 0]]
+    is_pending = active > allocated
+    assert walked <= flush["returned"]
+    if not is_pending and not private:
+        assert walked == flush["returned"]
+        if "expandable" not in configuration:
+            state = AllocatorState(reserved, active, inactive_split)
+            assert state.releasable == flush["returned"]
+    return {
+        "flushes": 1,
+        "flushes with private pools": bool(private),
+        "flushes with pending frees": is_pending,
+        "flushes exactly foretold": walked == flush["returned"],
+        "bytes returned": flush["returned"],
+    }
+
+
+@pytest.mark.parametrize(("configuration", "users"), CONFIGURATIONS)
+def test_replica_agrees_with_torch(node, configuration, users):
+    """Every address, counter, segment and block is the same, also after running out of memory."""
+    expandable = "expandable" in configuration
+    counts = Counter()
+    pairs = []
+
+    @settings(
+        max_examples=SEQUENCES,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+        phases=[Phase.explicit, Phase.generate, Phase.shrink],
+    )
+    @given(st.lists(STEP, min_size=20, max_size=100))
+    def agree(steps):
+        # With expandable segments torch crashes later when a pool goes before its tensors.
+        operations = Sequence.of(steps, users, drop_pools_in_use=not expandable)
+        if not pairs or counts["sequences"] % SEQUENCES_OF_A_PROCESS == 0:
+            while pairs:
+                pairs.pop().end()
+            pairs.append(Pair(node, configuration))
+        pair = pairs.pop()  # one that disagreed is not used again
+        real, replica = pair.play(operations)
+        flushes = [answer[0] for answer in real["steps"] if isinstance(answer[0], dict)]
+        for flush in flushes:
+            counts.update(check_releasable(flush, configuration))
+        for place, operation in enumerate(operations):
+            expected = step_of(real["steps"][place], FIRST_DEVICE_ADDRESS)
+            assert expected == step_of(replica["steps"][place], FIRST_ADDRESS), operation
+        assert claimed(real["stats"], users) == claimed(replica["stats"], users)
+        assert shape(real["snapshot"], FIRST_DEVICE_ADDRESS) == shape(
+            replica["snapshot"], FIRST_ADDRESS
+        )
+        pairs.append(pair)
+        counts.update(sequences=1, operations=len(operations))
+        counts.update(name for name, *_ in operations)
+        counts["retries"], counts["ooms"] = real["steps"][-1][1:3]
+
+    agree()
+    print(f"{configuration or 'defaults'}: {dict(sorted(counts.items()))}")
+    assert counts["ooms"] > 0
+    assert counts["empty_cache"] > 0

@@ -1,37 +1,35 @@
 """A replica of torch's CUDA caching allocator: the same blocks, the same counters, no GPU.
 
 Fragmentation lives in the rules by which torch picks, splits, merges and gives back blocks.  This
-follows those rules (``c10/cuda/CUDACachingAllocator.cpp`` of torch 2.9 and the constants of 2.13)
-for one device, so that a demo or a test can fragment memory exactly as a serving process does and
-feed the very same counters to the tap.  Left out: record_stream, private pools, graph capture,
-memory fraction and garbage collection.
+follows those rules (``c10/cuda/CUDACachingAllocator.cpp``; held to torch 2.14.1 by tests) for one
+device, so that a demo or a test can fragment memory exactly as a serving process does and feed the
+very same counters to the tap.  Left out: the capture of a graph (its pool is here), checkpoints of
+pools, pools that never split, that serve as a last resort or that have an allocator of their own,
+sharing between processes, and ``throw_on_cudamalloc_oom``.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Never, Protocol
 
-from gpuward.simulator import allocator_snapshot
+from gpuward.simulator import allocator_snapshot, allocator_streams
 from gpuward.simulator.allocator_blocks import Block, Pool, merge
 from gpuward.simulator.allocator_config import (
-    LARGE_SEGMENT_BYTES,
-    MAX_NON_SPLIT_ROUNDING_BYTES,
     MIB,
     MIN_BLOCK_BYTES,
-    NO_LIMIT,
     SMALL_REQUEST_BYTES,
-    SMALL_SEGMENT_BYTES,
     AllocatorConfig,
     segment_size,
 )
-from gpuward.simulator.allocator_expandable import ExpandableMemory
+from gpuward.simulator.allocator_pools import DEFAULT_POOL, PrivatePools
+from gpuward.simulator.allocator_segments import Segments
 from gpuward.simulator.allocator_stats import DeviceStats
+from gpuward.simulator.allocator_streams import PendingFrees
 
 if TYPE_CHECKING:
     from gpuward.simulator.allocator_device import Device
-
-# Where addresses begin: GPU addresses are large, and never 0.
-FIRST_ADDRESS = 0x7F00_0000_0000
+    from gpuward.simulator.allocator_pools import PrivatePool
+    from gpuward.simulator.allocator_stats import PoolId
 
 
 class OutOfMemory(Exception):  # noqa: N818 - the name torch's users know, without its prefix
@@ -39,7 +37,10 @@ class OutOfMemory(Exception):  # noqa: N818 - the name torch's users know, witho
 
 
 class OutOfMemoryObserver(Protocol):
-    """Called before ``OutOfMemory`` is raised, as torch calls its observers."""
+    """Called before ``OutOfMemory`` is raised, as torch calls its observers.
+
+    ``device_total`` is what the process may use, where a memory fraction limits it.
+    """
 
     def __call__(self, device: int, asked: int, device_total: int, device_free: int) -> None: ...
 
@@ -54,112 +55,96 @@ class CachingAllocator:
         self._small = Pool(is_small=True)
         self._large = Pool(is_small=False)
         self._active: dict[int, Block] = {}
-        self._next_address = FIRST_ADDRESS
-        self._expandable = ExpandableMemory(device, self._stats, self._new_addresses)
+        self._pending = PendingFrees(self._take_back)
+        self._segments = Segments(device, self._config, self._stats, self._pending.work)
         self._observers: list[OutOfMemoryObserver] = []
+        self.private_pools = PrivatePools()
+        self.stream_work = self._pending.work
+        self.set_memory_fraction = self._segments.limit_to
 
     def attach_out_of_memory_observer(self, observer: OutOfMemoryObserver) -> None:
         self._observers.append(observer)
 
     def malloc(self, size: int, stream: int = 0) -> Block:
         """Return a block for ``size`` bytes; raises ``OutOfMemory``."""
+        if self._pending:
+            self._pending.process()
         rounded = self._config.round_size(size)
-        pool = self._small if rounded <= SMALL_REQUEST_BYTES else self._large
+        home = self.private_pools.innermost
+        if rounded <= SMALL_REQUEST_BYTES:
+            pool = self._small if home is None else home.small
+        else:
+            pool = self._large if home is None else home.large
         block = self._cached(pool, rounded, stream) or self._from_device(pool, rounded, stream)
         if block is None:
-            self._fail(segment_size(rounded))
+            self._fail(segment_size(rounded, self._config.large_segment_bytes))
         return self._hand_out(block, rounded, size)
 
     def free(self, block: Block) -> None:
-        """Take ``block`` back; it may be handed out again at once."""
-        if self._active.pop(block.address, None) is not block:
+        """Take ``block`` back; it may be handed out again once no other stream uses it."""
+        if self._active.get(block.address) is not block or not block.allocated:
             raise ValueError(f"{block} is not allocated here")
-        small, size = block.pool.is_small, block.size
-        for name, amount in (
-            ("allocation", 1),
-            ("allocated_bytes", size),
-            ("active", 1),
-            ("active_bytes", size),
-            ("requested_bytes", block.requested),
-        ):
-            self._stats.change(name, -amount, small=small)
-        if size >= self._config.max_split_size_bytes:
-            self._stats.oversize_allocations.change(-1)
         block.allocated = False
-        self._return_to_pool(block)
+        self._stats.free(block.size, small=block.pool.is_small)
+        if block.uses is None or not block.uses.streams:
+            self._take_back(block)
+        else:
+            self._pending.add(block)
 
-    def empty_cache(self) -> int:
-        """Give every free whole segment, or page, back to the device; return how many bytes."""
-        before = self._stats.current("reserved_bytes")
-        self._release_cached()
-        return before - self._stats.current("reserved_bytes")
+    def record_stream(self, block: Block, stream: int) -> None:
+        """Note that work on ``stream`` uses ``block``: until it is done, a free is pending."""
+        allocator_streams.use_on(block, stream)
+
+    def empty_cache(self, pool_id: PoolId = DEFAULT_POOL) -> int:
+        """Give every free whole segment, or page, back to the device; return how many bytes.
+
+        ``pool_id``: only those of one private pool that nobody uses any more.
+        """
+        before = self._stats.reserved
+        self._release_cached(pool_id)
+        return before - self._stats.reserved
 
     def memory_stats(self) -> dict[str, Any]:
         return self._stats.as_nested_dict()
 
     def snapshot(self) -> list[dict[str, Any]]:
-        blocks = [*self._small.free, *self._large.free, *self._active.values()]
-        return allocator_snapshot.describe(blocks, self._device.index)
+        pools = [self._small, self._large]
+        pools += [pool for private in self.private_pools for pool in (private.small, private.large)]
+        blocks = [block for pool in pools for block in pool.free]
+        return allocator_snapshot.describe([*blocks, *self._active.values()], self._device.index)
 
     # From the cache.
 
     def _cached(self, pool: Pool, size: int, stream: int) -> Block | None:
+        if self._segments.collects_garbage:
+            pool.lookups += 1
         index = pool.free.first_at_least((stream, size, 0))
         if index == len(pool.free) or pool.free[index].stream != stream:
             return None
-        block = pool.free[self._least_expandable(pool, index, stream)]
+        if self._config.expandable_segments:
+            index = _least_expandable(pool, index, stream)
+        block = pool.free[index]
         limit = self._config.max_split_size_bytes
         if size < limit <= block.size:
             return None
-        if size >= limit and block.size >= size + MAX_NON_SPLIT_ROUNDING_BYTES:
+        if size >= limit and block.size >= size + self._config.max_non_split_rounding_bytes:
             return None
         pool.free.remove(block)
         return block
 
-    def _least_expandable(self, pool: Pool, index: int, stream: int) -> int:
-        # A free block that unmapped addresses follow counts as large as it can become, so that
-        # the end of an expandable segment is used last.
-        if not self._config.expandable_segments:
-            return index
-        while index + 1 < len(pool.free):
-            following = pool.free[index + 1]
-            if following.stream != stream:
-                break
-            if _expandable_size(following) >= _expandable_size(pool.free[index]):
-                break
-            index += 1
-        return index
-
     # From the device.
 
     def _from_device(self, pool: Pool, size: int, stream: int) -> Block | None:
-        block = self._new_block(pool, size, stream)
-        if block is None and self._release_oversize(pool, size, stream):
-            block = self._new_block(pool, size, stream)
+        if self._segments.collects_garbage:
+            self._segments.collect_garbage(self._large)
+        block = self._segments.new_block(pool, size, stream)
+        if block is None and self._segments.release_oversize(pool, size, stream):
+            block = self._segments.new_block(pool, size, stream)
         if block is None:
-            self._release_cached()
+            self._release_cached(DEFAULT_POOL)
             self._stats.alloc_retries += 1
-            block = self._new_block(pool, size, stream)
+            block = self._segments.new_block(pool, size, stream)
         return block
-
-    def _new_block(self, pool: Pool, size: int, stream: int) -> Block | None:
-        if self._config.expandable_segments:
-            page = SMALL_SEGMENT_BYTES if pool.is_small else LARGE_SEGMENT_BYTES
-            return self._expandable.grow(pool, size, stream, page)
-        asked = segment_size(size)
-        if not self._device.reserve(asked):
-            return None
-        self._stats.change("segment", 1, small=pool.is_small)
-        self._stats.change("reserved_bytes", asked, small=pool.is_small)
-        if asked >= self._config.max_split_size_bytes:
-            self._stats.oversize_segments.change(1)
-        self._stats.device_allocs += 1
-        return Block(pool, stream, self._new_addresses(asked), asked)
-
-    def _new_addresses(self, size: int) -> int:
-        address = self._next_address
-        self._next_address += size
-        return address
 
     # Handing out and taking back.
 
@@ -169,18 +154,10 @@ class CachingAllocator:
             block = self._split(block, size, was_split=was_split)
         elif was_split and block.expandable is None:
             self._change_inactive_split(block.pool, -1, -block.size)
-        block.allocated, block.requested = True, requested
+        block.allocated = block.active = True
+        block.requested = requested
         self._active[block.address] = block
-        for name, amount in (
-            ("allocation", 1),
-            ("allocated_bytes", block.size),
-            ("active", 1),
-            ("active_bytes", block.size),
-            ("requested_bytes", requested),
-        ):
-            self._stats.change(name, amount, small=block.pool.is_small)
-        if block.size >= self._config.max_split_size_bytes:
-            self._stats.oversize_allocations.change(1)
+        self._stats.hand_out(block.size, requested, small=block.pool.is_small)
         return block
 
     def _should_split(self, block: Block, size: int) -> bool:
@@ -191,81 +168,78 @@ class CachingAllocator:
 
     def _split(self, rest: Block, size: int, *, was_split: bool) -> Block:
         """Cut ``size`` bytes off the front of ``rest``, whose remainder stays free."""
-        block = Block(rest.pool, rest.stream, rest.address, size, expandable=rest.expandable)
+        pool = rest.pool
+        block = Block(pool, rest.stream, rest.address, size, expandable=rest.expandable)
         block.insert_before(rest)
         rest.address += size
         rest.size -= size
-        rest.pool.free.add(rest)
+        rest.listed_at = pool.lookups
+        pool.free.add(rest)
         if rest.expandable is None and was_split:
-            self._change_inactive_split(rest.pool, 0, -size)
+            self._change_inactive_split(pool, 0, -size)
         elif rest.expandable is None:
-            self._change_inactive_split(rest.pool, 1, rest.size)
+            self._change_inactive_split(pool, 1, rest.size)
         return block
 
-    def _return_to_pool(self, block: Block) -> None:
+    def _take_back(self, block: Block) -> None:
+        """Let a block that neither the program nor a stream uses be handed out again."""
+        pool = block.pool
+        del self._active[block.address]
+        block.active = False
+        self._stats.take_back(block.size, block.requested, small=pool.is_small)
         blocks, size = 0, 0
         for neighbour in (block.previous, block.next):
             if won := merge(block, neighbour):
                 blocks, size = blocks - 1, size - won
-        block.pool.free.add(block)
+        block.listed_at = pool.lookups
+        pool.free.add(block)
         if block.is_split:
             blocks, size = blocks + 1, size + block.size
         if block.expandable is None:
-            self._change_inactive_split(block.pool, blocks, size)
+            self._change_inactive_split(pool, blocks, size)
 
     def _change_inactive_split(self, pool: Pool, blocks: int, size: int) -> None:
         # Expandable segments never come here: their free pages can always be given back.
-        self._stats.change("inactive_split", blocks, small=pool.is_small)
-        self._stats.change("inactive_split_bytes", size, small=pool.is_small)
+        self._stats.change_inactive_split(blocks, size, small=pool.is_small)
 
     # Giving back to the device.
 
-    def _release_oversize(self, pool: Pool, size: int, stream: int) -> bool:
-        """Give back just enough oversize blocks for ``size`` bytes; false when too few."""
-        limit = self._config.max_split_size_bytes
-        if limit == NO_LIMIT:
-            return False
-        wanted = max(size, limit)
-        index = pool.free.first_at_least((stream, wanted, 0))
-        if index < len(pool.free):
-            block = pool.free[index]
-            if block.stream == stream and block.expandable is None:
-                self._release_block(block)
-                return True
-        released = 0
-        for block in reversed([*pool.free][:index]):
-            if released >= wanted or block.size < limit or block.stream != stream:
-                break
-            if block.expandable is None:
-                released += block.size
-                self._release_block(block)
-        return released >= wanted
+    def _release_cached(self, pool_id: PoolId) -> None:
+        if pool_id == DEFAULT_POOL:
+            self._synchronize()
+            self._segments.release_free(self._large)
+            self._segments.release_free(self._small)
+        for private in self.private_pools.unused(pool_id):
+            if pool_id != DEFAULT_POOL:
+                self._synchronize(private)
+            self._segments.release_free(private.small)
+            self._segments.release_free(private.large)
+            self.private_pools.forget_empty(private)
 
-    def _release_cached(self) -> None:
+    def _synchronize(self, pool: PrivatePool | None = None) -> None:
         self._stats.sync_all_streams += 1
-        for pool in (self._large, self._small):
-            blocks = list(pool.free)
-            for block in blocks:
-                if block.expandable is None and not block.is_split:
-                    self._release_block(block)
-            for block in blocks:
-                if block.expandable is not None:
-                    self._expandable.shrink(block)
-
-    def _release_block(self, block: Block) -> None:
-        block.pool.free.remove(block)
-        self._device.release(block.size)
-        self._stats.device_frees += 1
-        self._stats.change("segment", -1, small=block.pool.is_small)
-        self._stats.change("reserved_bytes", -block.size, small=block.pool.is_small)
-        if block.size >= self._config.max_split_size_bytes:
-            self._stats.oversize_segments.change(-1)
+        self._pending.synchronize(pool)
 
     def _fail(self, asked: int) -> Never:
         self._stats.ooms += 1
+        device, allowed = self._device, self._segments.allowed_bytes
+        total = device.total_bytes if allowed is None else allowed
         for observer in self._observers:
-            observer(self._device.index, asked, self._device.total_bytes, self._device.free_bytes)
-        raise OutOfMemory(_complaint(asked, self._device, self._stats))
+            observer(device.index, asked, total, device.free_bytes)
+        raise OutOfMemory(_complaint(asked, device, self._stats))
+
+
+def _least_expandable(pool: Pool, index: int, stream: int) -> int:
+    # A free block that unmapped addresses follow counts as large as it can become, so that
+    # the end of an expandable segment is used last.
+    while index + 1 < len(pool.free):
+        following = pool.free[index + 1]
+        if following.stream != stream:
+            break
+        if _expandable_size(following) >= _expandable_size(pool.free[index]):
+            break
+        index += 1
+    return index
 
 
 def _expandable_size(block: Block) -> int:
@@ -274,7 +248,7 @@ def _expandable_size(block: Block) -> int:
 
 
 def _complaint(asked: int, device: Device, stats: DeviceStats) -> str:
-    allocated, reserved = stats.current("allocated_bytes"), stats.current("reserved_bytes")
+    allocated, reserved = stats.allocated, stats.reserved
     return (
         f"CUDA out of memory. Tried to allocate {asked / MIB:.2f} MiB. GPU {device.index} has "
         f"a total capacity of {device.total_bytes / MIB:.2f} MiB of which "

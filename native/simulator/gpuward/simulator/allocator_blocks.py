@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from gpuward.simulator.allocator_expandable import ExpandableSegment
+    from gpuward.simulator.allocator_pools import PrivatePool
+    from gpuward.simulator.allocator_stats import PoolId
 
 Key = tuple[int, ...]
 
@@ -29,11 +31,18 @@ class Block:
     size: int
     # What the program asked for when the block was last handed out; torch keeps it when it is free.
     requested: int = 0
+    # The program holds it.
     allocated: bool = False
+    # It cannot be handed out: the program holds it, or a stream may still use it.
+    active: bool = False
     mapped: bool = True
     expandable: ExpandableSegment | None = field(default=None, repr=False)
     previous: Block | None = field(default=None, repr=False)
     next: Block | None = field(default=None, repr=False)
+    # Other streams than its own; ``None`` until ``record_stream`` names one.
+    uses: StreamUses | None = field(default=None, repr=False)
+    # How often a free block had been looked for in the pool when this one became free.
+    listed_at: int = 0
 
     @property
     def is_split(self) -> bool:
@@ -52,6 +61,14 @@ class Block:
         if self.next is not None:
             self.next.previous = self
         predecessor.next = self
+
+
+@dataclass(slots=True)
+class StreamUses:
+    """Which other streams use a block, and how many of them are still awaited after its free."""
+
+    streams: set[int] = field(default_factory=set)
+    awaited: int = 0
 
 
 class OrderedBlocks:
@@ -88,12 +105,19 @@ class OrderedBlocks:
 
 
 class Pool:
-    """Free blocks for small or for large requests."""
+    """Free blocks for small or for large requests, of everybody or of one private pool."""
 
-    def __init__(self, *, is_small: bool) -> None:
+    def __init__(self, *, is_small: bool, private: PrivatePool | None = None) -> None:
         self.is_small = is_small
+        self.private = private
+        # How often a free block was looked for; counted where there is garbage collection.
+        self.lookups = 0
         self.free = OrderedBlocks(lambda block: (block.stream, block.size, block.address))
         self.unmapped = OrderedBlocks(lambda block: (block.stream, block.address))
+
+    @property
+    def private_id(self) -> PoolId | None:
+        return None if self.private is None else self.private.pool_id
 
     def home_of(self, block: Block) -> OrderedBlocks:
         """Return the set that ``block`` belongs to while it is free."""
@@ -105,7 +129,7 @@ def merge(block: Block, neighbour: Block | None) -> int:
 
     ``block`` itself must be in no ordered set: its size and address change.
     """
-    if neighbour is None or neighbour.allocated or neighbour.mapped != block.mapped:
+    if neighbour is None or neighbour.active or neighbour.mapped != block.mapped:
         return 0
     neighbour.pool.home_of(neighbour).remove(neighbour)
     if neighbour is block.previous:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from gpuward.simulator.allocator_blocks import Pool
     from gpuward.simulator.allocator_device import Device
     from gpuward.simulator.allocator_stats import DeviceStats
+    from gpuward.simulator.allocator_streams import StreamWork
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +50,15 @@ class ExpandableMemory:
     """Maps and unmaps pages for the free blocks of expandable segments."""
 
     def __init__(
-        self, device: Device, stats: DeviceStats, new_addresses: Callable[[int], int]
+        self,
+        device: Device,
+        stats: DeviceStats,
+        work: StreamWork,
+        new_addresses: Callable[[int], int],
     ) -> None:
         self._device = device
         self._stats = stats
+        self._work = work
         self._new_addresses = new_addresses
 
     def grow(self, pool: Pool, size: int, stream: int, page_bytes: int) -> Block | None:
@@ -85,9 +91,13 @@ class ExpandableMemory:
         merge(block, block.next)
         if block.is_split:
             block.pool.unmapped.add(block)
+        # torch waits for the stream of a segment before it unmaps anything of it.
+        self._work.synchronize(block.stream)
         self._device.release(end - begin)
-        self._stats.change("reserved_bytes", begin - end, small=block.pool.is_small)
-        self._stats.device_frees += 1
+        pool = block.pool
+        self._stats.change_reserved(begin - end, small=pool.is_small, private=pool.private_id)
+        if pool.private is not None:
+            pool.private.device_allocs -= 1
 
     def _lowest_room(self, pool: Pool, size: int, stream: int) -> Block | None:
         for index in range(pool.unmapped.first_at_least((stream,)), len(pool.unmapped)):
@@ -95,7 +105,7 @@ class ExpandableMemory:
             if block.stream != stream:
                 return None
             before = block.previous
-            start = before if before is not None and not before.allocated else block
+            start = before if before is not None and not before.active else block
             if _room_from(start, size) >= size:
                 return start
         return None
@@ -128,8 +138,8 @@ class ExpandableMemory:
         merge(block, block.previous)
         merge(block, block.next)
         block.pool.free.add(block)
-        self._stats.change("reserved_bytes", end - begin, small=block.pool.is_small)
-        self._stats.device_allocs += 1
+        pool = block.pool
+        self._stats.change_reserved(end - begin, small=pool.is_small, private=pool.private_id)
         return True
 
     def _keep_edges(self, block: Block, begin: int, end: int) -> None:
@@ -148,7 +158,7 @@ class ExpandableMemory:
 
 def _room_from(block: Block | None, size: int) -> int:
     room = 0
-    while block is not None and not block.allocated and room < size:
+    while block is not None and not block.active and room < size:
         room += block.size
         block = block.next
     return room

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from gpuward.simulator.allocator_pools import DEFAULT_POOL
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -22,18 +24,17 @@ def describe(blocks: Iterable[Block], device_index: int) -> list[dict[str, Any]]
 
 def _segment(head: Block, device_index: int) -> dict[str, Any]:
     run = list(_mapped_run(head))
-    active = [block for block in run if block.allocated]
-    active_bytes = sum(block.size for block in active)
+    active = [block for block in run if block.active]
     return {
         "device": device_index,
         "address": head.address,
         "total_size": sum(block.size for block in run),
-        "allocated_size": active_bytes,
-        "active_size": active_bytes,
+        "allocated_size": sum(block.size for block in active if block.allocated),
+        "active_size": sum(block.size for block in active),
         "requested_size": sum(block.requested for block in active),
         "stream": head.stream,
         "segment_type": "small" if head.pool.is_small else "large",
-        "segment_pool_id": (0, 0),
+        "segment_pool_id": head.pool.private_id or DEFAULT_POOL,
         "is_expandable": head.expandable is not None,
         "frames": [],
         "blocks": [_block(block) for block in run],
@@ -47,11 +48,17 @@ def _mapped_run(head: Block) -> Iterator[Block]:
         block = block.next
 
 
+def _state(block: Block) -> str:
+    if block.allocated:
+        return "active_allocated"
+    return "active_pending_free" if block.active else "inactive"
+
+
 def _block(block: Block) -> dict[str, Any]:
     return {
         "address": block.address,
         "size": block.size,
         "requested_size": block.requested,
-        "state": "active_allocated" if block.allocated else "inactive",
+        "state": _state(block),
         "frames": [],
     }
