@@ -51,8 +51,16 @@ def utilization_change(
     cache: Cache, total_bytes: float | None, engine: str, known: Around
 ) -> Iterator[Evidence]:
     """Yield how much vLLM's ``gpu_memory_utilization`` has to fall for safe headroom."""
-    missing = _missing(cache)
-    if engine != VLLM or not total_bytes or missing <= 0:
+    wanted = f"{LIMITS.headroom_warn_ratio:.0f} large requests"
+    if engine == VLLM and total_bytes:
+        yield from smaller_share(_missing(cache), total_bytes, wanted, known)
+
+
+def smaller_share(
+    missing: float, total_bytes: float, wanted: str, known: Around
+) -> Iterator[Evidence]:
+    """Yield the share of the GPU that leaves ``missing`` bytes more than now, if there is one."""
+    if missing <= 0:
         return
     # The engine takes two digits.
     ratio = (int(100 * missing / total_bytes) + 1) / 100
@@ -65,21 +73,21 @@ def utilization_change(
         "gpu_memory_utilization_change",
         -ratio,
         "ratio",
-        text=f"With --gpu-memory-utilization lower by {ratio:.2f} there is room for "
-        f"{LIMITS.headroom_warn_ratio:.0f} large requests; the KV cache loses "
-        f"{lost / GIB:.1f} GiB{_in_blocks(known.room, lost)}.{_fits(known.room, lost)}",
+        text=f"With --gpu-memory-utilization lower by {ratio:.2f} there is room for {wanted}; "
+        f"the KV cache loses {lost / GIB:.1f} GiB{_in_blocks(known.room, lost)}."
+        f"{_fits(known.room, lost)}",
         source="tap",
     )
     if now is not None:
-        text = f"--gpu-memory-utilization {now - ratio:.2f} is safe; it is {now:.2f}."
         safe = round(now - ratio, 2)
+        text = f"--gpu-memory-utilization {safe:.2f} is safe; it is {now:.2f}."
         yield Evidence("gpu_memory_utilization_safe", safe, "ratio", now, text, "tap")
 
 
 def _remedies(cache: Cache, known: Around) -> Iterator[Evidence]:
     yield from _against_pieces(cache, known)
     if cache.releasable >= WORTH_A_FLUSH_BYTES:
-        yield _remedy(
+        yield remedy(
             "empty_cache",
             cache.releasable,
             "torch.cuda.empty_cache() gives back to other processes, with a stall,",
@@ -88,7 +96,7 @@ def _remedies(cache: Cache, known: Around) -> Iterator[Evidence]:
     waste = known.rounding_waste_ratio * known.active
     rounds = known.roundup_divisions is not None
     if rounds and known.rounding_waste_ratio >= ROUNDING_WASTE_RATIO and waste >= 256 * MIB:
-        yield _remedy(
+        yield remedy(
             "roundup",
             waste,
             f"roundup_power2_divisions:{known.roundup_divisions:.0f} rounds requests up; with more "
@@ -102,7 +110,7 @@ def _against_pieces(cache: Cache, known: Around) -> Iterator[Evidence]:
     if cache.expandable and known.max_split_size is not None:
         grown = cache.stranded + cache.releasable
         if grown >= WORTH_A_FLUSH_BYTES:
-            yield _remedy(
+            yield remedy(
                 "without_max_split_size",
                 grown,
                 "Without max_split_size_mb in PYTORCH_CUDA_ALLOC_CONF expandable segments do not"
@@ -113,9 +121,9 @@ def _against_pieces(cache: Cache, known: Around) -> Iterator[Evidence]:
     if not certain.is_notable():
         return
     won = certain.stranded
-    yield _remedy("restart", won, "A rolling restart wins back what is stranded")
+    yield remedy("restart", won, "A rolling restart wins back what is stranded")
     if not cache.expandable:
-        yield _remedy(
+        yield remedy(
             "expandable_segments",
             won,
             "PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True, without max_split_size_mb,"
@@ -123,7 +131,7 @@ def _against_pieces(cache: Cache, known: Around) -> Iterator[Evidence]:
             known.room,
         )
         if known.max_split_size is None:
-            yield _remedy(
+            yield remedy(
                 "max_split_size",
                 won,
                 "Where expandable segments cannot be used (sleep mode), max_split_size_mb keeps"
@@ -131,7 +139,7 @@ def _against_pieces(cache: Cache, known: Around) -> Iterator[Evidence]:
                 known.room,
             )
         if known.roundup_divisions is None:
-            yield _remedy(
+            yield remedy(
                 "roundup",
                 won,
                 "Or roundup_power2_divisions:8 makes sizes alike, at the price of rounding: up to",
@@ -146,7 +154,7 @@ def _against_want(cache: Cache, known: Around) -> Iterator[Evidence]:
     wanted = f"room for {LIMITS.headroom_warn_ratio:.0f} large requests"
     if known.neighbours >= WORTH_A_FLUSH_BYTES:
         enough = "enough" if known.neighbours >= missing else "not enough"
-        yield _remedy(
+        yield remedy(
             "fewer_neighbours",
             known.neighbours,
             "Without the other processes on the GPU the process has more room by",
@@ -154,7 +162,7 @@ def _against_want(cache: Cache, known: Around) -> Iterator[Evidence]:
         )
     # In one piece, what is stranded may be all that is missing.
     if missing > _certain(cache, known).stranded:
-        yield _remedy(
+        yield remedy(
             "more_memory",
             missing,
             "A larger GPU, or the model split over more of them, has to give",
@@ -177,10 +185,10 @@ def _missing(cache: Cache) -> float:
     return max(0.0, LIMITS.headroom_warn_ratio * cache.mean_request - cache.headroom)
 
 
-def _remedy(
+def remedy(
     name: str, wins: float, words: str, room: KvRoom | None = None, after: str = ""
 ) -> Evidence:
-    """``room``: of a cache that may be given what is won."""
+    """Return what ``name`` wins; ``room``: the KV cache that may be given it."""
     worth = f"; given to the KV cache {room.worth(wins)}" if room else ""
     text = f"{words} {wins / GIB:.2f} GiB{worth}{after}."
     return Evidence(f"remedy_{name}_bytes", wins, "bytes", text=text, source="tap")

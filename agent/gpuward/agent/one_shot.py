@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 from gpuward.agent.fragmentation import Attribution
 from gpuward.agent.fragmentation_cache import FRAGMENTATION
-from gpuward.agent.fragmentation_oom import ACTIONS as OOM_ACTIONS
 from gpuward.agent.fragmentation_oom import OOM, verdict
 from gpuward.agent.kinds import KINDS
 from gpuward.agent.model import Evidence, Finding, OpenFinding, Result
+from gpuward.agent.oom_remedies import after_oom
 from gpuward.agent.subject import subject_of
 from gpuward.agent.xid_catalogue import ACTIONS, CATALOGUE, UNLISTED
 
@@ -45,21 +45,22 @@ def one_shot(event: Event, window: Window, finding_id: str) -> OpenFinding:
         action=ACTIONS[xid.fault] if xid else None,
     )
     if event.kind == OOM:
-        finding = _with_verdict(finding, event)
+        finding = _with_verdict(finding, event, window)
     return OpenFinding(finding_id, finding, event.at_s, event.at_s, event.at_s, count=1)
 
 
-def _with_verdict(finding: Finding, event: Event) -> Finding:
-    """Say why the memory was not found: in pieces, at the neighbours', or nowhere."""
+def _with_verdict(finding: Finding, event: Event, window: Window) -> Finding:
+    """Say why the memory was not found, in pieces, at the neighbours' or nowhere; what helps."""
     cause = verdict(event)
     if cause is None:
         return finding
     fact = Evidence("out_of_memory_cause", text=cause.value, source="tap", at_s=event.at_s)
+    action, remedies = after_oom(event, cause, window, finding.subject)
     pieces = replace(finding, kind=FRAGMENTATION, code=0).dedup_key
     return replace(
         finding,
-        evidence=(*finding.evidence, fact),
-        action=OOM_ACTIONS[cause],
+        evidence=(*finding.evidence, fact, *remedies),
+        action=action,
         causes=(pieces,) if cause is Attribution.FRAGMENTATION else (),
     )
 
