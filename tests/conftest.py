@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -60,3 +62,26 @@ def tap(tmp_path):
     directory = tmp_path / "tap"
     directory.mkdir()
     return {"PYTHONPATH": f"{info.parent}:{source}", "GPUWARD_TAP_DIR": str(directory)}
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory):
+    """Compile a C file, ``library("tap/x")`` that is ``tap/native/x.c``; skips without a compiler.
+
+    Returns the path of the shared library.
+    """
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.skip("needs a C compiler")
+    built = tmp_path_factory.mktemp("native")
+
+    def build(name: str) -> Path:
+        package, _, stem = name.partition("/")
+        output = built / f"{stem}.so"
+        if not output.exists():
+            source = Path(__file__).parent / package / "native" / f"{stem}.c"
+            options = ["-shared", "-fPIC", "-Wall", "-Wextra", "-Werror", "-pthread"]
+            subprocess.run([compiler, *options, "-o", output, source, "-ldl"], check=True)
+        return output
+
+    return build

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 import textwrap
@@ -148,26 +147,6 @@ def _interpreters():
 def python(request):
     """Each CPython at hand that the tap is made for."""
     return request.param
-
-
-@pytest.fixture(scope="session")
-def library(tmp_path_factory):
-    """Compile ``native/NAME.c`` and return the shared library; skips without a compiler."""
-    compiler = shutil.which("cc")
-    if compiler is None:
-        pytest.skip("needs a C compiler")
-    folder = tmp_path_factory.mktemp("native")
-
-    def build(name: str) -> Path:
-        built = folder / f"{name}.so"
-        if not built.exists():
-            source = Path(__file__).parent / "native" / f"{name}.c"
-            options = ["-shared", "-fPIC", "-Wall", "-Wextra", "-Werror", "-pthread"]
-            command = [compiler, *options, "-o", built, source, "-ldl"]
-            subprocess.run(command, check=True, timeout=15)
-        return built
-
-    return build
 
 
 def _write(path: Path, text: str) -> None:

@@ -50,7 +50,7 @@ ENGINE = "sys.modules[engine.__name__] = engine"
     ],
 )
 def test_an_allocator_that_takes_the_gil(host, library, modules, asked_by):
-    allocator = str(library("gil_allocator"))
+    allocator = str(library("tap/gil_allocator"))
 
     assert host.run(HOST.replace("MODULES", modules), ALLOCATOR=allocator) == (
         0,
@@ -61,7 +61,7 @@ def test_an_allocator_that_takes_the_gil(host, library, modules, asked_by):
 
 def test_an_allocator_that_is_not_known_to_would_hang(host, library):
     """So the two tests above would have failed without the rule."""
-    process = host.start(HOST.replace("MODULES", ""), ALLOCATOR=str(library("gil_allocator")))
+    process = host.start(HOST.replace("MODULES", ""), ALLOCATOR=str(library("tap/gil_allocator")))
     with process:
         try:
             with pytest.raises(subprocess.TimeoutExpired):

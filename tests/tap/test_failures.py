@@ -23,7 +23,7 @@ def results(host, library):
     """Run cases; what each said, how many calls its tap made, and what it left."""
 
     def run(*cases):
-        process = host.start(PROGRAM.read_text(), LD_PRELOAD=str(library("failing_calls")))
+        process = host.start(PROGRAM.read_text(), LD_PRELOAD=str(library("tap/failing_calls")))
         out, err = process.communicate(json.dumps(cases), timeout=18)
         assert (process.returncode, err) == (0, "")
         return json.loads(out)
