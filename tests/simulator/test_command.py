@@ -1,5 +1,6 @@
 """gpuward simulate, as one types it."""
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from gpuward.simulator import libraries as built
+from gpuward.simulator.layout import StateRow
 from gpuward.simulator.libraries import NotBuiltError, environment, library_directory
 
 pytestmark = pytest.mark.simulator
@@ -88,7 +90,7 @@ def test_root_and_state(libraries, tmp_path):
 
     assert done.stdout == f"{tmp_path / 'r'} {tmp_path / 's'}\n"
     assert (tmp_path / "r" / "dev" / "kmsg").exists()
-    assert (tmp_path / "s").stat().st_size == 61_928
+    assert (tmp_path / "s").stat().st_size == ctypes.sizeof(StateRow)
 
 
 def test_cleans_up(libraries):

@@ -12,6 +12,7 @@ pytestmark = pytest.mark.simulator
 STRUCTURES = {
     "Process": layout.ProcessRow,
     "Event": layout.EventRow,
+    "MigDevice": layout.MigRow,
     "Gpu": layout.GpuRow,
     "State": layout.StateRow,
 }

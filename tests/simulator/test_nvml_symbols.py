@@ -40,7 +40,7 @@ def test_names_of_other_bindings(libraries, fixtures):
     ("expression", "expected"),
     [
         pytest.param("call('nvmlDeviceGetEncoderStats')", 3, id="not supported"),
-        pytest.param("call('nvmlGpmQueryDeviceSupport')", 3, id="GPM is not simulated"),
+        pytest.param("call('nvmlDeviceGetSamples')", 3, id="sampled utilisation"),
         pytest.param("nvmlDeviceGetAccountingMode(gpu())", "NotSupported", id="by the binding"),
     ],
 )

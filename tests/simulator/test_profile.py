@@ -17,11 +17,11 @@ cuda_version = 13000
 
 
 def test_what_ships():
-    """The profiles of the first release are there."""
-    assert profile.names() == ["h100-sxm-x8", "rtx4090-x1"]
+    """A server of GPUs, one with MIG, one without NVLink, a consumer card."""
+    assert profile.names() == ["h100-mig-x1", "h100-sxm-x8", "l40s-x4", "rtx4090-x1"]
 
 
-@pytest.mark.parametrize("name", ["h100-sxm-x8", "rtx4090-x1"])
+@pytest.mark.parametrize("name", profile.names())
 def test_identities(make_state, name):
     """Each GPU of a profile is itself, idle, within its limits, and its memory adds up."""
     state = make_state(name)
@@ -67,7 +67,31 @@ def test_bad_values(gpu, first, message):
     assert message in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        pytest.param(
+            "uuid = 'MIG-1'", "mig_devices[0].gpu: the index of a GPU, 0 to 0", id="whose"
+        ),
+        pytest.param("gpu = 1", "mig_devices[0].gpu: the index of a GPU, 0 to 0", id="no such GPU"),
+        pytest.param("gpu = 0\nwings = 2", "mig_devices[0].wings: a MIG device has no", id="wings"),
+        pytest.param("gpu = 0\nname = 5", "mig_devices[0].name: a text shorter", id="no text"),
+        pytest.param("gpu = 0\nslice_count = -1", "slice_count: an integer from 0", id="negative"),
+    ],
+)
+def test_bad_mig_devices(table, message):
+    """So is a wrong value of a MIG device."""
+    with pytest.raises(ConfigError) as error:
+        parse(
+            MINIMAL.format(gpu="", first="") + f"[[mig_devices]]\n{table}", Profile, name="p.toml"
+        )
+
+    assert message in str(error.value)
+
+
 def test_no_such_profile():
     """An unknown name is answered with those that there are."""
-    with pytest.raises(ConfigError, match="profile 'a100': there are h100-sxm-x8, rtx4090-x1"):
+    with pytest.raises(
+        ConfigError, match="profile 'a100': there are h100-mig-x1, h100-sxm-x8, l40s-x4, rtx4090-x1"
+    ):
         profile.load("a100")

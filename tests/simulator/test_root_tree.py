@@ -47,3 +47,19 @@ def test_pci_outlives_the_driver(tree, state, tmp_path):
 
     assert not (tmp_path / "proc/driver/nvidia").exists()
     assert len(list((tmp_path / "sys/bus/pci/devices").iterdir())) == 8
+
+
+def test_a_gpu_that_fell_off_the_bus(tree, state, tmp_path):
+    """Its folder stays, its configuration space reads as ones; of the others nothing changes."""
+    folder = tmp_path / "sys/bus/pci/devices"
+    assert (folder / "0000:43:00.0/config").read_bytes()[:4] == b"\xde\x10\x30\x23"
+
+    state.gpu(1).lost = 1
+    state.gpu(2).pcie_link_width = 8
+    state.gpu(2).pcie_fatal_errors = 3
+    tree.follow_gpus()
+
+    assert (folder / "0000:43:00.0/config").read_bytes() == b"\xff" * 64
+    assert (folder / "0000:1b:00.0/config").read_bytes()[:2] == b"\xde\x10"
+    assert (folder / "0000:52:00.0/current_link_width").read_text() == "8\n"
+    assert (folder / "0000:52:00.0/aer_dev_fatal").read_text().endswith("TOTAL_ERR_FATAL 3\n")

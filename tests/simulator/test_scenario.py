@@ -59,7 +59,7 @@ def test_defaults():
     start, hang, ramp = story.steps
     assert start == Start(at_s=0, process="engine", memory_bytes=0, command=["sleep", "infinity"])
     assert hang == Hang(at_s=1, gpus=None, for_s=None)
-    assert int(hang.groups) == 0x1FFF
+    assert int(hang.groups) == 0x3FFF
     assert ramp == Ramp(at_s=2.5, over_s=3, values={"temperature_celsius": 90})
     assert Hang(at_s=0, calls=["cuda", "cuda"]).groups == CallGroup.CUDA
     assert Hang(at_s=0, calls=[]).groups == 0

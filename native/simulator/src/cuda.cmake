@@ -47,6 +47,7 @@ add_library(cuda SHARED
     src/cuda_stream.cpp
     src/cuda_visible.cpp
     src/cuda_vmm.cpp
+    src/cuda_work.cpp
     "${DRIVER_UNSUPPORTED}")
 target_link_libraries(cuda PRIVATE simulator_core)
 set_target_properties(cuda PROPERTIES SOVERSION 1)

@@ -8,6 +8,7 @@
 #include <mutex>
 
 #include "cuda_visible.h"
+#include "cuda_work.h"
 #include "process_rows.h"
 #include "stall.h"
 
@@ -201,7 +202,11 @@ CUresult cuCtxGetDevice(CUdevice* device) { return current_device(*device); }
 
 CUresult cuCtxSynchronize() {
     CUdevice device = 0;
-    return enter_driver_of_current(device);
+    const CUresult status = enter_driver_of_current(device);
+    if (status == CUDA_SUCCESS) {
+        finish_all(device);
+    }
+    return status;
 }
 
 CUresult cuCtxGetStreamPriorityRange(int* least, int* greatest) {

@@ -6,6 +6,7 @@
 
 #include "cuda_context.h"
 #include "cuda_device_memory.h"
+#include "cuda_work.h"
 #include "process_rows.h"
 
 namespace gpuward::simulator {
@@ -88,7 +89,14 @@ CUresult cuMemAlloc(CUdeviceptr* address, std::size_t size) {
     return allocate(size, RangeKind::DEVICE, *address);
 }
 
-CUresult cuMemFree(CUdeviceptr address) { return release(address, RangeKind::DEVICE); }
+// Waits for the device, unlike cuMemFreeAsync.
+CUresult cuMemFree(CUdeviceptr address) {
+    const std::optional<Range> range = addresses().find(pointer(address));
+    if (range) {
+        finish_all(range->device);
+    }
+    return release(address, RangeKind::DEVICE);
+}
 
 CUresult cuMemGetInfo(std::size_t* free, std::size_t* total) {
     CUdevice device = 0;

@@ -1,11 +1,12 @@
-// Streams and events.  Work is done when it is queued, so every stream is always idle and an event
-// has happened once it is recorded; its time is the moment of recording.
+// Streams and events.  An event happens when the stream has done what it had to do before it, see
+// cuda_work.h: mostly at once.  Its time is the moment of recording.
 #include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <utility>
 
 #include "cuda_context.h"
+#include "cuda_work.h"
 
 struct CUstream_st {
     int priority;
@@ -14,6 +15,7 @@ struct CUstream_st {
 struct CUevent_st {
     unsigned flags;
     std::atomic<std::int64_t> recorded_ns;  // 0: never
+    gpuward::simulator::Moment moment;
 };
 
 namespace gpuward::simulator {
@@ -36,9 +38,22 @@ CUresult check_current() {
     return status == CUDA_SUCCESS ? check_alive(device) : status;
 }
 
-CUresult wait_for_current() {
+CUresult ready_if(bool done) {
+    const CUresult status = check_current();
+    return status == CUDA_SUCCESS && !done ? CUDA_ERROR_NOT_READY : status;
+}
+
+CUresult wait_for(const Moment& moment) {
+    finish(moment);
     CUdevice device = 0;
     return enter_driver_of_current(device);
+}
+
+CUresult end_of_stream(CUstream stream, Moment& moment) {
+    CUdevice device = 0;
+    const CUresult status = current_device(device);
+    moment = end_of_work(device, stream);
+    return status;
 }
 
 }  // namespace
@@ -65,6 +80,7 @@ CUresult cuStreamDestroy(CUstream stream) {
     if (is_default(stream)) {
         return CUDA_ERROR_INVALID_HANDLE;
     }
+    forget_work(stream);
     delete stream;
     return CUDA_SUCCESS;
 }
@@ -74,9 +90,17 @@ CUresult cuStreamGetPriority(CUstream stream, int* priority) {
     return CUDA_SUCCESS;
 }
 
-CUresult cuStreamSynchronize(CUstream) { return wait_for_current(); }
+CUresult cuStreamSynchronize(CUstream stream) {
+    Moment moment;
+    const CUresult status = end_of_stream(stream, moment);
+    return status == CUDA_SUCCESS ? wait_for(moment) : status;
+}
 
-CUresult cuStreamQuery(CUstream) { return check_current(); }
+CUresult cuStreamQuery(CUstream stream) {
+    Moment moment;
+    const CUresult status = end_of_stream(stream, moment);
+    return status == CUDA_SUCCESS ? ready_if(is_done(moment)) : status;
+}
 
 CUresult cuStreamWaitEvent(CUstream, CUevent, unsigned int) { return CUDA_SUCCESS; }
 
@@ -107,7 +131,7 @@ CUresult cuLaunchHostFunc(CUstream, CUhostFn function, void* data) {
 CUresult cuEventCreate(CUevent* event, unsigned int flags) {
     const CUresult status = check_current();
     if (status == CUDA_SUCCESS) {
-        *event = new CUevent_st{flags, 0};
+        *event = new CUevent_st{flags, 0, {}};
     }
     return status;
 }
@@ -120,14 +144,15 @@ CUresult cuEventDestroy(CUevent event) {
     return CUDA_SUCCESS;
 }
 
-CUresult cuEventRecord(CUevent event, CUstream) {
+CUresult cuEventRecord(CUevent event, CUstream stream) {
     event->recorded_ns = now_ns();
-    return check_current();
+    const CUresult status = end_of_stream(stream, event->moment);
+    return status == CUDA_SUCCESS ? check_current() : status;
 }
 
-CUresult cuEventQuery(CUevent) { return check_current(); }
+CUresult cuEventQuery(CUevent event) { return ready_if(is_done(event->moment)); }
 
-CUresult cuEventSynchronize(CUevent) { return wait_for_current(); }
+CUresult cuEventSynchronize(CUevent event) { return wait_for(event->moment); }
 
 CUresult cuEventElapsedTime(float* milliseconds, CUevent start, CUevent end) {
     const bool is_timed = ((start->flags | end->flags) & CU_EVENT_DISABLE_TIMING) == 0;

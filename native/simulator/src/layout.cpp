@@ -14,6 +14,8 @@ void add(std::string& lines, const char* member, std::size_t offset, std::size_t
 #define ADD(owner, name) add(lines, #owner "." #name, offsetof(owner, name), sizeof(owner::name));
 #define ADD_PROCESS(type, name) ADD(Process, name)
 #define ADD_EVENT(type, name) ADD(Event, name)
+#define ADD_MIG(type, name) ADD(MigDevice, name)
+#define ADD_MIG_TEXT(name, size) ADD(MigDevice, name)
 #define ADD_GPU(type, name) ADD(Gpu, name)
 #define ADD_GPU_TEXT(name, size) ADD(Gpu, name)
 #define ADD_STATE(type, name) ADD(State, name)
@@ -24,6 +26,8 @@ std::string describe() {
     GPUWARD_PROCESS_FIELDS(ADD_PROCESS)
     GPUWARD_EVENT_FIELDS(ADD_EVENT)
     GPUWARD_GPU_FIELDS(ADD_GPU, ADD_GPU_TEXT)
+    GPUWARD_MIG_FIELDS(ADD_MIG, ADD_MIG_TEXT)
+    ADD(Gpu, mig_devices)
     ADD(Gpu, processes)
     GPUWARD_STATE_FIELDS(ADD_STATE, ADD_STATE_TEXT)
     ADD(State, events)

@@ -1,4 +1,4 @@
-// NVML: what a GPU is: PCI address, capability, MIG, modes.
+// NVML: what a GPU is: PCI address, capability, modes.
 #include <cstdio>
 #include <cstring>
 
@@ -8,7 +8,6 @@ using namespace gpuward::simulator;
 
 namespace {
 
-constexpr unsigned int MIG_DEVICES_MAX = 7;
 constexpr unsigned int PCI_CLASS_SHIFT = 16;  // a class code is base, sub, interface: 8 bits each
 constexpr unsigned int PCI_SUBCLASS_SHIFT = 8;
 
@@ -154,42 +153,8 @@ nvmlReturn_t nvmlDeviceGetGspFirmwareMode(nvmlDevice_t device, unsigned int* is_
         is_enabled, default_mode);
 }
 
-nvmlReturn_t nvmlDeviceGetMigMode(nvmlDevice_t device, unsigned int* current,
-                                  unsigned int* pending) {
-    return answer(
-        device, CALLS_IDENTITY,
-        [=](const Gpu& gpu) {
-            if (!has(gpu, HAS_MIG)) {
-                return NVML_ERROR_NOT_SUPPORTED;
-            }
-            *current = *pending = load(gpu.mig_mode);
-            return NVML_SUCCESS;
-        },
-        current, pending);
-}
-
-nvmlReturn_t nvmlDeviceGetMaxMigDeviceCount(nvmlDevice_t device, unsigned int* count) {
-    return answer(
-        device, CALLS_IDENTITY,
-        [=](const Gpu& gpu) {
-            *count = has(gpu, HAS_MIG) && load(gpu.mig_mode) != 0 ? MIG_DEVICES_MAX : 0;
-            return NVML_SUCCESS;
-        },
-        count);
-}
-
-nvmlReturn_t nvmlDeviceGetMigDeviceHandleByIndex(nvmlDevice_t device, unsigned int,
-                                                 nvmlDevice_t* mig_device) {
-    return answer(
-        device, CALLS_IDENTITY, [](const Gpu&) { return NVML_ERROR_NOT_FOUND; }, mig_device);
-}
-
-nvmlReturn_t nvmlDeviceIsMigDeviceHandle(nvmlDevice_t device, unsigned int* is_mig) {
-    return answer(
-        device, CALLS_IDENTITY,
-        [=](const Gpu&) {
-            *is_mig = 0;
-            return NVML_SUCCESS;
-        },
-        is_mig);
+nvmlReturn_t nvmlDeviceValidateInforom(nvmlDevice_t device) {
+    return answer(device, CALLS_IDENTITY, [](const Gpu& gpu) {
+        return load(gpu.inforom_corrupt) != 0 ? NVML_ERROR_CORRUPTED_INFOROM : NVML_SUCCESS;
+    });
 }

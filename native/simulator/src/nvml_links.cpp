@@ -209,7 +209,9 @@ nvmlReturn_t nvmlDeviceGetGpuFabricInfoV(nvmlDevice_t device, nvmlGpuFabricInfoV
                 return NVML_ERROR_ARGUMENT_VERSION_MISMATCH;
             }
             info->healthMask = 0;
-            info->healthSummary = NVML_GPU_FABRIC_HEALTH_SUMMARY_HEALTHY;
+            info->healthSummary = load(gpu.fabric_unhealthy) != 0
+                                      ? NVML_GPU_FABRIC_HEALTH_SUMMARY_UNHEALTHY
+                                      : NVML_GPU_FABRIC_HEALTH_SUMMARY_HEALTHY;
             return fill_fabric(gpu, info);
         },
         info);

@@ -31,6 +31,23 @@ nvmlReturn_t answer_ecc(nvmlDevice_t device, Fill fill, Outputs*... outputs) {
         outputs...);
 }
 
+struct Sizes {
+    unsigned long long total;
+    unsigned long long reserved;
+    unsigned long long free;
+};
+
+// A MIG device has memory of its own.
+Sizes sizes(const Gpu& gpu, const MigDevice* mig) {
+    if (mig == nullptr) {
+        return {load(gpu.memory_total_bytes), load(gpu.memory_reserved_bytes), free_bytes(gpu)};
+    }
+    const auto number = static_cast<std::uint32_t>(mig - gpu.mig_devices) + 1;
+    const std::uint64_t taken = mig->memory_reserved_bytes + used_bytes(gpu, number);
+    const std::uint64_t total = mig->memory_total_bytes;
+    return {total, mig->memory_reserved_bytes, total > taken ? total - taken : 0};
+}
+
 bool valid(nvmlMemoryErrorType_t error, nvmlEccCounterType_t counter) {
     return error < NVML_MEMORY_ERROR_TYPE_COUNT && counter < NVML_ECC_COUNTER_TYPE_COUNT;
 }
@@ -39,28 +56,30 @@ bool valid(nvmlMemoryErrorType_t error, nvmlEccCounterType_t counter) {
 
 // Version 1 has no reserved field: its `used` includes the reserved part.
 nvmlReturn_t nvmlDeviceGetMemoryInfo(nvmlDevice_t device, nvmlMemory_t* memory) {
-    return answer(
+    return answer_part(
         device, CALLS_MEMORY,
-        [=](const Gpu& gpu) {
-            memory->total = load(gpu.memory_total_bytes);
-            memory->free = free_bytes(gpu);
-            memory->used = memory->total - memory->free;
+        [=](const Gpu& gpu, const MigDevice* mig) {
+            const Sizes found = sizes(gpu, mig);
+            memory->total = found.total;
+            memory->free = found.free;
+            memory->used = found.total - found.free;
             return NVML_SUCCESS;
         },
         memory);
 }
 
 nvmlReturn_t nvmlDeviceGetMemoryInfo_v2(nvmlDevice_t device, nvmlMemory_v2_t* memory) {
-    return answer(
+    return answer_part(
         device, CALLS_MEMORY,
-        [=](const Gpu& gpu) {
+        [=](const Gpu& gpu, const MigDevice* mig) {
             if (memory->version != nvmlMemory_v2) {
                 return NVML_ERROR_ARGUMENT_VERSION_MISMATCH;
             }
-            memory->total = load(gpu.memory_total_bytes);
-            memory->reserved = load(gpu.memory_reserved_bytes);
-            memory->free = free_bytes(gpu);
-            memory->used = memory->total - memory->reserved - memory->free;
+            const Sizes found = sizes(gpu, mig);
+            memory->total = found.total;
+            memory->reserved = found.reserved;
+            memory->free = found.free;
+            memory->used = found.total - found.reserved - found.free;
             return NVML_SUCCESS;
         },
         memory);
@@ -165,6 +184,9 @@ nvmlReturn_t nvmlDeviceGetSramEccErrorStatus(nvmlDevice_t device,
             if (status->version != nvmlEccSramErrorStatus_v1) {
                 return NVML_ERROR_ARGUMENT_VERSION_MISMATCH;
             }
+            if (!has(gpu, HAS_SRAM_STATUS)) {
+                return NVML_ERROR_NOT_SUPPORTED;
+            }
             *status = {};
             status->version = nvmlEccSramErrorStatus_v1;
             status->aggregateCor = gpu.ecc_aggregate_corrected_sram;
@@ -172,6 +194,7 @@ nvmlReturn_t nvmlDeviceGetSramEccErrorStatus(nvmlDevice_t device,
             status->aggregateUncSecDed = gpu.ecc_aggregate_uncorrected_sram;
             status->volatileUncSecDed = gpu.ecc_volatile_uncorrected_sram;
             status->aggregateUncBucketL2 = gpu.ecc_aggregate_uncorrected_sram;
+            status->bThresholdExceeded = load(gpu.sram_threshold_exceeded);
             return NVML_SUCCESS;
         },
         status);
@@ -208,4 +231,36 @@ nvmlReturn_t nvmlDeviceGetRowRemapperHistogram(nvmlDevice_t device,
             return NVML_SUCCESS;
         },
         values);
+}
+
+// Only from driver 590 on.
+nvmlReturn_t nvmlDeviceGetUnrepairableMemoryFlag_v1(nvmlDevice_t device,
+                                                    nvmlUnrepairableMemoryStatus_v1_t* status) {
+    return answer(
+        device, CALLS_ECC,
+        [=](const Gpu& gpu) {
+            if (!has(gpu, HAS_ROW_REMAPPING) || !driver_is_at_least(590)) {
+                return NVML_ERROR_NOT_SUPPORTED;
+            }
+            status->bUnrepairableMemory = load(gpu.memory_unrepairable);
+            return NVML_SUCCESS;
+        },
+        status);
+}
+
+nvmlReturn_t nvmlDeviceGetRepairStatus(nvmlDevice_t device, nvmlRepairStatus_t* status) {
+    return answer(
+        device, CALLS_ECC,
+        [=](const Gpu& gpu) {
+            if (status->version != nvmlRepairStatus_v1) {
+                return NVML_ERROR_ARGUMENT_VERSION_MISMATCH;
+            }
+            if (!has(gpu, HAS_ROW_REMAPPING)) {
+                return NVML_ERROR_NOT_SUPPORTED;
+            }
+            status->bChannelRepairPending = load(gpu.channel_repair_pending);
+            status->bTpcRepairPending = 0;
+            return NVML_SUCCESS;
+        },
+        status);
 }

@@ -10,10 +10,14 @@ namespace {
 
 constexpr unsigned int WHOLE_GPU = 0xFFFFFFFF;  // no MIG instance
 
-std::vector<const Process*> living(const Gpu& gpu, unsigned int mode) {
+// The whole GPU shows the processes of all its MIG devices, a MIG device its own.
+std::vector<const Process*> living(const Gpu& gpu, const MigDevice* mig, unsigned int mode) {
     std::vector<const Process*> rows;
     for (const Process& row : gpu.processes) {
-        if (is_alive(row) && (mode == NVML_PROCESS_MODE_ALL || load(row.kind) == mode)) {
+        const bool is_here =
+            mig == nullptr ||
+            load(row.mig_device) == static_cast<std::uint32_t>(mig - gpu.mig_devices) + 1;
+        if (is_here && is_alive(row) && (mode == NVML_PROCESS_MODE_ALL || load(row.kind) == mode)) {
             rows.push_back(&row);
         }
     }
@@ -21,23 +25,25 @@ std::vector<const Process*> living(const Gpu& gpu, unsigned int mode) {
 }
 
 template <typename Info>
-void fill(Info& info, const Process& row) {
+void fill(Info& info, const Gpu& gpu, const Process& row) {
     info = {};
     info.pid = row.pid;
     info.usedGpuMemory = load(row.memory_bytes);
     if constexpr (requires { info.gpuInstanceId; }) {
-        info.gpuInstanceId = WHOLE_GPU;
-        info.computeInstanceId = WHOLE_GPU;
+        const std::uint32_t number = load(row.mig_device);
+        const bool is_mig = number > 0 && number <= load(gpu.mig_device_count);
+        info.gpuInstanceId = is_mig ? gpu.mig_devices[number - 1].gpu_instance : WHOLE_GPU;
+        info.computeInstanceId = is_mig ? gpu.mig_devices[number - 1].compute_instance : WHOLE_GPU;
     }
 }
 
 // `count`: in, how many `infos` can take; out, how many there are.
 template <typename Info>
 nvmlReturn_t list(nvmlDevice_t device, unsigned int mode, unsigned int* count, Info* infos) {
-    return answer(
+    return answer_part(
         device, CALLS_PROCESS,
-        [=](const Gpu& gpu) {
-            const std::vector<const Process*> rows = living(gpu, mode);
+        [=](const Gpu& gpu, const MigDevice* mig) {
+            const std::vector<const Process*> rows = living(gpu, mig, mode);
             const unsigned int room = *count;
             *count = static_cast<unsigned int>(rows.size());
             if (rows.size() > room) {
@@ -47,7 +53,7 @@ nvmlReturn_t list(nvmlDevice_t device, unsigned int mode, unsigned int* count, I
                 return NVML_ERROR_INVALID_ARGUMENT;
             }
             for (std::size_t index = 0; index < rows.size(); ++index) {
-                fill(infos[index], *rows[index]);
+                fill(infos[index], gpu, *rows[index]);
             }
             return NVML_SUCCESS;
         },
@@ -90,7 +96,10 @@ nvmlReturn_t nvmlDeviceGetProcessUtilization(nvmlDevice_t device,
     return answer(
         device, CALLS_PROCESS,
         [=](const Gpu& gpu) {
-            const std::vector<const Process*> rows = living(gpu, NVML_PROCESS_MODE_ALL);
+            if (load(gpu.mig_mode) != 0) {
+                return NVML_ERROR_NOT_SUPPORTED;
+            }
+            const std::vector<const Process*> rows = living(gpu, nullptr, NVML_PROCESS_MODE_ALL);
             const unsigned int room = samples == nullptr ? 0 : *count;
             *count = static_cast<unsigned int>(rows.size());
             if (rows.empty()) {

@@ -20,6 +20,14 @@ nvmlReturn_t copy(nvmlDevice_t device, std::uint64_t group, std::uint64_t capabi
         output);
 }
 
+// A MIG device has a name and a UUID of its own.
+template <auto Field, auto MigField>
+nvmlReturn_t copy_name(nvmlDevice_t device, char* buffer, unsigned int length) {
+    return answer_part(device, CALLS_IDENTITY, [=](const Gpu& gpu, const MigDevice* mig) {
+        return write_text(buffer, length, mig == nullptr ? gpu.*Field : mig->*MigField);
+    });
+}
+
 // An empty text means that this product has none.
 template <auto Field>
 nvmlReturn_t copy_text(nvmlDevice_t device, char* buffer, unsigned int length) {
@@ -42,9 +50,15 @@ constexpr std::uint64_t ALWAYS = 0;
         return copy_text<&Gpu::field>(device, buffer, length);                      \
     }
 
+nvmlReturn_t nvmlDeviceGetName(nvmlDevice_t device, char* buffer, unsigned int length) {
+    return copy_name<&Gpu::name, &MigDevice::name>(device, buffer, length);
+}
+
+nvmlReturn_t nvmlDeviceGetUUID(nvmlDevice_t device, char* buffer, unsigned int length) {
+    return copy_name<&Gpu::uuid, &MigDevice::uuid>(device, buffer, length);
+}
+
 // clang-format off
-TEXT(nvmlDeviceGetName, name)
-TEXT(nvmlDeviceGetUUID, uuid)
 TEXT(nvmlDeviceGetSerial, serial)
 TEXT(nvmlDeviceGetVbiosVersion, vbios_version)
 TEXT(nvmlDeviceGetBoardPartNumber, board_part_number)

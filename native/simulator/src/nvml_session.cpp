@@ -1,6 +1,7 @@
 #include "nvml_session.h"
 
 #include <atomic>
+#include <cstdlib>
 #include <cstring>
 #include <ctime>
 #include <mutex>
@@ -13,6 +14,7 @@ namespace gpuward::simulator {
 namespace {
 
 constexpr std::uintptr_t FIRST_HANDLE = 0x1000;
+constexpr std::uintptr_t FIRST_MIG_HANDLE = 0x2000;
 
 std::mutex start_mutex;
 std::atomic<const State*> mapped{nullptr};
@@ -32,6 +34,19 @@ nvmlReturn_t driver_status(const State& state) {
         return NVML_ERROR_LIB_RM_VERSION_MISMATCH;
     }
     return NVML_SUCCESS;
+}
+
+// The MIG device that the handle names, or null; sets `gpu_index` when there is one.
+const MigDevice* find_mig(const State& state, nvmlDevice_t device, std::size_t& gpu_index) {
+    const std::uintptr_t number = reinterpret_cast<std::uintptr_t>(device) - FIRST_MIG_HANDLE;
+    const std::size_t owner = number / MAX_MIG_DEVICES;
+    if (owner >= load(state.gpu_count)) {
+        return nullptr;
+    }
+    gpu_index = owner;
+    const Gpu& gpu = state.gpus[owner];
+    const std::size_t mig_index = number % MAX_MIG_DEVICES;
+    return mig_index < load(gpu.mig_device_count) ? &gpu.mig_devices[mig_index] : nullptr;
 }
 
 const State* map_once() {
@@ -85,14 +100,23 @@ nvmlReturn_t enter(std::uint64_t group, const State*& state) {
 }
 
 nvmlReturn_t enter(nvmlDevice_t device, std::uint64_t group, const Gpu*& gpu) {
+    const MigDevice* mig = nullptr;
+    const nvmlReturn_t status = enter_part(device, group, gpu, mig);
+    // Real drivers say so of calls that a MIG device has no answer to.
+    return status == NVML_SUCCESS && mig != nullptr ? NVML_ERROR_NOT_SUPPORTED : status;
+}
+
+nvmlReturn_t enter_part(nvmlDevice_t device, std::uint64_t group, const Gpu*& gpu,
+                        const MigDevice*& mig) {
     std::size_t gpu_index = 0;
     if (session_count <= 0) {
         return NVML_ERROR_UNINITIALIZED;
     }
-    if (!to_index(device, gpu_index)) {
+    const State& state = *mapped;
+    mig = find_mig(state, device, gpu_index);
+    if (mig == nullptr && !to_index(device, gpu_index)) {
         return NVML_ERROR_INVALID_ARGUMENT;
     }
-    const State& state = *mapped;
     gpu = &state.gpus[gpu_index];
     stall(state, gpu, group);
     if (const nvmlReturn_t status = driver_status(state); status != NVML_SUCCESS) {
@@ -112,6 +136,16 @@ bool to_index(nvmlDevice_t device, std::size_t& gpu_index) {
     gpu_index = reinterpret_cast<std::uintptr_t>(device) - FIRST_HANDLE;
     const State* state = mapped;
     return state != nullptr && gpu_index < load(state->gpu_count);
+}
+
+nvmlDevice_t to_mig_handle(std::size_t gpu_index, std::size_t mig_index) {
+    return reinterpret_cast<nvmlDevice_t>(FIRST_MIG_HANDLE + gpu_index * MAX_MIG_DEVICES +
+                                          mig_index);
+}
+
+bool driver_is_at_least(unsigned int major) {
+    const State* state = mapped;
+    return state != nullptr && std::strtoul(state->driver_version, nullptr, 10) >= major;
 }
 
 nvmlReturn_t write_text(char* buffer, unsigned int length, const char* text) {

@@ -20,12 +20,20 @@ nvmlReturn_t enter(std::uint64_t group, const State*& state);
 // Enter a call about one GPU; `gpu` is set on SUCCESS.
 nvmlReturn_t enter(nvmlDevice_t device, std::uint64_t group, const Gpu*& gpu);
 
+// Enter a call about a GPU or a MIG device of it; `mig` is null for the whole GPU.
+nvmlReturn_t enter_part(nvmlDevice_t device, std::uint64_t group, const Gpu*& gpu,
+                        const MigDevice*& mig);
+
 // The state once start_session() succeeded in this process, else null; no check at all.
 const State* mapped_state();
 
 // Handles are opaque to callers and never null.
 nvmlDevice_t to_handle(std::size_t gpu_index);
 bool to_index(nvmlDevice_t device, std::size_t& gpu_index);
+nvmlDevice_t to_mig_handle(std::size_t gpu_index, std::size_t mig_index);
+
+// Whether the driver that is loaded is of this major version or a later one.
+bool driver_is_at_least(unsigned int major);
 
 // Write `text` into a caller's buffer, as NVML does.
 nvmlReturn_t write_text(char* buffer, unsigned int length, const char* text);
@@ -44,6 +52,20 @@ nvmlReturn_t answer(nvmlDevice_t device, std::uint64_t group, Fill fill, Outputs
         return NVML_ERROR_INVALID_ARGUMENT;
     }
     return fill(*gpu);
+}
+
+// As answer(), for calls that take MIG devices too: `fill(gpu, mig)`.
+template <typename Fill, typename... Outputs>
+nvmlReturn_t answer_part(nvmlDevice_t device, std::uint64_t group, Fill fill, Outputs*... outputs) {
+    const Gpu* gpu = nullptr;
+    const MigDevice* mig = nullptr;
+    if (const nvmlReturn_t status = enter_part(device, group, gpu, mig); status != NVML_SUCCESS) {
+        return status;
+    }
+    if (((outputs == nullptr) || ...)) {
+        return NVML_ERROR_INVALID_ARGUMENT;
+    }
+    return fill(*gpu, mig);
 }
 
 inline bool has(const Gpu& gpu, std::uint64_t capability) {

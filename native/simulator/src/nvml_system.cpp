@@ -78,6 +78,23 @@ nvmlReturn_t find_gpu_if(const char* key, nvmlDevice_t* device, Matches matches)
     return NVML_ERROR_NOT_FOUND;
 }
 
+bool find_mig_by_uuid(const char* uuid, nvmlDevice_t* device) {
+    const State* state = mapped_state();
+    if (state == nullptr || uuid == nullptr || device == nullptr) {
+        return false;
+    }
+    for (std::size_t gpu_index = 0; gpu_index < load(state->gpu_count); ++gpu_index) {
+        const Gpu& gpu = state->gpus[gpu_index];
+        for (std::size_t index = 0; index < load(gpu.mig_device_count); ++index) {
+            if (std::strcmp(gpu.mig_devices[index].uuid, uuid) == 0) {
+                *device = to_mig_handle(gpu_index, index);
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
 nvmlReturn_t find_by_pci(const char* bus_id, nvmlDevice_t* device) {
     unsigned int domain = 0;
     unsigned int bus = 0;
@@ -187,6 +204,9 @@ nvmlReturn_t nvmlDeviceGetHandleByIndex_v2(unsigned int index, nvmlDevice_t* dev
 }
 
 nvmlReturn_t nvmlDeviceGetHandleByUUID(const char* uuid, nvmlDevice_t* device) {
+    if (find_mig_by_uuid(uuid, device)) {
+        return session_status();
+    }
     return find_gpu_if(uuid, device,
                        [=](const Gpu& gpu) { return std::strcmp(gpu.uuid, uuid) == 0; });
 }

@@ -81,6 +81,16 @@ std::uint64_t used_bytes(const Gpu& gpu) {
     return used;
 }
 
+std::uint64_t used_bytes(const Gpu& gpu, std::uint32_t mig_device) {
+    std::uint64_t used = 0;
+    for (const Process& row : gpu.processes) {
+        if (load(row.mig_device) == mig_device && is_alive(row)) {
+            used += load(row.memory_bytes);
+        }
+    }
+    return used;
+}
+
 std::uint64_t free_bytes(const Gpu& gpu) {
     const std::uint64_t taken = load(gpu.memory_reserved_bytes) + used_bytes(gpu);
     const std::uint64_t total = load(gpu.memory_total_bytes);

@@ -15,6 +15,9 @@ std::uint64_t used_bytes(const Gpu& gpu);
 // total - reserved - used; never negative.
 std::uint64_t free_bytes(const Gpu& gpu);
 
+// What living processes use of the GPU's MIG device with this number, counted from 1.
+std::uint64_t used_bytes(const Gpu& gpu, std::uint32_t mig_device);
+
 // Give the calling process `size` bytes more; false when so much is not free, or no row is.
 // Size 0 makes the process visible in NVML's process lists.
 bool take(const StateFile& file, std::size_t gpu_index, std::uint64_t size);

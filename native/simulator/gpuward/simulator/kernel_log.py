@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from gpuward.daemon.clock import Clock
@@ -34,6 +35,14 @@ XID_TEXTS = {
 }
 
 
+# The switches of an HGX board sit on buses of their own.
+SWITCH_FIRST_BUS = 0x83
+SXID_TEXTS = {
+    12028: "Link 32 egress non-posted PRIV error (First)",
+    20034: "Link 30 LTSSM Fault Up",
+}
+
+
 class KernelLog:
     """Appends records; sequence numbers count from 0 for each log."""
 
@@ -45,10 +54,17 @@ class KernelLog:
 
     def write(self, text: str, level: int = INFO) -> None:
         """Append one record of the kernel facility, stamped with the monotonic clock."""
+        self.write_all([text], level)
+
+    def write_all(self, texts: Sequence[str], level: int = INFO) -> None:
+        """Append a record for each text, all at once."""
         stamp = int(self._clock.mono_s() * 1e6)
         with self._path.open("a", encoding="utf-8") as log:
-            log.write(f"{level},{self._sequence},{stamp},-;{text}\n")
-        self._sequence += 1
+            log.writelines(
+                f"{level},{sequence},{stamp},-;{text}\n"
+                for sequence, text in enumerate(texts, self._sequence)
+            )
+        self._sequence += len(texts)
 
 
 def xid_line(gpu: GpuRow, code: int, *, pid: int | None, name: str, message: str | None) -> str:
@@ -56,3 +72,11 @@ def xid_line(gpu: GpuRow, code: int, *, pid: int | None, name: str, message: str
     address = f"PCI:{gpu.pci_domain:04x}:{gpu.pci_bus:02x}:{gpu.pci_device:02x}"
     blamed = f"pid={pid}, name={name}" if pid is not None else "pid='<unknown>', name=<unknown>"
     return f"NVRM: Xid ({address}): {code}, {blamed}, {message or XID_TEXTS.get(code, 'Error')}"
+
+
+def sxid_line(switch: int, code: int, *, fatal: bool, message: str | None) -> str:
+    """Return the line of the NVSwitch driver for an SXid."""
+    address = f"PCI:0000:{SWITCH_FIRST_BUS + switch:02x}:00.0"
+    severity = "Fatal" if fatal else "Non-fatal"
+    text = message or SXID_TEXTS.get(code, "Error")
+    return f"nvidia-nvswitch{switch}: SXid ({address}): {code}, {severity}, {text}"

@@ -12,11 +12,12 @@ from ctypes import Structure, c_char, c_uint32, c_uint64
 from enum import IntEnum, IntFlag
 
 STATE_MAGIC = int.from_bytes(b"GPUWSIM1", "little")
-STATE_VERSION = 1
+STATE_VERSION = 2
 STATE_VARIABLE = "GPUWARD_SIM_STATE"
 MAX_GPUS = 16
 MAX_PROCESSES = 64
 MAX_EVENTS = 256
+MAX_MIG_DEVICES = 7
 LOCK_GPU = 0
 LOCK_EVENTS = MAX_GPUS
 
@@ -31,6 +32,9 @@ class Capability(IntFlag):
     MIG = 1 << 4
     THERMAL_MARGIN = 1 << 5
     FABRIC = 1 << 6
+    GPM = 1 << 7
+    SRAM_STATUS = 1 << 8
+    VIOLATION_STATUS = 1 << 9
 
 
 class CallGroup(IntFlag):
@@ -49,9 +53,10 @@ class CallGroup(IntFlag):
     FIELD = 1 << 10
     EVENT = 1 << 11
     CUDA = 1 << 12
+    GPM = 1 << 13
 
 
-ALL_CALLS = CallGroup((1 << 13) - 1)
+ALL_CALLS = CallGroup((1 << 14) - 1)
 
 
 class ProcessKind(IntEnum):
@@ -84,6 +89,7 @@ class ProcessRow(Structure):
         ("memory_percent", c_uint32),
         ("encoder_percent", c_uint32),
         ("decoder_percent", c_uint32),
+        ("mig_device", c_uint32),
     )
 
 
@@ -109,7 +115,8 @@ GPU_U64 = (
     "ecc_volatile_uncorrected_dram ecc_volatile_uncorrected_sram "
     "ecc_aggregate_corrected_dram ecc_aggregate_corrected_sram "
     "ecc_aggregate_uncorrected_dram ecc_aggregate_uncorrected_sram "
-    "nvlink_active_mask nvlink_crc_errors nvlink_replay_errors nvlink_recovery_errors"
+    "nvlink_active_mask nvlink_crc_errors nvlink_replay_errors nvlink_recovery_errors "
+    "pcie_transmit_bytes pcie_receive_bytes"
 ).split()
 GPU_U32 = (
     "lost gpu_recovery_action pci_domain pci_bus pci_device pci_device_id pci_subsystem_id "
@@ -129,7 +136,12 @@ GPU_U32 = (
     "remapped_rows_failure remap_banks_max remap_banks_high remap_banks_partial "
     "remap_banks_low remap_banks_none pcie_link_generation pcie_link_generation_max "
     "pcie_link_width pcie_link_width_max pcie_replay_count pcie_transmit_kilobytes_per_second "
-    "pcie_receive_kilobytes_per_second nvlink_count nvlink_version mig_mode fabric_state"
+    "pcie_receive_kilobytes_per_second nvlink_count nvlink_version mig_mode fabric_state "
+    "pcie_correctable_errors pcie_nonfatal_errors pcie_fatal_errors pcie_replay_rollovers "
+    "gpm_sm_active_permille gpm_sm_occupancy_permille gpm_tensor_permille gpm_dram_permille "
+    "nvlink_transmit_mebibytes_per_second nvlink_receive_mebibytes_per_second "
+    "sram_threshold_exceeded memory_unrepairable channel_repair_pending inforom_corrupt "
+    "fabric_unhealthy mig_device_count"
 ).split()
 GPU_TEXT = (
     ("name", 96),
@@ -140,6 +152,24 @@ GPU_TEXT = (
 )
 
 
+MIG_U64 = ("memory_total_bytes", "memory_reserved_bytes")
+MIG_U32 = (
+    "gpu_instance compute_instance slice_count multiprocessor_count "
+    "gpm_sm_active_permille gpm_sm_occupancy_permille gpm_tensor_permille gpm_dram_permille"
+).split()
+MIG_TEXT = (("name", 96), ("uuid", 80))
+
+
+class MigRow(Structure):
+    """One MIG device of a GPU: an instance with memory and processors of its own."""
+
+    _fields_ = (
+        *((name, c_uint64) for name in MIG_U64),
+        *((name, c_uint32) for name in MIG_U32),
+        *((name, c_char * size) for name, size in MIG_TEXT),
+    )
+
+
 class GpuRow(Structure):
     """One simulated GPU."""
 
@@ -147,6 +177,7 @@ class GpuRow(Structure):
         *((name, c_uint64) for name in GPU_U64),
         *((name, c_uint32) for name in GPU_U32),
         *((name, c_char * size) for name, size in GPU_TEXT),
+        ("mig_devices", MigRow * MAX_MIG_DEVICES),
         ("processes", ProcessRow * MAX_PROCESSES),
     )
 
@@ -167,6 +198,8 @@ class StateRow(Structure):
         ("driver_generation", c_uint32),
         ("init_error", c_uint32),
         ("cuda_version", c_uint32),
+        ("unbind_count", c_uint32),
+        ("bind_count", c_uint32),
         ("driver_version", c_char * 80),
         ("library_version", c_char * 80),
         ("event_count", c_uint64),

@@ -1,7 +1,7 @@
 """What moves by itself: ramps, noise, and the counters that follow power and clocks.
 
-Real counters are integrals, so these are: energy of power, and the time under each
-clocks-event reason of the reason bits.
+Real counters are integrals, so these are: energy of power, bytes of PCIe traffic, and the time
+under each clocks-event reason of the reason bits.
 """
 
 from __future__ import annotations
@@ -27,6 +27,13 @@ REASON_COUNTERS = {
     0x40: "hw_thermal_slowdown_nanoseconds",
     0x80: "hw_power_brake_nanoseconds",
 }
+
+# Rate in kilobytes a second -> its counter of bytes.
+TRAFFIC_COUNTERS = {
+    "pcie_transmit_kilobytes_per_second": "pcie_transmit_bytes",
+    "pcie_receive_kilobytes_per_second": "pcie_receive_bytes",
+}
+KILOBYTE = 1000
 
 Place = tuple[int, str]  # GPU index, field
 
@@ -100,6 +107,9 @@ class Motion:
             whole = int(self._energy_millijoules[index])
             self._energy_millijoules[index] -= whole
             gpu.energy_millijoules += whole
+            for rate, counter in TRAFFIC_COUNTERS.items():
+                moved = int(getattr(gpu, rate) * KILOBYTE * elapsed_s)
+                setattr(gpu, counter, getattr(gpu, counter) + moved)
             for bit, counter in REASON_COUNTERS.items():
                 if gpu.clocks_event_reasons & bit:
                     setattr(gpu, counter, getattr(gpu, counter) + int(elapsed_s * NANOSECONDS))

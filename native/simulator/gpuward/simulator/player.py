@@ -13,14 +13,16 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from gpuward.simulator.kernel_log import ERROR, KernelLog, xid_line
+from gpuward.simulator.kernel_log import ERROR, KernelLog, sxid_line, xid_line
 from gpuward.simulator.layout import EventKind, ProcessKind
 from gpuward.simulator.motion import Motion
 from gpuward.simulator.scenario import (
     PROCESS_KINDS,
     AnyStep,
+    Bind,
     Delay,
     Hang,
+    KernelLines,
     Load,
     Lost,
     Noise,
@@ -28,7 +30,9 @@ from gpuward.simulator.scenario import (
     Set,
     Start,
     Stop,
+    Sxid,
     Take,
+    Unbind,
     Unload,
     Xid,
 )
@@ -106,16 +110,22 @@ class Player:
         match step:
             case Set():
                 self._motion.set_value(gpus, step.values)
+                self._tree.follow_gpus()
             case Ramp():
                 self._motion.ramp(gpus, step.values, at_s, at_s + step.over_s)
             case Noise():
                 self._motion.add_noise(gpus, step.values)
             case Lost():
                 self._motion.set_value(gpus, {"lost": 1})
+                self._tree.follow_gpus()
             case Xid():
                 self._raise_xid(step, gpus)
+            case Sxid() | KernelLines():
+                self._log(step)
             case Hang() | Delay():
                 self._stall(step, at_s)
+            case Unbind() | Bind():
+                self._state.announce_driver(leaving=isinstance(step, Unbind))
             case Unload() | Load():
                 self._change_driver(step)
             case _:
@@ -165,6 +175,16 @@ class Player:
             self._kernel_log.write(line, ERROR)
             self._state.add_event(index, EventKind.XID, step.code)
 
+    def _log(self, step: Sxid | KernelLines) -> None:
+        if isinstance(step, Sxid):
+            self._kernel_log.write(
+                sxid_line(step.switch, step.code, fatal=step.fatal, message=step.message), ERROR
+            )
+            return
+        self._kernel_log.write_all(
+            [step.text.replace("{n}", str(number)) for number in range(step.count)], step.level
+        )
+
     def _start(self, step: Start, gpus: Sequence[int]) -> None:
         try:
             pid = self._children.start(step.process, step.command)
@@ -188,7 +208,8 @@ class Player:
 
     def _reserve(self, step: Start | Take, index: int, pid: int, kind: ProcessKind) -> None:
         try:
-            is_taken = self._state.take(index, pid, step.memory_bytes, kind)
+            mig_device = step.mig_device if isinstance(step, Start) else None
+            is_taken = self._state.take(index, pid, step.memory_bytes, kind, mig_device=mig_device)
         except ProcessLookupError:
             is_taken = False
         if not is_taken:

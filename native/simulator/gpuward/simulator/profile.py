@@ -1,8 +1,9 @@
 """A profile: the machine as it is before anything happens, as TOML beside this file.
 
-``[gpu]`` holds what all GPUs have in common, ``[[gpus]]`` one table per GPU; keys are the fields
-of the state (``layout.py``), ``capabilities`` a list of names.  What is not named is zero, empty,
-or not supported.
+``[gpu]`` holds what all GPUs have in common, ``[[gpus]]`` one table per GPU, ``[[mig_devices]]``
+one per MIG device, with ``gpu``, the index of its GPU; other keys are the fields of the state
+(``layout.py``), ``capabilities`` a list of names.  What is not named is zero, empty, or not
+supported.
 """
 
 from __future__ import annotations
@@ -18,8 +19,13 @@ from gpuward.simulator.layout import (
     GPU_U32,
     GPU_U64,
     MAX_GPUS,
+    MAX_MIG_DEVICES,
+    MIG_TEXT,
+    MIG_U32,
+    MIG_U64,
     Capability,
     GpuRow,
+    MigRow,
 )
 
 if TYPE_CHECKING:
@@ -27,6 +33,8 @@ if TYPE_CHECKING:
 
 TEXT_SIZE = dict(GPU_TEXT)
 LARGEST = dict.fromkeys(GPU_U64, 2**64 - 1) | dict.fromkeys(GPU_U32, 2**32 - 1)
+MIG_TEXT_SIZE = dict(MIG_TEXT)
+MIG_LARGEST = dict.fromkeys(("gpu", *MIG_U64), 2**64 - 1) | dict.fromkeys(MIG_U32, 2**32 - 1)
 
 Values = dict[str, int | str | list[str]]
 
@@ -38,6 +46,7 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     cuda_version: int
     gpu: Values
     gpus: list[Values]
+    mig_devices: list[dict[str, int | str]] = []
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.gpus) <= MAX_GPUS:
@@ -45,6 +54,8 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
         check_values("gpu", self.gpu)
         for index, values in enumerate(self.gpus):
             check_values(f"gpus[{index}]", values)
+        for index, mig_values in enumerate(self.mig_devices):
+            self._check_mig(f"mig_devices[{index}]", mig_values)
 
     def write_to(self, state: State) -> None:
         """Fill a blank ``state`` that was created for as many GPUs."""
@@ -54,7 +65,25 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
             row.minor_number = index
             for name, value in {**self.gpu, **values}.items():
                 _write(row, name, value)
+        for mig_values in self.mig_devices:
+            gpu = state.gpu(int(mig_values["gpu"]))
+            _fill(gpu.mig_devices[gpu.mig_device_count], mig_values)
+            gpu.mig_device_count += 1
         state.load_driver(self.driver_version)
+
+    def _check_mig(self, where: str, values: dict[str, int | str]) -> None:
+        for name, value in values.items():
+            if name in MIG_TEXT_SIZE:
+                _check_text(f"{where}.{name}", value, MIG_TEXT_SIZE[name])
+            elif name not in MIG_LARGEST:
+                raise ValueError(f"{where}.{name}: a MIG device has no such field")
+            else:
+                _check_number(f"{where}.{name}", value, MIG_LARGEST[name])
+        if not 0 <= int(values.get("gpu", -1)) < len(self.gpus):
+            raise ValueError(f"{where}.gpu: the index of a GPU, 0 to {len(self.gpus) - 1}")
+        mates = [each for each in self.mig_devices if each.get("gpu") == values["gpu"]]
+        if len(mates) > MAX_MIG_DEVICES:
+            raise ValueError(f"{where}.gpu: a GPU has {MAX_MIG_DEVICES} MIG devices at most")
 
 
 def names() -> list[str]:
@@ -81,12 +110,21 @@ def check_values(where: str, values: Values) -> None:
         if name == "capabilities":
             _capabilities(where, value)
         elif name in TEXT_SIZE:
-            if not isinstance(value, str) or len(value.encode()) >= TEXT_SIZE[name]:
-                raise ValueError(f"{where}.{name}: a text shorter than {TEXT_SIZE[name]} bytes")
+            _check_text(f"{where}.{name}", value, TEXT_SIZE[name])
         elif name not in LARGEST:
             raise ValueError(f"{where}.{name}: a GPU has no such field")
-        elif not isinstance(value, int) or not 0 <= value <= LARGEST[name]:
-            raise ValueError(f"{where}.{name}: an integer from 0 to {LARGEST[name]}")
+        else:
+            _check_number(f"{where}.{name}", value, LARGEST[name])
+
+
+def _check_text(where: str, value: object, size: int) -> None:
+    if not isinstance(value, str) or len(value.encode()) >= size:
+        raise ValueError(f"{where}: a text shorter than {size} bytes")
+
+
+def _check_number(where: str, value: object, largest: int) -> None:
+    if not isinstance(value, int) or not 0 <= value <= largest:
+        raise ValueError(f"{where}: an integer from 0 to {largest}")
 
 
 def _capabilities(where: str, value: object) -> Capability:
@@ -97,6 +135,12 @@ def _capabilities(where: str, value: object) -> Capability:
         if name not in known:
             raise ValueError(f"{where}.capabilities: {name!r} is none of {', '.join(known)}")
     return Capability(sum(known[name] for name in value))
+
+
+def _fill(row: MigRow, values: dict[str, int | str]) -> None:
+    for name, value in values.items():
+        if name != "gpu":
+            setattr(row, name, value.encode() if isinstance(value, str) else value)
 
 
 def _write(row: GpuRow, name: str, value: int | str | list[str]) -> None:

@@ -7,6 +7,7 @@ what an agent reads besides NVML.  The driver's own files come and go with it; P
 from __future__ import annotations
 
 import shutil
+import struct
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ LINK_SPEEDS = {1: "2.5 GT/s PCIe", 2: "5.0 GT/s PCIe", 3: "8.0 GT/s PCIe"} | {
     5: "32.0 GT/s PCIe",
     6: "64.0 GT/s PCIe",
 }
+CONFIGURATION_BYTES = 64
 
 
 class RootTree:
@@ -35,9 +37,15 @@ class RootTree:
         self.kernel_log.parent.mkdir(parents=True, exist_ok=True)
         self.kernel_log.unlink(missing_ok=True)
         self.kernel_log.touch()
-        for gpu in self._gpus():
-            self._write_files(f"sys/bus/pci/devices/{bus_id(gpu)}", _pci_files(gpu))
+        self.follow_gpus()
         self.follow_driver()
+
+    def follow_gpus(self) -> None:
+        """Write what PCI shows of each GPU as it is now."""
+        for gpu in self._gpus():
+            folder = f"sys/bus/pci/devices/{bus_id(gpu)}"
+            self._write_files(folder, _pci_files(gpu))
+            (self._root / folder / "config").write_bytes(_configuration(gpu))
 
     def follow_driver(self) -> None:
         """Write the driver's own files while it is loaded, remove them while it is not."""
@@ -82,7 +90,19 @@ def _pci_files(gpu: GpuRow) -> dict[str, str]:
         "max_link_speed": f"{LINK_SPEEDS[gpu.pcie_link_generation_max]}\n",
         "current_link_width": f"{gpu.pcie_link_width}\n",
         "max_link_width": f"{gpu.pcie_link_width_max}\n",
+        "aer_dev_correctable": f"RxErr {gpu.pcie_correctable_errors}\nTOTAL_ERR_COR "
+        f"{gpu.pcie_correctable_errors}\n",
+        "aer_dev_nonfatal": f"TLP 0\nTOTAL_ERR_NONFATAL {gpu.pcie_nonfatal_errors}\n",
+        "aer_dev_fatal": f"TLP 0\nTOTAL_ERR_FATAL {gpu.pcie_fatal_errors}\n",
     }
+
+
+def _configuration(gpu: GpuRow) -> bytes:
+    """Return the head of the configuration space; of a device that fell off the bus, all ones."""
+    if gpu.lost:
+        return b"\xff" * CONFIGURATION_BYTES
+    # Vendor and device: 16 bits each, in one number for NVML too.
+    return struct.pack("<I", gpu.pci_device_id).ljust(CONFIGURATION_BYTES, b"\0")
 
 
 def _information(gpu: GpuRow) -> str:

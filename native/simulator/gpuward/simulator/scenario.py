@@ -25,13 +25,14 @@ import msgspec
 from gpuward.daemon.config import ConfigError
 from gpuward.daemon.config import load as load_toml
 from gpuward.simulator import profile as profiles
-from gpuward.simulator.layout import ALL_CALLS, CallGroup, ProcessKind
+from gpuward.simulator.layout import ALL_CALLS, MAX_MIG_DEVICES, CallGroup, ProcessKind
 from gpuward.simulator.profile import LARGEST, Profile
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 CALL_GROUPS = {group.name.lower(): group for group in CallGroup if group.name}
+MOST_LINES = 1_000_000
 PROCESS_KINDS = {kind.name.lower(): kind for kind in ProcessKind}
 
 
@@ -121,13 +122,39 @@ class Xid(Step, frozen=True, kw_only=True, tag="xid"):
     process: str | None = None
 
 
+class Sxid(Step, frozen=True, kw_only=True, tag="sxid"):
+    """The driver of the NVSwitches reports an SXid: a kernel log line, about no GPU."""
+
+    code: int
+    switch: int = 0
+    fatal: bool = False
+    message: str | None = None
+
+
+class KernelLines(Step, frozen=True, kw_only=True, tag="kernel_lines"):
+    """The kernel log gets ``text``, ``count`` times at once; ``{n}`` in it is the line's number."""
+
+    text: str
+    count: int = 1
+    level: int = 6
+
+    def __post_init__(self) -> None:
+        Step.__post_init__(self)
+        if not 0 < self.count <= MOST_LINES:
+            raise ValueError(f"count: 1 to {MOST_LINES}")
+
+
 class Start(Step, frozen=True, kw_only=True, tag="start"):
-    """A real child process starts and takes ``memory_bytes`` of each GPU."""
+    """A real child process starts and takes ``memory_bytes`` of each GPU.
+
+    ``mig_device``: of the MIG device with this number, counted from 1, instead of the whole GPU.
+    """
 
     process: str
     memory_bytes: int = 0
     sm_percent: int = 0
     kind: str = "compute"
+    mig_device: int = 0
     command: list[str] = msgspec.field(default_factory=lambda: ["sleep", "infinity"])
 
     def __post_init__(self) -> None:
@@ -138,6 +165,8 @@ class Start(Step, frozen=True, kw_only=True, tag="start"):
             raise ValueError("command: at least the program")
         if self.memory_bytes < 0:
             raise ValueError("memory_bytes: zero or more")
+        if not 0 <= self.mig_device <= MAX_MIG_DEVICES:
+            raise ValueError(f"mig_device: 1 to {MAX_MIG_DEVICES}, or 0 for the whole GPU")
 
 
 class Take(Step, frozen=True, kw_only=True, tag="take"):
@@ -159,6 +188,14 @@ class Stop(Step, frozen=True, kw_only=True, tag="stop"):
             raise ValueError(f"signal: {self.signal!r} is none, such as TERM or KILL")
 
 
+class Unbind(Step, frozen=True, kw_only=True, tag="unbind"):
+    """The driver announces that it is to leave its GPUs, as before an unload."""
+
+
+class Bind(Step, frozen=True, kw_only=True, tag="bind"):
+    """The driver announces that it has its GPUs again."""
+
+
 class Unload(Step, frozen=True, kw_only=True, tag="unload"):
     """The driver's kernel module is unloaded."""
 
@@ -174,7 +211,24 @@ class Load(Step, frozen=True, kw_only=True, tag="load"):
     library_version: str | None = None
 
 
-AnyStep = Set | Ramp | Noise | Hang | Delay | Lost | Xid | Start | Take | Stop | Unload | Load
+AnyStep = (
+    Set
+    | Ramp
+    | Noise
+    | Hang
+    | Delay
+    | Lost
+    | Xid
+    | Sxid
+    | KernelLines
+    | Start
+    | Take
+    | Stop
+    | Unbind
+    | Bind
+    | Unload
+    | Load
+)
 
 
 class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -116,11 +116,18 @@ class State:
         return row
 
     def take(
-        self, gpu_index: int, pid: int, size_bytes: int, kind: ProcessKind = ProcessKind.COMPUTE
+        self,
+        gpu_index: int,
+        pid: int,
+        size_bytes: int,
+        kind: ProcessKind = ProcessKind.COMPUTE,
+        *,
+        mig_device: int | None = None,
     ) -> bool:
         """Give ``pid`` ``size_bytes`` more of the GPU; False when so much is not free.
 
-        Size 0 makes the process visible.  Raises ``ProcessLookupError`` when it is not alive.
+        Size 0 makes the process visible.  ``mig_device`` counts from 1; 0 is the whole GPU, None
+        where the process is already.  Raises ``ProcessLookupError`` when it is not alive.
         """
         start_ticks = process_start_ticks(pid)
         if start_ticks is None:
@@ -132,6 +139,8 @@ class State:
             row = _claim_row(gpu, pid, start_ticks, kind)
             if row is None:
                 return False
+            if mig_device is not None:
+                row.mig_device = mig_device
             row.memory_bytes += size_bytes
         return True
 
@@ -189,6 +198,13 @@ class State:
             event.kind, event.data, event.gpu_index = int(kind), data, gpu_index
             event.sequence = count + 1
             self.row.event_count = count + 1
+
+    def announce_driver(self, *, leaving: bool) -> None:
+        """Tell who listens for system events that the driver is to leave its GPUs, or is back."""
+        if leaving:
+            self.row.unbind_count += 1
+        else:
+            self.row.bind_count += 1
 
     def unload_driver(self) -> None:
         """Unload the kernel module: every process on every GPU is gone from its view."""
