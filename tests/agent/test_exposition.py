@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from gpuward.agent.exposition import exposition
+from gpuward.agent.exposition import Exposition
 from gpuward.agent.model import (
     ComponentHealth,
     Driver,
@@ -76,7 +76,7 @@ def families(text):
 
 def test_golden(golden):
     """Names, help, types, labels and order are a contract."""
-    golden("agent_metrics.txt", exposition(full_snapshot()))
+    golden("agent_metrics.txt", Exposition().text(full_snapshot()))
 
 
 @pytest.mark.debian
@@ -96,7 +96,7 @@ def test_prometheus_own_parser_reads_the_same_values():
     """The client library is the oracle of what was written by hand."""
     read = {
         (sample.name, tuple(sorted(sample.labels.items()))): sample.value
-        for family in families(exposition(full_snapshot())).values()
+        for family in families(Exposition().text(full_snapshot())).values()
         for sample in family.samples
     }
 
@@ -108,12 +108,12 @@ def test_prometheus_own_parser_reads_the_same_values():
 
 def test_an_agent_without_a_driver_says_that_it_is_down():
     """Also before anybody has looked: a missing line would look like a missing agent."""
-    assert "\ngpuward_driver_up 0.0\n" in exposition(EMPTY)
+    assert "\ngpuward_driver_up 0.0\n" in Exposition().text(EMPTY)
 
 
 def test_what_is_not_sampled_is_absent():
     """Never 0."""
-    assert families(exposition(EMPTY)).keys() == {"gpuward_driver_up"}
+    assert families(Exposition().text(EMPTY)).keys() == {"gpuward_driver_up"}
 
 
 nasty = st.text(st.characters(exclude_categories=()), min_size=1, max_size=20)
@@ -126,7 +126,7 @@ def test_no_name_can_break_the_page(names):
         sample("process_gpu_memory_bytes", float(n), gpu=gpu, process=process)
         for n, (gpu, process) in enumerate(sorted(names))
     ]
-    text = exposition(snapshot(*samples))
+    text = Exposition().text(snapshot(*samples))
 
     def valid(name):
         return name.encode("utf-8", "replace").decode()
@@ -153,7 +153,7 @@ def test_no_name_can_break_the_page(names):
     ],
 )
 def test_labels_are_escaped(name, escaped):
-    text = exposition(snapshot(sample("process_gpu_memory_bytes", process=name)))
+    text = Exposition().text(snapshot(sample("process_gpu_memory_bytes", process=name)))
 
     assert f'gpuward_process_gpu_memory_bytes{{process="{escaped}"}} 1.0\n' in text
 
@@ -169,6 +169,42 @@ def test_labels_are_escaped(name, escaped):
     ],
 )
 def test_values_keep_every_digit(value, written):
-    text = exposition(snapshot(sample("gpu_sm_clock_hertz", value, gpu=GPU)))
+    text = Exposition().text(snapshot(sample("gpu_sm_clock_hertz", value, gpu=GPU)))
 
     assert f'gpuward_gpu_sm_clock_hertz{{gpu="{GPU}"}} {written}\n' in text
+
+
+SERIES = [
+    (signal, {"gpu": gpu, "process": process})
+    for signal in ("driver_up", "process_gpu_memory_bytes", "gpu_power_draw_watts")
+    for gpu in ("", "GPU-1", "GPU-%r")
+    for process in ("", "100%")
+]
+
+
+@given(st.lists(st.lists(st.tuples(st.sampled_from(SERIES), st.floats(-9, 9)), max_size=12)))
+def test_page_after_page_says_what_is_in_its_own_snapshot(pages):
+    """Series come, go and come back in any order: nothing of an earlier page is left."""
+    exposition = Exposition()
+    for page in pages:
+        samples = [sample(signal, value, **about) for (signal, about), value in page]
+        now = snapshot(*samples)
+
+        text = exposition.text(now)
+
+        assert text == Exposition().text(now)
+        read = {
+            (one.name, *sorted(one.labels.items())): one.value
+            for family in families(text).values()
+            for one in family.samples
+        }
+        expected = {
+            (
+                f"gpuward_{key.signal}",
+                *((name, getattr(key, name)) for name in ("gpu", "process") if getattr(key, name)),
+            ): one.value
+            for key, one in now.samples.items()
+            if key.signal != "driver_up"
+        }
+        shown = {key: value for key, value in read.items() if key[0] != "gpuward_driver_up"}
+        assert shown == expected

@@ -27,7 +27,7 @@ from prometheus_client import CollectorRegistry, Gauge, generate_latest
 from timing import interleaved, percentile, times_of
 
 from gpuward.agent.exporter import Exporter
-from gpuward.agent.exposition import exposition
+from gpuward.agent.exposition import Exposition
 from gpuward.agent.http_server import HttpServer
 from gpuward.agent.signals import SIGNALS
 from gpuward.daemon.clock import SystemClock
@@ -91,9 +91,9 @@ def _text(effort: Effort) -> Iterator[Figure]:
     judge, node = new_judge(SystemClock()), Node(SERIES)
     judge.take("bench", node.batch(time.monotonic()))
     judge.tick()
-    registry = _same_series(judge.snapshot)
+    registry, ours = _same_series(judge.snapshot), Exposition()
     calls = {
-        "ours": lambda: exposition(judge.snapshot).encode(),
+        "ours": lambda: ours.text(judge.snapshot).encode(),
         "peer": lambda: generate_latest(registry),
     }
     taken = interleaved(calls, rounds=effort.times(50))

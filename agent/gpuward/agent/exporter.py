@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 
-from gpuward.agent.exposition import CONTENT_TYPE, exposition
+from gpuward.agent.exposition import CONTENT_TYPE, Exposition
 from gpuward.agent.http_server import HttpServer, Response
 from gpuward.agent.self_metrics import SelfCollector
 
@@ -41,6 +41,7 @@ class Exporter:
         self._clock = clock
         self._snapshot = snapshot
         self._is_started = is_started
+        self._exposition = Exposition()
         self._registry = CollectorRegistry()
         self._registry.register(SelfCollector(self_metrics))
         ProcessCollector(namespace="gpuward_agent", registry=self._registry)
@@ -52,7 +53,7 @@ class Exporter:
         )
 
     def metrics(self) -> Response:
-        text = exposition(self._snapshot()) + generate_latest(self._registry).decode()
+        text = self._exposition.text(self._snapshot()) + generate_latest(self._registry).decode()
         return Response(text, content_type=CONTENT_TYPE)
 
     def healthz(self) -> Response:

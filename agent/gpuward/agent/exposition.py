@@ -1,8 +1,10 @@
 """Write a snapshot in the Prometheus text format, by hand because it must be quick.
 
-``prometheus_client.generate_latest`` needs 30 ms for 5,000 series; this needs two.  Help and type
-come from ``SIGNALS``, labels from the series' key, so one key is one series.  A value that is not
-in the snapshot is stale, and absent here.  Format: exposition_formats.md of Prometheus, 0.0.4.
+``prometheus_client.generate_latest`` needs 30 ms for 5,000 series; this needs one, because from
+scrape to scrape only values are new: all text between them is kept while the series are the same.
+Help and type come from ``SIGNALS``, labels from the series' key, so one key is one series.  A value
+that is not in the snapshot is stale, and absent here.  Format: exposition_formats.md of Prometheus,
+0.0.4.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from gpuward.agent.model import Result, SeriesKey
 from gpuward.agent.signals import SIGNALS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from gpuward.agent.model import Sample, Snapshot
 
@@ -23,20 +25,49 @@ DRIVER_UP = SeriesKey("driver_up")
 _ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
 
 
-def exposition(snapshot: Snapshot) -> str:
-    """Return the metrics of ``snapshot``, in the order of ``SIGNALS``, each family once."""
-    lines: list[str] = []
-    lines += _driver(snapshot)
-    lines += _gpus(snapshot)
-    by_signal: dict[str, list[Sample]] = {}
-    for key, sample in snapshot.samples.items():
-        by_signal.setdefault(key.signal, []).append(sample)
-    for name, signal in SIGNALS.items():
-        if name in by_signal and name != DRIVER_UP.signal:
-            lines += _family(f"gpuward_{name}", signal.help, _series(by_signal[name]))
-    lines += _findings(snapshot)
-    lines += _components(snapshot)
-    return "".join(lines)
+class Exposition:
+    """Writes snapshots of one agent."""
+
+    def __init__(self) -> None:
+        # Series in the snapshot's order, the text before each value in the page's, and the place
+        # of each of the page's values in the snapshot.
+        self._keys: list[SeriesKey] = []
+        self._before: list[str] = []
+        self._order: list[int] = []
+
+    def text(self, snapshot: Snapshot) -> str:
+        """Return the metrics of ``snapshot``, in the order of ``SIGNALS``, each family once."""
+        lines: list[str] = []
+        lines += _driver(snapshot)
+        lines += _gpus(snapshot)
+        lines += self._series(snapshot.samples)
+        lines += _findings(snapshot)
+        lines += _components(snapshot)
+        return "".join(lines)
+
+    def _series(self, samples: Mapping[SeriesKey, Sample]) -> list[str]:
+        keys = list(samples)
+        if keys != self._keys:
+            self._lay_out(keys)
+        values = [sample.value for sample in samples.values()]
+        lines = [""] * (2 * len(self._order))
+        lines[::2] = self._before
+        lines[1::2] = map(repr, map(values.__getitem__, self._order))
+        return [*lines, "\n"] if lines else []
+
+    def _lay_out(self, keys: list[SeriesKey]) -> None:
+        families: dict[str, list[int]] = {}
+        for place, key in enumerate(keys):
+            families.setdefault(key.signal, []).append(place)
+        self._keys, self._before, self._order = keys, [], []
+        for name, signal in SIGNALS.items():
+            heading = _heading(f"gpuward_{name}", signal.help)
+            # Shown apart, above all others.
+            for place in families.get(name, ()) if name != DRIVER_UP.signal else ():
+                end_of_last = "\n" if self._before else ""
+                self._before.append(f"{end_of_last}{heading}{_name(keys[place])} ")
+                self._order.append(place)
+                heading = ""
 
 
 # The same few UUIDs and process keys stand in thousands of series.
@@ -46,13 +77,6 @@ def label(value: str) -> str:
     return value.translate(_ESCAPES).encode("utf-8", "replace").decode()
 
 
-def _series(samples: Iterable[Sample]) -> Iterator[str]:
-    for sample in samples:
-        yield f"{_name(sample.key)} {sample.value!r}\n"
-
-
-# A series has the same name in every scrape: kept for as many as the window holds.
-@lru_cache(maxsize=10_000)
 def _name(key: SeriesKey) -> str:
     gpu = f',gpu="{label(key.gpu)}"' if key.gpu else ""
     process = f',process="{label(key.process)}"' if key.process else ""
@@ -61,9 +85,13 @@ def _name(key: SeriesKey) -> str:
     return f"gpuward_{key.signal}{{{labels[1:]}}}" if labels else f"gpuward_{key.signal}"
 
 
-def _family(name: str, help_text: str, series: Iterable[str]) -> Iterator[str]:
+def _heading(name: str, help_text: str) -> str:
     kind = "counter" if name.endswith("_total") else "gauge"
-    yield f"# HELP {name} {help_text}\n# TYPE {name} {kind}\n"
+    return f"# HELP {name} {help_text}\n# TYPE {name} {kind}\n"
+
+
+def _family(name: str, help_text: str, series: Iterable[str]) -> Iterator[str]:
+    yield _heading(name, help_text)
     yield from series
 
 
