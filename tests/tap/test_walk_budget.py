@@ -40,3 +40,23 @@ def test_predicted_blocks():
     }
 
     assert (6, 0) == (predicted_blocks(stats), predicted_blocks({}))
+
+
+@pytest.mark.parametrize(
+    ("predicted", "met", "blocks", "refusal"),
+    [
+        pytest.param(100, 200, 5_000, 0, id="twice as many as predicted, just allowed"),
+        pytest.param(100, 200, 5_001, 3, id="twice as many as predicted, one too many"),
+        pytest.param(100, 50, 10_000, 0, id="fewer than predicted"),
+        pytest.param(100, 50, 10_001, 3, id="fewer: what is predicted still counts"),
+        pytest.param(0, 3, 3_333, 0, id="nothing predicted"),
+        pytest.param(0, 3, 3_334, 3, id="nothing predicted, one too many"),
+    ],
+)
+def test_a_walk_that_met_more_blocks_makes_the_next_prediction_larger(
+    predicted, met, blocks, refusal
+):
+    budget = WalkBudget()
+    budget.learn(predicted, met)
+
+    assert refusal == budget.refusal(0, blocks)

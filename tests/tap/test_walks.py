@@ -132,6 +132,19 @@ def test_expandable_segments_are_a_reason_as_often_as_the_budget_allows(
     assert walked == source.walked
 
 
+def test_a_walk_that_met_too_many_blocks_is_the_last(walks, source, clock):
+    """Torch does not count free blocks of expandable segments, so that only a walk tells."""
+    source.flags = EXPANDABLE
+    block = {"address": 0, "size": MIB, "state": "inactive"}
+    source.segments = ({**SEGMENT, "blocks": 10_001 * [block], "is_expandable": True},)
+    for _ in range(2):
+        walks.consider([stats(blocks=5_001)])
+        walks.look(may_ask=True)
+        clock.now_ns += 30 * S
+
+    assert 1 == source.walked
+
+
 def test_expandable_segments_are_noticed(walks, source):
     """A program may switch them on while it runs."""
     source.segments = ({**SEGMENT, "is_expandable": True},)

@@ -21,10 +21,11 @@ _NOTHING: dict[str, Any] = {}
 
 
 def predicted_blocks(stats: Mapping[str, Any]) -> int:
-    """Return how many blocks and segments a walk will meet on one device; never too few by much.
+    """Return how many blocks and segments a walk will meet on one device.
 
     Free blocks that are whole segments are counted as segments; with expandable segments torch
-    counts no split blocks, so that free ones beyond one per segment are missing there.
+    counts no split blocks, so that free ones beyond one per segment are missing there: at worst as
+    many as there are in use.
     """
     families = ("active", "inactive_split", "segment")
     counts = (stats.get(family, _NOTHING).get("all", _NOTHING) for family in families)
@@ -36,10 +37,11 @@ class WalkBudget:
 
     def __init__(self) -> None:
         self._next_ns = 0
+        self._met_by_predicted = 1.0
 
     def refusal(self, now_ns: int, blocks: int) -> int:
-        """Return ``ANSWERED`` when a walk over ``blocks`` is allowed, or why not."""
-        if blocks > MAX_BLOCKS:
+        """Return ``ANSWERED`` when a walk over predicted ``blocks`` is allowed, or why not."""
+        if blocks * self._met_by_predicted > MAX_BLOCKS:
             return map_layout.TOO_LARGE
         return map_layout.BUSY if now_ns < self._next_ns else map_layout.ANSWERED
 
@@ -50,3 +52,7 @@ class WalkBudget:
     def spend(self, now_ns: int, cost_ns: int) -> None:
         """Note that a walk which took ``cost_ns`` ended, well or not."""
         self._next_ns = now_ns + max(MIN_PERIOD_NS, COST_FACTOR * cost_ns)
+
+    def learn(self, predicted: int, met: int) -> None:
+        """Expect the next walk to meet more blocks than predicted, as much as this one did."""
+        self._met_by_predicted = max(1.0, met / max(1, predicted))

@@ -99,6 +99,7 @@ class Walks:
         walk: Walk | None = None
         with contextlib.suppress(Exception):
             walk = self._source.walk()
+            self._budget.learn(blocks, walk.blocks)
         ended_ns = time.monotonic_ns()
         self._budget.spend(ended_ns, ended_ns - began_ns)
         return (map_layout.FAILED if walk is None else map_layout.ANSWERED), walk
