@@ -128,13 +128,16 @@ async def _play_around(command: Sequence[str], env: dict[str, str], player: Play
 
 
 async def _run(command: Sequence[str], env: dict[str, str], player: Player) -> int:
+    def forward(number: signal.Signals) -> None:
+        subprocesses.kill_group(process.pid, number)
+
+    # Before the start: a signal that comes meanwhile is handled when the loop turns again.
+    for number in FORWARDED:
+        asyncio.get_running_loop().add_signal_handler(number, forward, number)
     try:
         process = subprocesses.start(command, env=env, stdin=None)
     except OSError as error:
         raise _Failure(f"{command[0]}: {error.strerror}", EXIT_CANNOT_RUN) from error
-    loop = asyncio.get_running_loop()
-    for number in FORWARDED:
-        loop.add_signal_handler(number, subprocesses.kill_group, process.pid, number)
     try:
         async with asyncio.TaskGroup() as group:
             playing = group.create_task(player.run())
