@@ -199,9 +199,10 @@ class Window:
     def latest(self, key: SeriesKey) -> Sample | None:
         """Return the newest sample of ``key``, ``None`` when there is none or it is stale."""
         ring = self._ring(key)
-        if ring is None or ring.newest.at_s < self._oldest_s(key.signal):
+        if ring is None:
             return None
-        return ring.newest
+        newest = ring.newest
+        return newest if newest.at_s >= self.now_s - _STALE_AFTER_S[key.signal] else None
 
     def values(self, key: SeriesKey, since_s: float) -> tuple[Sample, ...]:
         """Return samples at or after ``since_s``, oldest first; up to five minutes are kept."""
