@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from gpuward.coordinator.model import Finding, Incident
 
 KINDS_PREFIX = "process.memory."
+# Its process has no tap, so there is nobody to ask, and the finding says why.
+BLIND = "process.memory.blind"
 # Processes of one incident that are asked without a person's wish.
 PROCESSES_LIMIT = 8
 # A finding that is over as it comes, like an allocation that failed, leaves its process alive.
@@ -84,5 +86,6 @@ def wanted(
 def _processes(findings: Iterable[Finding]) -> Iterator[MappedProcess]:
     for finding in findings:
         subject = finding.subject
-        if finding.kind.startswith(KINDS_PREFIX) and subject.process_key and subject.gpu_uuid:
+        is_mapped = finding.kind.startswith(KINDS_PREFIX) and finding.kind != BLIND
+        if is_mapped and subject.process_key and subject.gpu_uuid:
             yield MappedProcess(subject.node, subject.gpu_uuid, subject.process_key, subject.pid)
