@@ -2,7 +2,8 @@
 
 The first argument says who allocates: a thread of its own, while the main thread runs Python; the
 main thread; or the engine's step.  The second whether torch's own function made the allocator or
-the tap could see it.  Prints, after some seconds, which threads asked for statistics.
+the tap could see it.  Prints, after some seconds, which threads asked for statistics, and how many calls of the allocator
+were under way then.
 """
 
 import ctypes
@@ -20,13 +21,13 @@ SECONDS = 4
 who, maker = sys.argv[1:]
 
 asked_by = []
-calls = []
-depth = 0
+calls = []  # of the allocator, ever
+under_way = []  # those of now
 ask = torch._C._cuda_memoryStats
 
 
 def stats(device):
-    asked_by.append((threading.current_thread().name, depth))
+    asked_by.append((threading.current_thread().name, len(under_way)))
     return ask(device)
 
 
@@ -42,13 +43,12 @@ class Worker:
 
 def called_with_the_lock():
     """Run Python for a while, as it is done there: other threads, and pending calls, get in."""
-    global depth
-    depth += 1
+    calls.append(1)
+    under_way.append(1)
     end = time.monotonic() + 0.05
     while time.monotonic() < end:
         time.sleep(0.001)
-    depth -= 1
-    calls.append(depth)
+    under_way.pop()
 
 
 def allocate():
