@@ -1,8 +1,8 @@
 """Allocate from a pool whose allocator calls Python, which takes the GIL inside torch's lock.
 
 The first argument says who allocates: a thread of its own, while the main thread runs Python; the
-main thread; or the engine's step.  The second whether torch's own function made the allocator or
-the tap could see it.  Prints, after some seconds, which threads asked for statistics, and how many calls of the allocator
+main thread; or the engine's step.  The second whether the tap can see that the allocator is made.
+Prints, after some seconds, which threads asked for statistics, and how many calls of the allocator
 were under way then.
 """
 
