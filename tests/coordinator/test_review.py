@@ -22,7 +22,7 @@ from gpuward.coordinator.model import (
 from gpuward.coordinator.review import NotDue, draft, markdown
 from gpuward.coordinator.review.actions import NO_ACTION, SIGNS
 from gpuward.coordinator.review.model import Claim
-from gpuward.coordinator.review.wording import duration
+from gpuward.coordinator.review.wording import describe, duration
 
 # Tuesday 2026-11-24 00:00:00 UTC.
 T0 = 1_795_478_400.0
@@ -108,6 +108,47 @@ def test_causes_are_apart():
         Claim("A page was not acknowledged before its deadline.", (6,)),
         Claim("webhook refused a page: HTTP 410", (8,)),
     ] == list(review.contributing)
+
+
+def map_taken(pid, stranded, *, on_request=False):
+    gib = 1 << 30
+    sizes = (60 * gib, 40 * gib, stranded * gib, 3 * gib, 2 * gib)
+    return e.MemoryMapTaken("vllm/llama", pid, "GPU-7", T0, *sizes, on_request=on_request)
+
+
+def test_the_first_map_of_each_process_is_evidence():
+    """A later one, which somebody asked for, shows how it became, not why it came about."""
+    maps = (
+        (10, map_taken(1, 12)),
+        (11, map_taken(2, 9)),
+        (500, map_taken(1, 0, on_request=True)),
+    )
+    _, first, second = draft(*told(*STORY[:3], *maps)).proximate
+
+    assert first == Claim(
+        "Evidence: the memory map of vllm/llama (pid 1), taken at 2026-11-24 00:00:00 UTC, shows"
+        " 12.0 GiB stranded of 60.0 GiB reserved, in free blocks of at most 2.00 GiB.",
+        (4,),
+    )
+    assert (5,) == second.seqs
+
+
+def test_a_map_beside_another_cause_contributes():
+    """And that of a process which holds nothing says nothing."""
+    empty = e.MemoryMapTaken("vllm/llama", 2, "GPU-7", T0, 0, 0, 0, 0, 0)
+    causes = ((0, OPENED), (0, e.FindingLinked(SATURATION)))
+    review = draft(*told(*causes, (9, map_taken(1, 12)), (9, empty)))
+
+    assert 1 == len(review.proximate)
+    assert [(3,)] == [claim.seqs for claim in review.contributing]
+
+
+def test_the_words_for_a_map():
+    assert (
+        "Memory map of vllm/llama (pid 1) on GPU-7 taken again, as somebody asked: 60.0 GiB"
+        " reserved, 40.0 GiB active, 12.0 GiB stranded, 3.00 GiB releasable; the largest free"
+        " block has 2.00 GiB."
+    ) == describe(map_taken(1, 12, on_request=True), lambda name: name)
 
 
 def test_durations():
@@ -307,6 +348,16 @@ EVENT = st.one_of(
     st.builds(e.PageSent, LEVEL, NAME, CHANNEL, TEXT, st.integers(1, 9)),
     st.builds(e.PageFailed, LEVEL, NAME, CHANNEL, TEXT),
     st.builds(e.PageSuppressed, LEVEL, NAME, CHANNEL, TEXT),
+    st.builds(
+        e.MemoryMapTaken,
+        TEXT,
+        st.integers(0, 2**32 - 1),
+        TEXT,
+        AT,
+        *[st.integers(0, 2**48)] * 5,
+        st.booleans(),
+        st.booleans(),
+    ),
 )
 
 

@@ -20,6 +20,7 @@ from gpuward.memory_map.model import (
     State,
     Totals,
     groups,
+    largest_groups,
     totals,
 )
 
@@ -223,6 +224,50 @@ def test_the_svg_is_well_formed_and_speaks(segments, name):
     assert document.get("aria-labelledby") == "title desc"
     tags = {element.tag.removeprefix(xmlns) for element in document.iter()}
     assert tags <= {"svg", "title", "desc", "style", "rect", "path", "text"}
+
+
+def streams(count):
+    """One segment on each of ``count`` streams, the larger the later."""
+    return [
+        segment((1 + number, FREE), at=BASE + number * GIB, stream=number)
+        for number in range(count)
+    ]
+
+
+def test_all_streams_that_fit_are_drawn():
+    found, rest = largest_groups(streams(32))
+
+    assert groups(streams(32)) == found
+    assert [] == rest
+
+
+def test_of_too_many_streams_the_largest_are_drawn():
+    """The rest is told: a process may make as many as it likes."""
+    memory_map = MemoryMap("p", 1, "GPU-1", 0.0, tuple(streams(34)))
+    told = "Not drawn: 2 more pools and streams with 3.00 MiB reserved."
+
+    found, rest = largest_groups(memory_map.segments)
+
+    assert list(range(2, 34)) == [group.stream for group in found]
+    assert [0, 1] == [group.stream for group in rest]
+    assert told in text.render(memory_map, width=120, colours=False)
+    assert "all" in text.render(memory_map, width=120, colours=False)
+    assert told in svg.render(memory_map)
+    assert 32 == len(svg.pictures(memory_map, rows=12))
+
+
+def test_the_bars_of_a_page_are_those_of_the_document():
+    """One renderer: the same rectangles, moved."""
+    memory_map = fragmented()
+    document = ET.fromstring(svg.render(memory_map))
+    found = [
+        path.get("class")
+        for picture in svg.pictures(memory_map, rows=24)
+        for path in ET.fromstring(svg.bars(picture)).iter("path")
+    ]
+
+    drawn = document.iter("{http://www.w3.org/2000/svg}path")
+    assert [path.get("class") for path in drawn] == found
 
 
 def test_a_name_cannot_command_the_terminal():

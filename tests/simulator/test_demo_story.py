@@ -85,6 +85,15 @@ def as_read(event: e.AnyEvent) -> Entry:
             id="page",
         ),
         pytest.param(
+            e.MemoryMapTaken("vllm", 7, "GPU-1", 1.0, 78 << 30, 73 << 30, 5 << 30, 0, 1 << 30),
+            (
+                "agent",
+                "memory map of vllm: 5.0 of 78 GiB stranded; the picture is on the page",
+                Tone.PLAIN,
+            ),
+            id="memory map",
+        ),
+        pytest.param(
             e.Acknowledged("grace", "looking"),
             ("person", "grace acknowledges: looking", Tone.GOOD),
             id="acknowledged",

@@ -190,7 +190,7 @@ async def mark_taken(
 
 
 def packed(memory_map: MemoryMap) -> bytes:
-    """Return the map in few bytes: some 5 for a block."""
+    """Return the map in few bytes: some 10 for a block."""
     return zlib.compress(msgspec.msgpack.encode(memory_map))
 
 
