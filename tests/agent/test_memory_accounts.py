@@ -37,9 +37,10 @@ def window(*, used=None, processes=None, count=None, gpu=GPU):
     return Window.of(samples, now_s=NOW, gpus=[H100], processes=known)
 
 
-def figures(found):
+def figures(found, *, sees_every_pid=True):
     """Return what the sampler says, by process and signal."""
-    batch = asyncio.run(MemoryAccounts(lambda _: found).sample(NOW))
+    sampler = MemoryAccounts(lambda _: found, sees_every_pid=sees_every_pid)
+    batch = asyncio.run(sampler.sample(NOW))
     return {(one.key.process, one.key.signal): one.value for one in batch.samples}
 
 
@@ -54,6 +55,10 @@ def test_seen_and_blind_processes():
         ("vllm", "process_memory_overhead_bytes"): 2 * GIB,
         ("triton", "process_tapped"): 0,
         ("", "gpu_memory_tapped_ratio"): 0.75,
+        ("", "gpu_memory_explained_ratio"): 48 / 70,
+        ("", "gpu_memory_blind_bytes"): 16 * GIB,
+        ("", "gpu_memory_degraded_bytes"): 0,
+        ("", "gpu_memory_zombie_bytes"): 0,
         ("", "gpu_memory_unattributed_bytes"): 6 * GIB,
     }
 
@@ -99,6 +104,67 @@ def test_no_overhead_where_not_all_of_a_name_are_tapped():
 )
 def test_what_nobody_holds(facts, expected):
     assert expected == figures(window(**facts)).get(("", "gpu_memory_unattributed_bytes"))
+
+
+ZOMBIES = {"vllm": (4, 3, 1), "unidentified": (5, None, None)}
+
+
+def test_what_the_dead_hold_is_nobodys():
+    said = figures(window(used=10, count=2, processes=ZOMBIES))
+
+    assert said["", "gpu_memory_zombie_bytes"] == 5 * GIB
+    assert said["", "gpu_memory_unattributed_bytes"] == 6 * GIB
+    assert said["", "gpu_memory_tapped_ratio"] == 1.0
+    assert ("unidentified", "process_tapped") not in said
+
+
+def test_in_a_pid_namespace_of_its_own_the_agent_calls_nobody_dead():
+    """There it sees hardly any process, and those that it does not see hold their memory."""
+    found = window(used=10, count=2, processes=ZOMBIES)
+    said = figures(found, sees_every_pid=False)
+
+    assert ("", "gpu_memory_zombie_bytes") not in said
+    assert said["", "gpu_memory_unattributed_bytes"] == GIB
+    assert said["unidentified", "process_tapped"] == 0
+
+
+@pytest.mark.parametrize(
+    ("processes", "zombies", "nobodys"),
+    [
+        pytest.param({"unidentified": (5, None, None)}, 5 * GIB, 9 * GIB, id="all are dead"),
+        pytest.param({"unidentified": (None,) * 3}, None, 9 * GIB, id="nor is it told how much"),
+        pytest.param(
+            {"unidentified": (5, None, None), "a": (None,) * 3}, 5 * GIB, None, id="one may hold it"
+        ),
+    ],
+)
+def test_the_dead_alone(processes, zombies, nobodys):
+    said = figures(window(used=9, count=len(processes), processes=processes))
+
+    assert zombies == said.get(("", "gpu_memory_zombie_bytes"))
+    assert nobodys == said.get(("", "gpu_memory_unattributed_bytes"))
+
+
+def test_while_processes_are_not_listed_nobody_is_dead():
+    assert ("", "gpu_memory_zombie_bytes") not in figures(window(used=9))
+
+
+def test_a_tap_that_tells_nothing():
+    """It is neither seen nor blind."""
+    found = window(used=20, count=2, processes={"a": (4, 3, 1), "b": (12, None, 1)})
+    said = figures(found)
+
+    assert said["", "gpu_memory_degraded_bytes"] == 12 * GIB
+    assert said["", "gpu_memory_blind_bytes"] == 0
+    assert said["", "gpu_memory_tapped_ratio"] == 0.25
+    assert said["b", "process_tapped"] == 0
+
+
+def test_no_more_than_all_is_explained():
+    """Processes have grown since the GPU was read."""
+    said = figures(window(used=3, count=1, processes={"a": (4, 3, 1)}))
+
+    assert said["", "gpu_memory_explained_ratio"] == 1.0
 
 
 def floors(values, *, last_s=NOW, signal="process_memory_requested_bytes", apart_s=1.0):

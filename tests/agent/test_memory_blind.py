@@ -14,6 +14,19 @@ GPU = "GPU-1"
 KEY = "triton"
 
 
+def test_the_dead_are_not_blind():
+    """What they hold is nobody's, and another finding."""
+    samples = [
+        Sample(SeriesKey("process_gpu_memory_bytes", gpu=GPU, process="unidentified"), NOW, GIB),
+        Sample(SeriesKey("gpu_memory_zombie_bytes", gpu=GPU), NOW, GIB),
+    ]
+    process = Process("unidentified", 77, 0, gpus=(GPU,))
+
+    assert list(detect(Window.of(samples, now_s=NOW, processes=[process]))) == []
+    # Where zombies are not told, it is a process that the agent may not see.
+    assert list(detect(Window.of(samples[:1], now_s=NOW, processes=[process])))
+
+
 def window(*, held=None, held_late_s=0.0, reserved_late_s=None, tapped=False, engine=""):
     samples = []
     if held is not None:

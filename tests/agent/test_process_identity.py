@@ -15,6 +15,7 @@ from gpuward.agent.process_identity import (
     parse_command_line,
     parse_stat,
     place,
+    sees_every_pid,
 )
 
 POD = "0b9c5b45-9f5d-4f0c-8d0f-3c5fc1a3a001"
@@ -158,11 +159,24 @@ class Proc:
     def __init__(self, root):
         self.root = root
 
-    def add(self, pid, *, command="", cgroup="0::/\n", comm="python3", parent=1, exe=None):
+    def add(
+        self,
+        pid,
+        *,
+        command="",
+        cgroup="0::/\n",
+        comm="python3",
+        parent=1,
+        exe=None,
+        state="S",
+        threads=1,
+    ):
         folder = self.root / str(pid)
         folder.mkdir()
         fields = " ".join(["0"] * 17 + ["4711"] + ["0"] * 30)
-        (folder / "stat").write_text(f"{pid} ({comm}) S {parent} {fields}\n")
+        (folder / "stat").write_text(f"{pid} ({comm}) {state} {parent} {fields}\n")
+        for thread in range(threads):
+            (folder / "task" / str(pid + thread)).mkdir(parents=True)
         (folder / "cgroup").write_text(cgroup)
         (folder / "cmdline").write_bytes(command.replace(" ", "\0").encode() + b"\0")
         if exe:
@@ -252,6 +266,41 @@ def test_a_place_needs_no_command_line(proc):
 def test_gone_process(proc):
     """A process that ended is nobody."""
     assert identify(50, proc.root) is None
+
+
+@pytest.mark.parametrize(
+    ("state", "threads", "is_there"),
+    [
+        pytest.param("D", 1, True, id="waits for the driver"),
+        pytest.param("Z", 1, False, id="ended, and nobody has asked how"),
+        pytest.param("X", 1, False, id="dead"),
+        pytest.param("Z", 2, True, id="its first thread has ended, others run"),
+    ],
+)
+def test_a_zombie_is_nobody(proc, state, threads, is_there):
+    """The driver may still list it: what it holds is nobody's."""
+    proc.add(50, command="vllm serve m", state=state, threads=threads)
+
+    assert (identify(50, proc.root) is not None) is is_there
+    assert (place(50, proc.root) is not None) is is_there
+
+
+@pytest.mark.parametrize(
+    ("link", "expected"),
+    [
+        pytest.param("pid:[4026531836]", True, id="the host's"),
+        pytest.param("pid:[4026532198]", False, id="a container's"),
+        pytest.param(None, False, id="nobody knows"),
+    ],
+)
+def test_whose_pids_are_seen(tmp_path, link, expected):
+    """The driver's pids are those of the first PID namespace, whose inode is fixed."""
+    folder = tmp_path / "self" / "ns"
+    folder.mkdir(parents=True)
+    if link:
+        (folder / "pid").symlink_to(link)
+
+    assert sees_every_pid(tmp_path) is expected
 
 
 def test_this_process():

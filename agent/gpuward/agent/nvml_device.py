@@ -21,7 +21,7 @@ from gpuward.agent.nvml_conditions import (
     Unsupported,
     condition,
 )
-from gpuward.agent.process_identity import identify
+from gpuward.agent.process_identity import UNIDENTIFIED, identify
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -134,4 +134,4 @@ class Device:
         # Time in /proc is not the driver's.
         self._slot.spent_s = spent_s
         # Gone since, or of a pid namespace that this one does not see.
-        return found or Process(key="unidentified", pid=pid, start_ticks=0)
+        return found or Process(key=UNIDENTIFIED, pid=pid, start_ticks=0)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import TYPE_CHECKING
 
 from gpuward.agent.model import Process
@@ -28,6 +28,13 @@ COMMAND_LINE_LIMIT_BYTES = 65_536
 # An engine's GPU process is a child or grandchild of the one with the flags.
 ANCESTORS = 3
 CONTAINER_ID_DIGITS = 12
+# The key of a pid that the driver lists and /proc does not know.
+UNIDENTIFIED = "unidentified"
+# include/linux/proc_ns.h: PROC_PID_INIT_INO.
+INITIAL_PID_NAMESPACE = "pid:[4026531836]"
+
+# Zombie, dead: states of proc_pid_stat(5).
+DEAD = frozenset("ZX")
 
 _UNSAFE = re.compile(r"[^\w.:@+\\/-]")
 _POD = re.compile(r"pod([0-9a-f]{8}(?:[-_][0-9a-f]{4}){3}[-_][0-9a-f]{12})")
@@ -113,6 +120,8 @@ def place(pid: int, proc_root: Path) -> Process | None:
         stat = parse_stat((folder / "stat").read_text(errors="replace"))
     except (OSError, ValueError):
         return None
+    if stat.state in DEAD and not _has_threads(folder):
+        return None
     placement = parse_cgroup(_text(folder / "cgroup"))
     return Process(
         key=_key(placement) or _program(folder, stat),
@@ -122,6 +131,22 @@ def place(pid: int, proc_root: Path) -> Process | None:
         pod=placement.pod,
         container=placement.container,
     )
+
+
+def sees_every_pid(proc_root: Path) -> bool:
+    """Return whether ``proc_root`` is of the host's PID namespace: the driver's pids are its."""
+    try:
+        return str((proc_root / "self" / "ns" / "pid").readlink()) == INITIAL_PID_NAMESPACE
+    except OSError:
+        return False
+
+
+def _has_threads(folder: Path) -> bool:
+    """Return whether other threads live on after the first has ended."""
+    try:
+        return sum(1 for _ in islice((folder / "task").iterdir(), 2)) > 1
+    except OSError:
+        return False
 
 
 def parse_stat(text: str) -> Stat:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gpuward.agent.model import SeriesKey
+from gpuward.agent.process_identity import sees_every_pid
 from gpuward.agent.samplers.engine import EngineSampler
 from gpuward.agent.samplers.kmsg import KmsgSampler
 from gpuward.agent.samplers.memory_accounts import MemoryAccounts
@@ -56,7 +57,7 @@ def build_samplers(
             gpus=lambda: judge.snapshot.gpus,
             identify=WriterNames(lambda: judge.readings.processes_of("nvml"), clock),
         ),
-        MemoryAccounts(judge.readings.window),
+        MemoryAccounts(judge.readings.window, sees_every_pid=sees_every_pid(PROC)),
         MemoryFloors(judge.readings.window),
     ]
     if config.engines:

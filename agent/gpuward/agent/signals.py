@@ -52,12 +52,28 @@ _GPU = (
     ("gpu_pcie_replays_total", "PCIe replays since the driver was loaded.", 90.0),
     (
         "gpu_memory_unattributed_bytes",
-        "Used memory that no process is known to hold.",
+        "Used memory that no living process is known to hold.",
         30.0,
     ),
     (
         "gpu_memory_tapped_ratio",
         "Share of the memory of processes whose allocators are seen.",
+        30.0,
+    ),
+    (
+        "gpu_memory_explained_ratio",
+        "Share of the GPU's used memory that belongs to processes whose allocators are seen.",
+        30.0,
+    ),
+    (
+        "gpu_memory_degraded_bytes",
+        "Memory of processes whose tap tells nothing of the allocator.",
+        30.0,
+    ),
+    ("gpu_memory_blind_bytes", "Memory of processes without a tap.", 30.0),
+    (
+        "gpu_memory_zombie_bytes",
+        "Memory that the driver books on processes that do not exist any more.",
         30.0,
     ),
     ("gpu_processes", "Processes that hold memory on the GPU.", 30.0),

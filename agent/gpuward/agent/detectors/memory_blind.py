@@ -10,7 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gpuward.agent.fragmentation_cache import DRIVER_USED, GIB, RESERVED, members
+from gpuward.agent.coverage import Reason, Sight, coverage_of
+from gpuward.agent.fragmentation_cache import DRIVER_USED, GIB
 from gpuward.agent.kind import Kind
 from gpuward.agent.model import (
     Action,
@@ -22,6 +23,7 @@ from gpuward.agent.model import (
     Result,
     SeriesKey,
 )
+from gpuward.agent.process_identity import UNIDENTIFIED
 from gpuward.agent.subject import subject_of
 
 if TYPE_CHECKING:
@@ -30,8 +32,12 @@ if TYPE_CHECKING:
     from gpuward.agent.model import Subject
     from gpuward.agent.window import Window
 
-# Engines in C++, by the name that the agent gives them; trtllm-serve is torch by default.
-WITHOUT_TORCH = frozenset({"llama.cpp", "triton"})
+ZOMBIE = "gpu_memory_zombie_bytes"
+WORDS = {
+    Reason.SILENT_TAP: "its tap is degraded or silent",
+    Reason.NO_TORCH: "{engine} has no allocator that a tap could ask",
+    Reason.NO_TAP: "it has no tap",
+}
 
 KIND = Kind(
     name="process.memory.blind",
@@ -55,18 +61,25 @@ def detect(window: Window, limits: Limits = Limits()) -> Iterator[Finding]:
     """Yield per process and GPU; unknown while the driver does not list the process's memory."""
     for process, gpu in sorted({(one.key, gpu) for one in window.processes for gpu in one.gpus}):
         subject = subject_of(window, gpu=gpu, process=process)
-        if window.latest(SeriesKey(RESERVED, gpu=gpu, process=process)) is not None:
+        found = coverage_of(window, process, gpu)
+        if found.sight is Sight.TAPPED or _is_gone(window, process, gpu):
             continue
         held = window.latest(SeriesKey(DRIVER_USED, gpu=gpu, process=process))
         if held is None:
             words = "How much it holds is unknown."
             yield Finding(KIND.name, subject, words, outcome=Outcome.UNKNOWN)
         elif held.value >= limits.least_bytes:
-            yield _finding(window, subject, held.value, limits)
+            yield _finding(subject, held.value, found.reason, limits)
 
 
-def _finding(window: Window, subject: Subject, held: float, limits: Limits) -> Finding:
-    reason, words = _why(window, subject)
+def _is_gone(window: Window, process: str, gpu: str) -> bool:
+    """Return whether it is no process any more: ``gpu.memory.unattributed`` tells of its memory."""
+    zombies = window.latest(SeriesKey(ZOMBIE, gpu=gpu))
+    return process == UNIDENTIFIED and zombies is not None and zombies.value > 0
+
+
+def _finding(subject: Subject, held: float, reason: Reason, limits: Limits) -> Finding:
+    words = WORDS[reason].format(engine=subject.engine)
     return Finding(
         kind=KIND.name,
         subject=subject,
@@ -77,11 +90,3 @@ def _finding(window: Window, subject: Subject, held: float, limits: Limits) -> F
             Evidence("blind_because", text=reason, source="tap"),
         ),
     )
-
-
-def _why(window: Window, subject: Subject) -> tuple[str, str]:
-    if any(one.tapped for one in members(window, subject.process, subject.gpu)):
-        return "degraded", "its tap is degraded or silent"
-    if subject.engine in WITHOUT_TORCH:
-        return "no torch", f"{subject.engine} has no allocator that a tap could ask"
-    return "no tap", "it has no tap"

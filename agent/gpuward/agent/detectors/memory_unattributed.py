@@ -1,8 +1,8 @@
 """Detect GPU memory that no process is known to hold.
 
-After a crash the driver may keep what a process held, until the GPU is reset; a process of another
-virtual machine is not listed either.  Half a GiB is context and bookkeeping; a GiB over three
-listings of processes is not a race between two readings.
+After a crash the driver may keep what a process held until the GPU is reset, with its pid on the
+list or without; a process of another virtual machine is not listed either.  Half a GiB is context
+and bookkeeping; a GiB over three listings of processes is not a race between two readings.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from gpuward.agent.model import (
     Result,
     SeriesKey,
 )
+from gpuward.agent.process_identity import UNIDENTIFIED
 from gpuward.agent.subject import subject_of
 
 if TYPE_CHECKING:
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 
 UNATTRIBUTED = "gpu_memory_unattributed_bytes"
 PROCESSES = "gpu_processes"
+ZOMBIE = "gpu_memory_zombie_bytes"
+# Named in the evidence.
+PIDS = 16
 GIB = 2**30
 
 KIND = Kind(
@@ -72,24 +76,45 @@ def detect(window: Window, limits: Limits = Limits()) -> Iterator[Finding]:
 
 def _finding(window: Window, gpu: Gpu, value: float, limits: Limits, outcome: Outcome) -> Finding:
     count = window.latest(SeriesKey(PROCESSES, gpu=gpu.uuid))
-    zombie = count is not None and count.value == 0
-    whose = "although no process is there" if zombie else "that no known process holds"
+    zombies = window.latest(SeriesKey(ZOMBIE, gpu=gpu.uuid))
+    nobody = count is not None and count.value == 0
+    dead = zombies is not None and zombies.value > limits.clear_bytes
+    if dead:
+        whose = "by processes that do not exist any more"
+    else:
+        whose = "although no process is there" if nobody else "that no known process holds"
     return Finding(
         kind=KIND.name,
         subject=subject_of(window, gpu=gpu.uuid),
         summary=f"GPU {gpu.index} has {value / GIB:.2f} GiB of memory in use {whose}.",
         outcome=outcome,
-        result=Result.FAIL if zombie else Result.WARN,
+        result=Result.FAIL if nobody or dead else Result.WARN,
         evidence=(
             Evidence(
                 UNATTRIBUTED, value, "bytes", limits.raise_bytes, source="nvml", at_s=window.now_s
             ),
             *(
-                [Evidence(PROCESSES, count.value, "1", source="nvml", at_s=count.at_s)]
-                if count
-                else []
+                Evidence(one.key.signal, one.value, unit, source="nvml", at_s=one.at_s)
+                for one, unit in ((count, "1"), (zombies, "bytes"))
+                if one is not None
             ),
+            *_reset(window, gpu, value, is_needed=nobody or dead),
         ),
         # Only a reset takes memory from the dead.
-        action=Action.RESET_GPU if zombie else Action.CHECK_APPLICATION,
+        action=Action.RESET_GPU if nobody or dead else Action.CHECK_APPLICATION,
     )
+
+
+def _reset(window: Window, gpu: Gpu, value: float, *, is_needed: bool) -> Iterator[Evidence]:
+    if not is_needed:
+        return
+    here = [one for one in window.processes if gpu.uuid in one.gpus]
+    dead = sorted(one.pid for one in here if one.key == UNIDENTIFIED)
+    alive = len(here) - len(dead)
+    text = f"A reset of the GPU wins {value / GIB:.2f} GiB back; nothing else does."
+    if alive:
+        text += f" It ends the {alive} processes that are alive on it: move them first."
+    yield Evidence("remedy_gpu_reset_bytes", value, "bytes", text=text, source="nvml")
+    if dead:
+        pids = ", ".join(map(str, dead[:PIDS]))
+        yield Evidence("zombie_pids", len(dead), "1", text=pids, source="nvml")

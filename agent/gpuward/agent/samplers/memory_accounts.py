@@ -4,15 +4,20 @@ Used memory is of processes, or of nobody (a process that died and did not let g
 memory is of its caching allocator, or overhead (context, NCCL, cuBLAS, graphs), which leaks too.
 How much of it is in sight of a tap says how far the other findings can be trusted.  All from what
 the samplers of NVML and of the tap said: nothing is read here.
+
+A process that the driver lists and /proc does not know is gone and holds nothing: its memory is
+nobody's.  Unless the agent is in a PID namespace of its own, where it sees hardly any process.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gpuward.agent.coverage import Sight, coverage_of
 from gpuward.agent.fragmentation import is_virtual
 from gpuward.agent.fragmentation_cache import DRIVER_USED, RESERVED, members
 from gpuward.agent.model import Batch, Sample, SeriesKey
+from gpuward.agent.process_identity import UNIDENTIFIED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -22,7 +27,10 @@ if TYPE_CHECKING:
 GPU_USED = "gpu_memory_used_bytes"
 GPU_PROCESSES = "gpu_processes"
 UNATTRIBUTED = "gpu_memory_unattributed_bytes"
+ZOMBIE = "gpu_memory_zombie_bytes"
 TAPPED_RATIO = "gpu_memory_tapped_ratio"
+EXPLAINED_RATIO = "gpu_memory_explained_ratio"
+UNSEEN = {Sight.DEGRADED: "gpu_memory_degraded_bytes", Sight.BLIND: "gpu_memory_blind_bytes"}
 OVERHEAD = "process_memory_overhead_bytes"
 VIRTUAL = "process_memory_virtual"
 TAPPED = "process_tapped"
@@ -30,19 +38,24 @@ TAPPED_PROCESSES = "process_memory_tapped_processes"
 
 
 class MemoryAccounts:
-    """Adds up what ``window`` shows, at the pace at which NVML lists processes."""
+    """Adds up what ``window`` shows, at the pace at which NVML lists processes.
+
+    ``sees_every_pid``: a process that cannot be identified is gone.
+    """
 
     name = "memory_accounts"
     period_s = 5.0
 
-    def __init__(self, window: Callable[[float], Window]) -> None:
+    def __init__(self, window: Callable[[float], Window], *, sees_every_pid: bool) -> None:
         self._window = window
+        self._sees_every_pid = sees_every_pid
 
     async def sample(self, now_s: float) -> Batch:
-        return Batch(samples=tuple(accounts(self._window(now_s))))
+        said = accounts(self._window(now_s), sees_every_pid=self._sees_every_pid)
+        return Batch(samples=tuple(said))
 
 
-def accounts(window: Window) -> Iterator[Sample]:
+def accounts(window: Window, *, sees_every_pid: bool = True) -> Iterator[Sample]:
     """Yield the series of every GPU and of every process whose memory NVML tells."""
     for gpu in window.gpus:
         held = {
@@ -50,19 +63,41 @@ def accounts(window: Window) -> Iterator[Sample]:
             for key in window.keys(DRIVER_USED)
             if key.gpu == gpu.uuid and (sample := window.latest(key))
         }
-        seen = set()
-        for process, used in held.items():
-            key = SeriesKey("", gpu=gpu.uuid, process=process)
-            is_seen = _reserved(window, key) is not None
-            if is_seen:
-                seen.add(process)
-            yield _sample(window, TAPPED, gpu.uuid, float(is_seen), process)
-            yield from _beside_the_cache(window, key, used)
-        total = sum(held.values())
-        if total > 0:
-            ratio = sum(held[process] for process in seen) / total
-            yield _sample(window, TAPPED_RATIO, gpu.uuid, ratio)
-        yield from _unattributed(window, gpu.uuid, held)
+        gone = sees_every_pid and bool(members(window, UNIDENTIFIED, gpu.uuid))
+        if sees_every_pid:
+            size = held.pop(UNIDENTIFIED, None if gone else 0.0)
+            yield from _zombies(window, gpu.uuid, size)
+        yield from _processes(window, gpu.uuid, held)
+        yield from _unattributed(window, gpu.uuid, held, gone=gone)
+
+
+def _processes(window: Window, gpu: str, held: dict[str, float]) -> Iterator[Sample]:
+    in_sight = dict.fromkeys(Sight, 0.0)
+    for process, used in held.items():
+        sight = coverage_of(window, process, gpu).sight
+        in_sight[sight] += used
+        yield _sample(window, TAPPED, gpu, float(sight is Sight.TAPPED), process)
+        yield from _beside_the_cache(window, SeriesKey("", gpu=gpu, process=process), used)
+    yield from _coverage(window, gpu, in_sight)
+
+
+def _zombies(window: Window, gpu: str, size: float | None) -> Iterator[Sample]:
+    """``size``: ``None`` where the driver does not tell it."""
+    is_listed = window.latest(SeriesKey(GPU_PROCESSES, gpu=gpu)) is not None
+    if is_listed and size is not None:
+        yield _sample(window, ZOMBIE, gpu, size)
+
+
+def _coverage(window: Window, gpu: str, in_sight: dict[Sight, float]) -> Iterator[Sample]:
+    total, tapped = sum(in_sight.values()), in_sight[Sight.TAPPED]
+    if total > 0:
+        yield _sample(window, TAPPED_RATIO, gpu, tapped / total)
+        for sight, signal in UNSEEN.items():
+            yield _sample(window, signal, gpu, in_sight[sight])
+    used = window.latest(SeriesKey(GPU_USED, gpu=gpu))
+    if total > 0 and used is not None and used.value > 0:
+        # Readings are apart: processes may have grown since the GPU was read.
+        yield _sample(window, EXPLAINED_RATIO, gpu, tapped / max(used.value, total))
 
 
 def _beside_the_cache(window: Window, key: SeriesKey, used: float) -> Iterator[Sample]:
@@ -79,12 +114,19 @@ def _beside_the_cache(window: Window, key: SeriesKey, used: float) -> Iterator[S
         yield _sample(window, OVERHEAD, key.gpu, max(0.0, used - reserved), key.process)
 
 
-def _unattributed(window: Window, gpu: str, held: dict[str, float]) -> Iterator[Sample]:
+def _unattributed(
+    window: Window, gpu: str, held: dict[str, float], *, gone: bool
+) -> Iterator[Sample]:
+    """``gone``: there are listed processes that do not exist; they hold nothing."""
     used = window.latest(SeriesKey(GPU_USED, gpu=gpu))
     count = window.latest(SeriesKey(GPU_PROCESSES, gpu=gpu))
     # A process whose memory NVML does not tell (MIG, WDDM) could hold all of it.
-    untold = any(gpu in one.gpus and one.key not in held for one in window.processes)
-    if used is None or count is None or untold or (count.value > 0 and not held):
+    untold = any(
+        gpu in one.gpus and one.key not in held
+        for one in window.processes
+        if not (gone and one.key == UNIDENTIFIED)
+    )
+    if used is None or count is None or untold or (count.value > 0 and not held and not gone):
         return
     yield _sample(window, UNATTRIBUTED, gpu, max(0.0, used.value - sum(held.values())))
 

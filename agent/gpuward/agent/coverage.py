@@ -1,0 +1,70 @@
+"""How much of a process's allocator is in sight, and why not more.  Pure.
+
+C++ engines are blind by nature, because a tap asks torch; a process without a tap could be seen; a
+tap that may not ask, or has fallen silent, shows that it is there and nothing else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from gpuward.agent.fragmentation_cache import RESERVED, members
+from gpuward.agent.model import SeriesKey
+
+if TYPE_CHECKING:
+    from gpuward.agent.window import Window
+
+# Engines in C++, by the name that the agent gives them; trtllm-serve is torch by default.
+WITHOUT_TORCH = frozenset({"llama.cpp", "tensorrt", "triton"})
+
+
+class Sight(StrEnum):
+    """What of a process can be seen."""
+
+    TAPPED = "tapped"
+    # There is a tap, and it tells nothing of the allocator.
+    DEGRADED = "degraded"
+    BLIND = "blind"
+
+
+class Reason(StrEnum):
+    """Why not all of it; empty where all of it can be seen."""
+
+    NONE = ""
+    SILENT_TAP = "degraded or silent tap"
+    NO_TAP = "no tap"
+    NO_TORCH = "no torch"
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """What can be seen of a process on a GPU, and why not more."""
+
+    sight: Sight
+    reason: Reason
+
+    @property
+    def could_be_more(self) -> bool:
+        """Return whether somebody could do something about it."""
+        return self.reason in (Reason.SILENT_TAP, Reason.NO_TAP)
+
+
+def coverage(*, is_seen: bool, has_tap: bool, engine: str) -> Coverage:
+    """``is_seen``: figures of its allocator are fresh; ``has_tap``: a tap file of it lives."""
+    if is_seen:
+        return Coverage(Sight.TAPPED, Reason.NONE)
+    if has_tap:
+        return Coverage(Sight.DEGRADED, Reason.SILENT_TAP)
+    return Coverage(Sight.BLIND, Reason.NO_TORCH if engine in WITHOUT_TORCH else Reason.NO_TAP)
+
+
+def coverage_of(window: Window, process: str, gpu: str) -> Coverage:
+    """Return what can be seen of the processes that go by one key on a GPU."""
+    found = members(window, process, gpu)
+    return coverage(
+        is_seen=window.latest(SeriesKey(RESERVED, gpu=gpu, process=process)) is not None,
+        has_tap=any(one.tapped for one in found),
+        engine=next((one.engine for one in found if one.engine), ""),
+    )
