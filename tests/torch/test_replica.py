@@ -94,6 +94,8 @@ STEPS = {
     "malloc": 12,
     "free": 6,
     "record_stream": 2,
+    "keep_busy": 1,
+    "synchronize": 1,
     "empty_cache": 1,
     "new_pool": 1,
     "new_graph": 1,
