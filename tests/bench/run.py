@@ -19,8 +19,10 @@ import judge_tick
 import metrics_page
 import page_leaving
 import start_up
+import tap_pause
 import tap_scan
 import tap_tick
+import tap_torch
 from figures import table
 from timing import Effort
 
@@ -33,7 +35,9 @@ if TYPE_CHECKING:
 
 BENCHMARKS: dict[str, Callable[[Effort], Iterator[Figure]]] = {
     "tap-tick": tap_tick.measure,
+    "tap-torch": tap_torch.measure,
     "tap-scan": tap_scan.measure,
+    "tap-pause": tap_pause.measure,
     "engine-page": engine_page.measure,
     "judge": judge_tick.measure,
     "metrics-page": metrics_page.measure,
