@@ -1,4 +1,5 @@
-/* Makes system calls fail that concern the tap directory, a file opened there, or /proc.
+/* Makes system calls fail that concern the tap directory, a file opened there, or the process's own
+ * and the kernel's part of /proc; the simulated driver reads the parts of other processes.
  * Preloaded; `fail_calls` says from which call on and how many, `calls_made` how many there were. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -32,7 +33,7 @@ static int fails(void) {
 static int is_path(const char *path) {
     const char *folder = getenv("GPUWARD_TAP_DIR");
     return path && ((folder && !strncmp(path, folder, strlen(folder))) ||
-                    !strncmp(path, "/proc/", 6));
+                    !strncmp(path, "/proc/s", 7));
 }
 static int is_ours(int fd) { return fd >= 0 && fd < 4096 && ours[fd]; }
 

@@ -1,8 +1,9 @@
 """Run one workload in a forked child for each case of failing system calls; print what each said.
 
 Standard input: the cases, a JSON list of ``[first failing call, how many, errno, what lies in the
-tap directory]``; nothing fails with a negative first call.  Output, for each: exit status, what the
-child wrote, how many calls of the tap there were, and what it left in the directory.
+tap directory]``; nothing fails with a negative first call, a string is another directory, and
+without a last entry there is no tap.  Output, for each: exit status, what the child wrote, how many
+calls of the tap there were, and what it left in the directory.
 """
 
 import atexit
@@ -30,11 +31,13 @@ NAME = uuid.UUID("0b9c5b45-9f5d-4f0c-8d0f-3c5fc1a3a00f")
 uuid.uuid4 = lambda: NAME
 ticker.Ticker.__init__.__defaults__ = (0.01,)
 ticker.RETRY_S = 0.01
+held = []
 calls = ctypes.CDLL(os.environ["LD_PRELOAD"])
 
 
 class Worker:
     def execute_model(self, number):
+        held.append(torch.empty((number + 1) << 20, dtype=torch.uint8, device="cuda"))
         return zlib.crc32(bytes([number]))
 
 
@@ -49,8 +52,10 @@ def work():
         time.sleep(0.01)
         said.append(Worker().execute_model(step))
         if step == 6:
-            for observer in torch._C.observers:
-                observer(0, 3 << 30, 80 << 30, 5 << 20)
+            try:
+                torch.empty(1 << 40, dtype=torch.uint8, device="cuda")
+            except torch.OutOfMemoryError as error:
+                said.append(str(error).partition(".")[0])
     return [*said, torch.cuda.memory_stats_as_nested_dict(0), torch.cuda.device_count()]
 
 
@@ -74,7 +79,10 @@ def fill(folder, contents):
 def start(first, many, error, contents):
     """Fork a child that works; return its pid, its output and its directory."""
     folder = Path(tempfile.mkdtemp(dir=os.environ["GPUWARD_TAP_DIR"]))
-    fill(folder, contents or {})
+    if isinstance(contents, str):
+        folder = Path(contents)
+    else:
+        fill(folder, contents or {})
     reader, writer = os.pipe()
     pid = os.fork()
     if pid:
@@ -84,7 +92,7 @@ def start(first, many, error, contents):
     os.dup2(writer, 2)
     os.environ["GPUWARD_TAP_DIR"] = str(folder)
     if contents is None:
-        torch.cuda._queued_calls.clear()
+        os.environ["GPUWARD_TAP_ALLOW"] = ""
     status = 1
     try:
         calls.fail_calls(first, many, error)
@@ -107,7 +115,8 @@ def finish(pid, reader, folder):
         said = output.read()
     status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     head, _, made = said.rstrip("\n").rpartition("\n")
-    return [status, head, made, sorted(path.suffix for path in folder.iterdir())]
+    left = folder.iterdir() if folder.is_dir() else ()
+    return [status, head, made, sorted(path.suffix for path in left)]
 
 
 cases = json.load(sys.stdin)
