@@ -161,11 +161,8 @@ def judge(cache: Cache, limits: Limits = LIMITS, factor: float = 1.0) -> Result 
     share = cache.stranded_ratio / factor
     large = cache.stranded >= limits.least_bytes * factor
     notable = cache.is_notable(limits, factor)
-    if not large and not notable and cache.oom is None:
-        return None
-    if large and share >= limits.stranded_critical_ratio:
-        return Result.FAIL
-    if cache.oom is not None or (notable and cache.retries > 0):
+    fails = cache.oom is not None or (large and share >= limits.stranded_critical_ratio)
+    if fails or (notable and cache.retries > 0):
         return Result.FAIL
     if notable and _is_why(cache, cache.headroom_ratio, limits.headroom_critical_ratio, factor):
         return Result.FAIL

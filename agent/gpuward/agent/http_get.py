@@ -1,18 +1,22 @@
-"""Ask an HTTP/1.1 server on this node for a page: as little of HTTP as that takes, and bounded.
+"""Ask an HTTP/1.1 server on this node for pages, over one connection that stays open.
 
-The agent asks inference engines for text once a second; a client library costs more memory than the
-rest of the agent's networking together.  What the server sends is untrusted: head and body have
-limits, and whatever is not plain HTTP raises ``HttpError``.
+The agent asks inference engines for text once a second: a new connection each time cost more than
+reading the page does, and a client library more memory than the rest of the agent's networking
+together.  A server may close what is idle at any time, so a request that gets no answer at all over
+a connection used before is made once more over a new one; nothing else is tried twice.
 """
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
 from urllib.parse import urlsplit
 
-HEAD_LIMIT_BYTES = 65_536
-BODY_LIMIT_BYTES = 4 << 20
+from gpuward.agent.http_answer import Answer, Response
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 DEFAULT_PORT = 80
 
 
@@ -20,84 +24,113 @@ class HttpError(Exception):
     """The page could not be had; the message is one line."""
 
 
-@dataclass(frozen=True, slots=True)
-class Response:
-    """Status and body of an answer."""
-
-    status: int
-    body: bytes
+class UnansweredError(ValueError):
+    """The server hung up and had said nothing."""
 
 
-async def get(url: str, *, timeout_s: float, accept: str = "*/*") -> Response:
-    """Return the answer to ``GET url``; redirects are not followed; raises ``HttpError``."""
-    try:
-        async with asyncio.timeout(timeout_s):
-            return await _get(url, accept)
-    except TimeoutError as error:
-        raise HttpError(f"{url}: no answer within {timeout_s:g} s") from error
-    except OSError as error:
-        raise HttpError(f"{url}: {error.strerror or error}") from error
-    except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError) as error:
-        raise HttpError(f"{url}: not an HTTP answer: {error}") from error
+class HttpClient:
+    """Gets pages of the server at ``url``, one at a time."""
 
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        self._url = url.rstrip("/")
+        self._host, self._port = parts.hostname or "", parts.port or DEFAULT_PORT
+        self._authority, self._path = parts.netloc, parts.path.rstrip("/")
+        self._connection: _Connection | None = None
 
-async def _get(url: str, accept: str) -> Response:
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    reader, writer = await asyncio.open_connection(
-        host, parts.port or DEFAULT_PORT, limit=HEAD_LIMIT_BYTES
-    )
-    try:
-        path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        writer.write(
-            f"GET {path} HTTP/1.1\r\nHost: {parts.netloc}\r\nAccept: {accept}\r\n"
-            "User-Agent: gpuward\r\nConnection: close\r\n\r\n".encode("ascii")
+    async def get(self, path: str, *, timeout_s: float, accept: str = "*/*") -> Response:
+        """Return the answer to ``GET path``; redirects are not followed; raises ``HttpError``."""
+        url = f"{self._url}{path}"
+        request = (
+            f"GET {self._path}{path} HTTP/1.1\r\nHost: {self._authority}\r\nAccept: {accept}\r\n"
+            "User-Agent: gpuward\r\n\r\n"
         )
-        await writer.drain()
-        status, headers = _head(await reader.readuntil(b"\r\n\r\n"))
-        return Response(status, await _body(reader, headers))
-    finally:
-        # Not awaited: a peer that does not close must not hold us.
-        writer.close()
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await self._ask(request.encode("ascii"))
+        except TimeoutError as error:
+            raise HttpError(f"{url}: no answer within {timeout_s:g} s") from error
+        except OSError as error:
+            raise HttpError(f"{url}: {error.strerror or error}") from error
+        except ValueError as error:
+            raise HttpError(f"{url}: not an HTTP answer: {error}") from error
+
+    def close(self) -> None:
+        """Hang up; the next request connects anew."""
+        if self._connection is not None:
+            self._connection.hang_up()
+            self._connection = None
+
+    async def _ask(self, request: bytes) -> Response:
+        if self._connection is not None and self._connection.is_open:
+            try:
+                return await self._connection.ask(request)
+            except UnansweredError:
+                # It was being closed as we asked.
+                pass
+        loop = asyncio.get_running_loop()
+        _, self._connection = await loop.create_connection(_Connection, self._host, self._port)
+        return await self._connection.ask(request)
 
 
-def _head(data: bytes) -> tuple[int, dict[str, str]]:
-    first, *lines = data.decode("latin-1").split("\r\n")
-    version, _, rest = first.partition(" ")
-    if not version.startswith("HTTP/1."):
-        raise ValueError("no HTTP/1 status line")
-    headers = {}
-    for line in lines:
-        name, _, value = line.partition(":")
-        headers[name.strip().lower()] = value.strip()
-    return int(rest[:3]), headers
+class _Connection(asyncio.Protocol):
+    """A connection on which at most one question is open."""
 
+    _transport: asyncio.Transport
 
-async def _body(reader: asyncio.StreamReader, headers: dict[str, str]) -> bytes:
-    if headers.get("transfer-encoding", "").lower() == "chunked":
-        return await _chunks(reader)
-    if "content-length" in headers:
-        return await reader.readexactly(_within_limit(int(headers["content-length"])))
-    body = bytearray()
-    while chunk := await reader.read(HEAD_LIMIT_BYTES):
-        _within_limit(len(body) + len(chunk))
-        body += chunk
-    return bytes(body)
+    def __init__(self) -> None:
+        self._answer = Answer()
+        self._answered: asyncio.Future[Response] | None = None
 
+    @property
+    def is_open(self) -> bool:
+        return not self._transport.is_closing()
 
-async def _chunks(reader: asyncio.StreamReader) -> bytes:
-    body = bytearray()
-    while True:
-        line = await reader.readuntil(b"\r\n")
-        size = int(line.partition(b";")[0].strip(), 16)
-        if size == 0:
-            return bytes(body)
-        _within_limit(len(body) + size)
-        body += await reader.readexactly(size)
-        await reader.readexactly(2)
+    async def ask(self, request: bytes) -> Response:
+        """Return the answer; raises ``OSError`` and ``ValueError``."""
+        self._answer = Answer()
+        self._answered = asyncio.get_running_loop().create_future()
+        self._transport.write(request)
+        try:
+            return await self._answered
+        finally:
+            # Also when nobody waits any more: the rest of this answer is not that to the next.
+            self._answered = None
+            if not self._answer.keeps_open:
+                self.hang_up()
 
+    def hang_up(self) -> None:
+        self._transport.abort()
 
-def _within_limit(size: int) -> int:
-    if not 0 <= size <= BODY_LIMIT_BYTES:
-        raise ValueError(f"body of {size} bytes; the limit is {BODY_LIMIT_BYTES}")
-    return size
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        if self._answered is None or self._answered.done():
+            # Nobody asked: it would be taken for the answer to the next question.
+            self.hang_up()
+        else:
+            self._take(self._answered, lambda: self._answer.feed(data))
+
+    def eof_received(self) -> None:
+        if self._answered is None or self._answered.done():
+            return
+        if self._answer.began:
+            self._take(self._answered, self._answer.end)
+        else:
+            self._answered.set_exception(UnansweredError("hung up without an answer"))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._answered is None or self._answered.done():
+            return
+        is_cut = self._answer.began and exc is not None
+        self._answered.set_exception(exc if is_cut else UnansweredError(f"no answer: {exc}"))
+
+    def _take(self, answered: asyncio.Future[Response], step: Callable[[], None]) -> None:
+        try:
+            step()
+        except ValueError as error:
+            answered.set_exception(error)
+        else:
+            if self._answer.response is not None:
+                answered.set_result(self._answer.response)

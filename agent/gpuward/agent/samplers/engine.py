@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 from urllib.parse import urlsplit
 
 import msgspec
@@ -18,7 +18,7 @@ import structlog
 from msgspec import Meta
 
 from gpuward.agent import engine_vllm
-from gpuward.agent.http_get import HttpError, get
+from gpuward.agent.http_get import HttpClient, HttpError
 from gpuward.agent.model import Batch, ComponentHealth, Result, Sample, SeriesKey, ServiceTotals
 from gpuward.agent.openmetrics import ParseError, parse
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
+PAGE = "/metrics"
 ACCEPT = "text/plain;version=0.0.4"
 KNOWN_S = 60.0
 # How long an engine that said it is ready is believed, while its page is read.
@@ -89,9 +90,17 @@ class EngineSampler:
 
     def __init__(self, engines: Sequence[EngineConfig], clock: Clock) -> None:
         self._engines = tuple(engines)
+        self._clients = tuple(HttpClient(engine.url) for engine in engines)
         self._clock = clock
         self._seen: dict[str, _Seen] = {}
         self._trouble: dict[str, str] = {}
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for client in self._clients:
+            client.close()
 
     @property
     def health(self) -> ComponentHealth:
@@ -107,22 +116,24 @@ class EngineSampler:
     async def sample(self, now_s: float) -> Batch:
         """Return totals of every engine seen within a minute, and sums by service."""
         async with asyncio.TaskGroup() as group:
-            for engine in self._engines:
-                group.create_task(self._look(engine, now_s))
+            for engine, client in zip(self._engines, self._clients, strict=True):
+                group.create_task(self._look(engine, client, now_s))
         services = tuple(self._totals(now_s))
         return Batch(samples=tuple(self._samples(now_s)), services=services)
 
-    async def _look(self, engine: EngineConfig, now_s: float) -> None:
+    async def _look(self, engine: EngineConfig, client: HttpClient, now_s: float) -> None:
         try:
-            traffic = await _page(engine)
-            ready_s = await self._ready_s(engine, now_s)
+            traffic = await _page(engine, client)
+            ready_s = await self._ready_s(engine, client, now_s)
         except (HttpError, ParseError) as error:
             self._say(engine, f"{engine.instance}: {error}")
         else:
             self._say(engine, "")
             self._note(engine, traffic, now_s, ready_s)
 
-    async def _ready_s(self, engine: EngineConfig, now_s: float) -> float | None:
+    async def _ready_s(
+        self, engine: EngineConfig, client: HttpClient, now_s: float
+    ) -> float | None:
         """Return when the engine last said that it is ready; ``None`` when it says it is not.
 
         A page that was just read is evidence enough for a while, and a request costs as much as
@@ -131,7 +142,7 @@ class EngineSampler:
         seen = self._seen.get(engine.instance)
         if seen and seen.ready_s is not None and now_s - seen.ready_s < READY_FOR_S:
             return seen.ready_s
-        return now_s if await _is_ready(engine) else None
+        return now_s if await _is_ready(engine, client) else None
 
     def _note(
         self, engine: EngineConfig, traffic: Traffic, now_s: float, ready_s: float | None
@@ -200,9 +211,9 @@ class EngineSampler:
         self._trouble[engine.instance] = trouble
 
 
-async def _page(engine: EngineConfig) -> Traffic:
-    url = f"{engine.url.rstrip('/')}/metrics"
-    answer = await get(url, timeout_s=engine.timeout_s, accept=ACCEPT)
+async def _page(engine: EngineConfig, client: HttpClient) -> Traffic:
+    url = f"{engine.url.rstrip('/')}{PAGE}"
+    answer = await client.get(PAGE, timeout_s=engine.timeout_s, accept=ACCEPT)
     if answer.status != HTTP_OK:
         raise HttpError(f"{url}: status {answer.status}")
     text = answer.body.decode("utf-8", errors="replace")
@@ -212,9 +223,9 @@ async def _page(engine: EngineConfig) -> Traffic:
     return traffic
 
 
-async def _is_ready(engine: EngineConfig) -> bool:
+async def _is_ready(engine: EngineConfig, client: HttpClient) -> bool:
     try:
-        answer = await get(f"{engine.url.rstrip('/')}/health", timeout_s=engine.timeout_s)
+        answer = await client.get("/health", timeout_s=engine.timeout_s)
     except HttpError:
         return False
     return answer.status == HTTP_OK
