@@ -46,6 +46,9 @@ def test_once_plays_to_the_review(left_behind):
     places = [done.stdout.find(line) for line in told]
     assert -1 not in places, told[places.index(-1)]
     assert sorted(places) == places
+    # When the process may be walked is up to its tap.
+    assert "memory map of gpuward.simulator.workload: " in done.stdout
+    assert "- Evidence: the memory map of gpuward.simulator.workload (pid " in done.stdout
     assert "\x1b[" not in done.stdout
     root = re.search(r"logs, pages and review: (\S+)", done.stdout)[1]
     assert [] == left_behind(root)
@@ -87,6 +90,7 @@ def test_once_with_torch(left_behind):
 
     assert 0 == done.returncode, done.stdout + done.stderr
     assert "process.memory.fragmentation" in done.stdout
+    assert "memory map of " in done.stdout
     assert [] == left_behind(re.search(r"logs, pages and review: (\S+)", done.stdout)[1])
 
 

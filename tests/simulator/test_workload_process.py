@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 import subprocess
@@ -12,8 +13,13 @@ from pathlib import Path
 
 import pytest
 
+from gpuward.daemon.testing import FakeClock
+from gpuward.simulator.allocator import CachingAllocator
+from gpuward.simulator.allocator_config import AllocatorConfig
+from gpuward.simulator.allocator_device import FixedDevice
 from gpuward.simulator.state import State
 from gpuward.simulator.workload_publish import ReplicaTap
+from gpuward.tap.map_layout import Request, pack_request, unpack_map
 
 GIB = 1 << 30
 
@@ -101,3 +107,34 @@ def test_a_tap_directory_that_is_missing_stops_nothing(tmp_path):
     tap.close()
 
     assert not Path("/nonexistent").exists()
+
+
+async def test_the_replica_answers_for_its_memory_map(tmp_path):
+    """By the tap's own rules, and adding up to its counters, whichever GPU it is on."""
+    allocator = CachingAllocator(FixedDevice(8 * GIB, index=3), AllocatorConfig.parse(""))
+    held = [allocator.malloc(size << 20) for size in (1, 30, 40, 50)]
+    allocator.free(held[2])
+    clock = FakeClock()
+    tap = ReplicaTap(
+        tmp_path,
+        "GPU-00000000-1111-2222-3333-444444444444",
+        allocator.memory_stats,
+        conf="",
+        snapshot=allocator.snapshot,
+    )
+    (file,) = tmp_path.glob("*.tap")
+    nonce = bytes(range(16))
+    file.with_suffix(".req").write_bytes(pack_request(Request(nonce, 2**63)))
+
+    running = asyncio.create_task(tap.run(clock))
+    await clock.advance(3)
+    running.cancel()
+    answer = unpack_map(file.with_suffix(".map").read_bytes())
+    tap.close()
+
+    assert (nonce, 0) == (answer.nonce, answer.outcome)
+    assert (
+        sum(segment.size for segment in answer.segments)
+        == (allocator.memory_stats()["reserved_bytes"]["all"]["current"])
+    )
+    assert [] == list(tmp_path.glob("*.map"))
