@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from gpuward.agent.cgroup_placement import Placement, parse_cgroup
 from gpuward.agent.process_identity import (
-    Placement,
     Stat,
     identify,
-    parse_cgroup,
     parse_command_line,
+    parse_rank,
     parse_stat,
     place,
     sees_every_pid,
@@ -66,6 +66,70 @@ SECRET = "canary-7f3e"
             Placement("vllm.service"),
             id="cgroup v1",
         ),
+        pytest.param(
+            f"0::/kubepods.slice/kubepods-pod{POD.replace('-', '_')}.slice/crio-{CONTAINER}.scope"
+            "/container\n",
+            Placement("", POD, "f3a9f3a9f3a9"),
+            id="CRI-O, with a cgroup of the container's own below",
+        ),
+        pytest.param(
+            "0::/system.slice/containerd.service/kubepods-burstable-pod"
+            f"{POD.replace('-', '_')}.slice:cri-containerd:{CONTAINER}\n",
+            Placement("", POD, "f3a9f3a9f3a9"),
+            id="containerd under a systemd driver that it was not told of",
+        ),
+        pytest.param(
+            f"0::/kubepods.slice/kubepods-pod{'ab12' * 8}.slice/cri-containerd-{CONTAINER}.scope\n",
+            Placement("", "ab12" * 8, "f3a9f3a9f3a9"),
+            id="a pod of a file on the node",
+        ),
+        pytest.param(
+            f"0::/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-pod"
+            f"{POD.replace('-', '_')}.slice/cri-containerd-{CONTAINER}.scope\n",
+            Placement("", POD, "f3a9f3a9f3a9"),
+            id="Kubernetes in Docker",
+        ),
+        pytest.param(
+            f"4:memory:/kubepods/burstable/pod{POD}/{CONTAINER}\n"
+            f"3:cpuset:/kubepods/burstable/pod{POD}/{'0' * 64}\n"
+            f"1:name=systemd:/kubepods/burstable/pod{POD}/{CONTAINER}\n",
+            Placement("", POD, "f3a9f3a9f3a9"),
+            id="Kubernetes, cgroup v1: of other controllers nothing is read",
+        ),
+        pytest.param(
+            f"12:devices:/docker/{CONTAINER}\n1:name=systemd:/docker/{CONTAINER}\n",
+            Placement("", "", "f3a9f3a9f3a9"),
+            id="Docker, cgroup v1",
+        ),
+        pytest.param(
+            f"0::/docker/{'1' * 64}/docker/{CONTAINER}\n",
+            Placement("", "", "f3a9f3a9f3a9"),
+            id="Docker in Docker: the inner one",
+        ),
+        pytest.param(
+            f"0::/system.slice/docker.service/docker/{CONTAINER}\n",
+            Placement("", "", "f3a9f3a9f3a9"),
+            id="Docker's unit is nobody's",
+        ),
+        pytest.param(
+            f"0::/system.slice/vllm.service/libpod-payload-{CONTAINER}\n",
+            Placement("vllm.service", "", "f3a9f3a9f3a9"),
+            id="podman in the application's unit",
+        ),
+        pytest.param(
+            f"0::/machine.slice/libpod-{CONTAINER}.scope/container\n",
+            Placement("", "", "f3a9f3a9f3a9"),
+            id="podman",
+        ),
+        pytest.param(
+            "0::/system.slice/vllm.service (deleted)\n",
+            Placement("vllm.service"),
+            id="a cgroup that is gone",
+        ),
+        pytest.param(
+            f"0::/system.slice/docker-{CONTAINER[:63]}.scope\n", Placement(), id="a digit short"
+        ),
+        pytest.param(f"0::/podcast{CONTAINER[:32]}/x\n", Placement(), id="pod of another word"),
         pytest.param("0::/\n", Placement(), id="root"),
         pytest.param("", Placement(), id="empty"),
         pytest.param("garbage", Placement(), id="garbage"),
@@ -111,6 +175,26 @@ def test_parse_cgroup(text, placement):
         pytest.param("trtllm-serve org/model --port 1", "trtllm", "", id="trtllm without serve"),
         pytest.param("tritonserver --model-repository=/m", "triton", "", id="triton"),
         pytest.param("llama-server -m /m/a.gguf", "llama.cpp", "a.gguf", id="llama.cpp"),
+        pytest.param(
+            "python3 -u -X dev /opt/bin/vllm serve org/m", "vllm", "org/m", id="options before"
+        ),
+        pytest.param("sglang serve --model-path a/b", "sglang", "a/b", id="sglang's own command"),
+        pytest.param(
+            "python -m llama_cpp.server --model /m/a.gguf",
+            "llama.cpp",
+            "a.gguf",
+            id="llama in Python",
+        ),
+        pytest.param("llama-server -hf org/m:Q4", "llama.cpp", "org/m:Q4", id="llama's own hub"),
+        pytest.param("tritonserver --load-model=resnet", "triton", "resnet", id="one of Triton's"),
+        pytest.param(
+            "/opt/b/triton_python_backend_stub /models/m/1/model.py triton_shm",
+            "triton-python",
+            "",
+            id="Triton's Python backend",
+        ),
+        pytest.param("trtexec --loadEngine=/m/x", "tensorrt", "", id="tensorrt"),
+        pytest.param("python x.py -m vllm.entrypoints", "", "", id="a script's own argument"),
         pytest.param("python train.py --model secret", "", "", id="no engine, no model"),
         pytest.param("echo vllm serve x", "", "", id="an argument is no program"),
         pytest.param("vllm serve --model", "vllm", "", id="flag without a value"),
@@ -137,6 +221,42 @@ def test_parse_command_line(command, engine, model):
 
     assert found == (engine, model)
     assert SECRET not in "".join(found)
+
+
+@pytest.mark.parametrize(
+    ("command", "rank"),
+    [
+        pytest.param("VLLM::Worker_TP1", "TP1", id="tensor parallel"),
+        pytest.param("VLLM::Worker_DP0_PP1_TP3_EP3", "DP0_PP1_TP3_EP3", id="all kinds"),
+        pytest.param("VLLM::EngineCore_DP2", "DP2", id="engine core"),
+        pytest.param("sglang::scheduler_DP0_TP1", "DP0_TP1", id="sglang"),
+        pytest.param("VLLM::EngineCore", "", id="alone"),
+        pytest.param("VLLM::EngineCore_0", "", id="a number is no rank"),
+        pytest.param("python serve_TP1.py", "", id="a name like one"),
+        pytest.param("", "", id="nothing"),
+    ],
+)
+def test_rank(command, rank):
+    """Workers of one model tell themselves apart in their titles."""
+    assert rank == parse_rank(command.split())
+
+
+def test_ranks_of_one_model_have_one_name(proc):
+    proc.add(10, command="vllm serve org/m -tp 2")
+    proc.add(11, command="VLLM::Worker_TP0", parent=10)
+    proc.add(12, command="VLLM::Worker_TP1", parent=10)
+
+    found = [identify(pid, proc.root) for pid in (11, 12)]
+
+    assert [("vllm:org/m", "TP0"), ("vllm:org/m", "TP1")] == [(one.key, one.rank) for one in found]
+
+
+def test_a_python_backend_is_not_its_server(proc):
+    """Its server is C++ and blind by nature; what runs Python can be seen."""
+    proc.add(10, command="tritonserver --model-repository=/m")
+    proc.add(11, command="triton_python_backend_stub /m/a/1/model.py", parent=10)
+
+    assert "triton-python" == identify(11, proc.root).engine
 
 
 def test_parse_stat():

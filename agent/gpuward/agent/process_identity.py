@@ -17,8 +17,10 @@ from dataclasses import dataclass, replace
 from itertools import islice, pairwise
 from typing import TYPE_CHECKING
 
+from gpuward.agent.cgroup_placement import Placement, parse_cgroup, safe_name
 from gpuward.agent.model import Process
 from gpuward.agent.model_name import model_name
+from gpuward.agent.python_command_line import what_runs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -27,18 +29,15 @@ if TYPE_CHECKING:
 COMMAND_LINE_LIMIT_BYTES = 65_536
 # An engine's GPU process is a child or grandchild of the one with the flags.
 ANCESTORS = 3
-CONTAINER_ID_DIGITS = 12
 # The key of a pid that the driver lists and /proc does not know.
 UNIDENTIFIED = "unidentified"
 # include/linux/proc_ns.h: PROC_PID_INIT_INO.
 INITIAL_PID_NAMESPACE = "pid:[4026531836]"
 
+# What a worker's title ends in: data, pipeline, tensor, context and expert parallel.
+_RANK = re.compile(r"(?:_(?:DP|PP|PCP|TP|DCP|EP)\d{1,5})+")
 # Zombie, dead: states of proc_pid_stat(5).
 DEAD = frozenset("ZX")
-
-_UNSAFE = re.compile(r"[^\w.:@+\\/-]")
-_POD = re.compile(r"pod([0-9a-f]{8}(?:[-_][0-9a-f]{4}){3}[-_][0-9a-f]{12})")
-_CONTAINER = re.compile(r"(?:[a-z-]+-)?([0-9a-f]{64})(?:\.scope)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +65,7 @@ ENGINES = (
     ),
     Engine(
         "sglang",
+        programs=("sglang",),
         modules=("sglang.",),
         title="sglang::",
         model_flags=("--served-model-name", "--model-path", "--model"),
@@ -77,9 +77,18 @@ ENGINES = (
         model_after="serve",
     ),
     Engine("trtllm", programs=("trtllm-serve",), model_after="serve"),
-    Engine("triton", programs=("tritonserver",)),
-    Engine("llama.cpp", programs=("llama-server",), model_flags=("--alias", "--model", "-m")),
+    Engine("triton", programs=("tritonserver",), model_flags=("--load-model",)),
+    # Triton's Python backend, a process for each instance of a model: torch, with a cache each.
+    Engine("triton-python", programs=("triton_python_backend_stub",)),
+    Engine("tensorrt", programs=("trtexec",)),
+    Engine(
+        "llama.cpp",
+        programs=("llama-server",),
+        modules=("llama_cpp.",),
+        model_flags=("--alias", "--model", "-m", "--hf-repo", "-hf"),
+    ),
 )
+TITLES = tuple(engine.title for engine in ENGINES if engine.title)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,15 +101,6 @@ class Stat:
     start_ticks: int
 
 
-@dataclass(frozen=True, slots=True)
-class Placement:
-    """Where a cgroup path says that a process belongs; empty where it does not."""
-
-    unit: str = ""
-    pod: str = ""
-    container: str = ""
-
-
 def identify(pid: int, proc_root: Path) -> Process | None:
     """Return who ``pid`` is, without GPUs, or ``None`` when it is gone; reads command lines."""
     found = place(pid, proc_root)
@@ -110,7 +110,7 @@ def identify(pid: int, proc_root: Path) -> Process | None:
     engine, model = _engine(pid, words, proc_root)
     placement = Placement(found.unit, found.pod, found.container)
     key = _key(placement, engine, model) or _script(found.key, words)
-    return replace(found, key=key, engine=engine, model=model)
+    return replace(found, key=key, engine=engine, model=model, rank=parse_rank(words))
 
 
 def place(pid: int, proc_root: Path) -> Process | None:
@@ -162,22 +162,6 @@ def parse_stat(text: str) -> Stat:
     return Stat(head.partition("(")[2], fields[0], int(fields[1]), int(fields[19]))
 
 
-def parse_cgroup(text: str) -> Placement:
-    """Return where the cgroup paths of a process put it; cgroup v2 and v1 alike."""
-    pod = container = unit = ""
-    for path in _cgroup_paths(text):
-        if found := _POD.search(path):
-            pod = pod or found[1].replace("_", "-")
-        for part in path.split("/"):
-            if found := _CONTAINER.fullmatch(part):
-                container = found[1][:CONTAINER_ID_DIGITS]
-            # user@1000.service holds a whole login session: it names nobody.
-            if part.endswith(".service") and not part.startswith("user@"):
-                unit = _safe(part)
-    # The unit around a container is the container runtime's, not the application's.
-    return Placement("" if pod or container else unit, pod, container)
-
-
 def parse_command_line(words: Sequence[str]) -> tuple[str, str]:
     """Return engine and model, each empty where ``words`` do not say; nothing else is kept."""
     for engine in ENGINES:
@@ -187,15 +171,23 @@ def parse_command_line(words: Sequence[str]) -> tuple[str, str]:
 
 
 def _is_engine(engine: Engine, words: Sequence[str]) -> bool:
-    names = [word.rpartition("/")[2] for word in words[:2]]
-    if not names:
-        return False
-    if engine.title and names[0].startswith(engine.title):
+    program = words[0].rpartition("/")[2] if words else ""
+    if engine.title and program.startswith(engine.title):
         return True
-    if not names[0].startswith("python"):
-        return names[0] in engine.programs
-    module = next((word for flag, word in pairwise(words) if flag == "-m"), "")
-    return names[-1] in engine.programs or module.startswith(engine.modules)
+    if not program.startswith("python"):
+        return program in engine.programs
+    runs = what_runs(words)
+    script = runs.script.rpartition("/")[2]
+    return script in engine.programs or runs.module.startswith(engine.modules)
+
+
+def parse_rank(words: Sequence[str]) -> str:
+    """Return a worker's place among those of its model, as it calls itself: TP1, DP0_TP1."""
+    title = words[0] if words else ""
+    if not title.startswith(TITLES):
+        return ""
+    found = _RANK.search(title)
+    return found[0].lstrip("_") if found else ""
 
 
 def _models(engine: Engine, words: Sequence[str]) -> Iterator[str]:
@@ -246,37 +238,16 @@ def _program(folder: Path, stat: Stat) -> str:
     except OSError:
         # A kernel thread, or another user's process without CAP_SYS_PTRACE.
         name = stat.comm
-    return _safe(name) or "unknown"
+    return safe_name(name) or "unknown"
 
 
 def _script(program: str, words: Sequence[str]) -> str:
-    """Return what a Python interpreter runs, a module or a file's name, else ``program``.
-
-    Only the first word that is no option of the interpreter: those after it are the script's own.
-    """
+    """Return what a Python interpreter runs, a module or a file's name, else ``program``."""
     if not program.startswith("python"):
         return program
-    rest = iter(words[1:])
-    for word in rest:
-        if not word.startswith("-"):
-            return _safe(word.rpartition("/")[2]) if word.endswith(".py") else program
-        if word.startswith("--") or (word[:2] in ("-W", "-X") and word[2:]):
-            continue
-        # Short options may stand together, the last of them with the next word: -um my.server.
-        if word.endswith("m"):
-            return _safe(next(rest, "")) or program
-        if word == "-" or word.startswith("-c") or word.endswith("c"):
-            return program
-        if word.endswith(("W", "X")):
-            next(rest, "")
-    return program
-
-
-def _cgroup_paths(text: str) -> Iterator[str]:
-    for line in text.splitlines():
-        fields = line.split(":", 2)
-        if len(fields) == 3 and fields[1] in ("", "name=systemd", "devices", "memory"):  # noqa: PLR2004
-            yield fields[2]
+    runs = what_runs(words)
+    file = runs.script.rpartition("/")[2]
+    return safe_name(runs.module or (file if file.endswith(".py") else "")) or program
 
 
 def _words(folder: Path) -> list[str]:
@@ -294,7 +265,3 @@ def _text(path: Path) -> str:
             return file.read(COMMAND_LINE_LIMIT_BYTES)
     except OSError:
         return ""
-
-
-def _safe(name: str) -> str:
-    return _UNSAFE.sub("_", name)[:128]

@@ -15,8 +15,9 @@ import os
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from gpuward.agent.cgroup_placement import Placement, parse_cgroup
 from gpuward.agent.listeners import parse_listeners, parse_local_addresses
-from gpuward.agent.process_identity import Placement, Stat, parse_cgroup, parse_stat
+from gpuward.agent.process_identity import Stat, parse_stat
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
