@@ -420,6 +420,58 @@ def test_a_file_that_took_the_name_of_a_stale_one_is_not_removed(tap):
     assert path.read_bytes() == b"another"
 
 
+def test_what_lies_beside_a_stale_file_goes_after_it(tap):
+    """The tap file goes first; what belonged to it is nobody's at the next regular listing."""
+    path = tap.write(tap.record(), pid=None)
+    written_s = tap.clock.wall_s() - 901
+    for suffix in (".tap", ".req", ".map"):
+        path.with_suffix(suffix).touch()
+        os.utime(path.with_suffix(suffix), (written_s, written_s))
+    tap.sample()
+    assert sorted(file.suffix for file in tap.path.iterdir()) == [".map", ".req"]
+
+    asyncio.run(tap.clock.advance(30))
+    tap.sample()
+    assert list(tap.path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("suffix", "age_s", "has_tap_file", "kept"),
+    [
+        pytest.param(".req", 901, False, False, id="a question to nobody"),
+        pytest.param(".map", 901, False, False, id="an answer that nobody fetched"),
+        pytest.param(".map.tmp", 901, False, False, id="half an answer"),
+        pytest.param(".tmp", 901, False, False, id="half a tap file"),
+        pytest.param(".map", 899, False, True, id="too fresh"),
+        pytest.param(".map", 901, True, True, id="its process lives"),
+        pytest.param(".txt", 901, False, True, id="not one of ours"),
+    ],
+)
+def test_what_killed_processes_left_is_removed(tap, suffix, age_s, has_tap_file, kept):
+    tap_file = tap.write(tap.record(), pid=77)
+    left = tap_file.with_suffix(suffix)
+    left.write_bytes(b"")
+    written_s = tap.clock.wall_s() - age_s
+    os.utime(left, (written_s, written_s))
+    if not has_tap_file:
+        tap_file.unlink()
+    tap.sample()
+
+    assert left.exists() == kept
+
+
+def test_a_link_that_lies_about_is_removed_and_not_what_it_points_at(tap, tmp_path):
+    target = tmp_path / "target"
+    target.write_bytes(b"")
+    link = tap.path / f"{uuid.uuid4()}.map"
+    link.symlink_to(target)
+    written_s = tap.clock.wall_s() - 901
+    os.utime(link, (written_s, written_s), follow_symlinks=False)
+    tap.sample()
+
+    assert (link.is_symlink(), target.exists()) == (False, True)
+
+
 @pytest.mark.parametrize(
     ("uid", "pid", "named"),
     [

@@ -99,14 +99,3 @@ async def test_who_may_be_asked_for_a_map(writers):
     assert writer_of("vllm:llama", "GPU-other") is None
     assert writer_of("nobody", UUID) is None
     writers.sampler.close()
-
-
-async def test_what_an_agent_left_of_a_question_goes_with_a_stale_file(writers):
-    path = writers.write(None)
-    for suffix in (".req", ".map"):
-        path.with_suffix(suffix).write_bytes(b"")
-    written_s = writers.clock.wall_s() - 901
-    os.utime(path, (written_s, written_s))
-    await writers.sample()
-
-    assert list(writers.folder.iterdir()) == []

@@ -18,6 +18,7 @@ from gpuward.agent.fragmentation import mean_large_request
 from gpuward.agent.gpu_names import GpuNames
 from gpuward.agent.model import Batch, Process
 from gpuward.agent.samplers.tap_directory import TapDirectory
+from gpuward.agent.samplers.tap_identity import rank_of
 from gpuward.agent.samplers.tap_lock import lock_holder
 from gpuward.agent.samplers.tap_samples import (
     Reading,
@@ -172,7 +173,7 @@ class TapSampler:
             return
         process = self._identify(pid, self._proc_root)
         if process is not None and file.uid in _uids(self._proc_root / str(pid)):
-            writer.process = process
+            writer.process = replace(process, rank=process.rank or rank_of(file.header))
         else:
             self.refused["writer unknown"] += 1
 
@@ -266,6 +267,7 @@ class TapSampler:
 
     def _forget(self, gone: set[str]) -> None:
         wall_s = self._clock.wall_s()
+        self._directory.remove_orphans(wall_s)
         for name in list(self._writers):
             if name in gone:
                 self._directory.drop(name)

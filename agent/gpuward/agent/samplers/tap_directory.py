@@ -3,7 +3,7 @@
 Watched, it tells of each file as it comes and goes, and is listed every half minute all the same;
 not watched, it is listed at every turn.  A user who floods it gets a bounded number of files read
 and one counter; everyone else is still read.  A file is removed only when its writer is gone and a
-quarter of an hour has passed.
+quarter of an hour has passed; what killed processes left beside theirs goes by the same rule.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 
 from gpuward.agent.samplers.tap_file import RefusedError, TapFile
 from gpuward.agent.samplers.tap_watch import TapWatch
-from gpuward.tap import map_layout
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 # Names looked at in one scan: a microsecond each.
@@ -27,7 +27,10 @@ MAX_FILES = 256
 MAX_FILES_PER_UID = 64
 STALE_AFTER_S = 900.0
 LISTED_EVERY_S = 30.0
-_NAME = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\.tap")
+_UUID = r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})"
+_NAME = re.compile(rf"{_UUID}\.tap")
+# Questions, answers, and files that were never finished.
+_BESIDE = re.compile(rf"{_UUID}\.(?:req|map|map\.tmp|tmp)")
 
 
 class TapDirectory:
@@ -41,6 +44,8 @@ class TapDirectory:
         self._gone: set[str] = set()
         self._watch: TapWatch | None = None
         self._listing_due_s = 0.0
+        # Files that belong to no tap file, as the last regular listing saw them.
+        self._orphans: list[str] = []
         # Files and names not taken in, by reason, ever.
         self.refused: Counter[str] = Counter()
 
@@ -55,9 +60,12 @@ class TapDirectory:
         A name that another file has taken counts as gone; that file is found in the next listing.
         """
         may_have_missed = self._watch is None or self._watch.renew()
-        if may_have_missed or now_s >= self._listing_due_s:
-            self._list()
-            self._listing_due_s = now_s + LISTED_EVERY_S
+        is_due = now_s >= self._listing_due_s
+        if may_have_missed or is_due:
+            names = self._list()
+            if is_due:
+                self._listing_due_s = now_s + LISTED_EVERY_S
+                self._orphans = list(_orphans(names))
         return self._gone & self.files.keys()
 
     def close(self) -> None:
@@ -81,20 +89,29 @@ class TapDirectory:
             # Another file may have taken the name.
             if file.path.lstat().st_ino == file.inode:
                 file.path.unlink()
-        for suffix in (map_layout.REQUEST_SUFFIX, map_layout.MAP_SUFFIX):
-            # Left by an agent that ended while it asked.
-            with contextlib.suppress(OSError):
-                file.path.with_suffix(suffix).unlink()
         self._ignored.add(name)
         self.drop(name)
         return True
 
-    def _list(self) -> None:
+    def remove_orphans(self, wall_s: float) -> None:
+        """Unlink what belongs to no tap file and has not been written to for long enough."""
+        for name in self._orphans:
+            path = self._path / name
+            # Somebody else may clear away too, or be the only one who may.
+            with contextlib.suppress(OSError):
+                if wall_s - path.lstat().st_mtime > STALE_AFTER_S:
+                    path.unlink()
+        self._orphans = []
+
+    def _list(self) -> set[str]:
+        """Open what is new; return all names, also of files that are no tap files."""
         names = self._names()
-        self._ignored &= names
-        self._gone |= self.files.keys() - names
-        for name in sorted(names - self.files.keys() - self._ignored):
+        taps = {name for name in names if _NAME.fullmatch(name)}
+        self._ignored &= taps
+        self._gone |= self.files.keys() - taps
+        for name in sorted(taps - self.files.keys() - self._ignored):
             self._open(name)
+        return names
 
     def _appeared(self, name: str) -> None:
         if name in self.files:
@@ -122,8 +139,7 @@ class TapDirectory:
                     if count == MAX_NAMES:
                         self.refused["too many names"] += 1
                         break
-                    if _NAME.fullmatch(entry.name):
-                        names.add(entry.name)
+                    names.add(entry.name)
         except OSError:
             return set()
         return names
@@ -136,3 +152,10 @@ class TapDirectory:
             file.close()
             raise RefusedError("too many files of one user")
         return file
+
+
+def _orphans(names: set[str]) -> Iterator[str]:
+    for name in names:
+        beside = _BESIDE.fullmatch(name)
+        if beside is not None and f"{beside[1]}.tap" not in names:
+            yield name
