@@ -123,8 +123,10 @@ class _Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if self._answered is None or self._answered.done():
             return
-        is_cut = self._answer.began and exc is not None
-        self._answered.set_exception(exc if is_cut else UnansweredError(f"no answer: {exc}"))
+        if self._answer.began and exc is not None:
+            self._answered.set_exception(exc)
+        else:
+            self._answered.set_exception(UnansweredError("lost without an answer"))
 
     def _take(self, answered: asyncio.Future[Response], step: Callable[[], None]) -> None:
         try:
