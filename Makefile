@@ -63,10 +63,8 @@ golden: .venv/base.stamp ## rewrite golden files and generated documents from th
 	@$(BIN)/python -m pytest -q -m "not gpu" -k golden --golden-update
 	@$(BIN)/python .ci/generate-docs docs
 
-gpu: ## run the tests that need a real GPU, from source, without installing anything
-	@$(PYTHON) -c 'import hypothesis, msgspec, pynvml, pytest, structlog' || \
-	    { echo "make gpu needs, for $(PYTHON): pip install hypothesis msgspec nvidia-ml-py pytest pytest-timeout anyio structlog grpcio protobuf"; exit 1; }
-	@PYTHONPATH=agent:agent/tap:coordinator:daemon:native:native/simulator:protos $(PYTHON) -m pytest -m gpu tests $(ARGS)
+gpu: ## run the tests that need a real GPU, from source (RECORD=folder keeps what was seen)
+	@$(PYTHON) tests/gpu/run.py $(if $(RECORD),--record "$(RECORD)") $(ARGS)
 
 clean: ## remove everything that make has made
 	rm -rf .venv build agent/tap/build native/simulator/build .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage

@@ -1,24 +1,22 @@
 """A real card, a real driver, a real torch: what the simulator only claims.
 
-`make gpu` runs these from source.  GPUWARD_RECORD=FOLDER keeps what was seen as JSON, to become
-fixtures; GPUWARD_TORCH_PYTHON names an interpreter with torch when this one has none.
+`make gpu` runs these from source.  On the simulator they pass as well, which is how they are kept
+in order; there they show nothing of a card.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import os
-import subprocess
 import sys
 import time
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from gpuward.agent.detectors.memory_fragmentation import detect
 from gpuward.agent.model import SeriesKey
+from gpuward.agent.nvml_calls import CALLS
 from gpuward.agent.samplers.nvml import NvmlSampler
 from gpuward.agent.samplers.tap import TapSampler
 from gpuward.agent.samplers.tap_samples import DeviceMemory
@@ -27,14 +25,10 @@ from gpuward.daemon.clock import SystemClock
 
 pytestmark = [pytest.mark.gpu, pytest.mark.timeout(120)]
 
-TORCH_PYTHON = os.environ.get("GPUWARD_TORCH_PYTHON", sys.executable)
-FRACTION = "0.05"
-
-
-def record(name, value):
-    """Keep ``value`` for the fixtures when somebody asked for it."""
-    if folder := os.environ.get("GPUWARD_RECORD"):
-        Path(folder, name).write_bytes(msgspec.json.format(msgspec.json.encode(value), indent=1))
+MIB = 1 << 20
+FRACTION = 0.05
+# What an answer of a call that this GPU does not have is called.
+UNSUPPORTED = {"NotSupported", "FunctionNotFound", "ArgumentVersionMismatch"}
 
 
 async def readings_of_the_driver(seconds):
@@ -49,43 +43,42 @@ async def readings_of_the_driver(seconds):
         return readings.window(clock.mono_s())
 
 
-def test_the_driver_is_read_as_nvml_documents_it():
-    """Memory adds up, temperatures and power are a card's, what is unsupported is named."""
-    window = asyncio.run(readings_of_the_driver(8.0))
+def answers(card):
+    """Return what NVML answers to each question, by question: a value, or the error's name."""
+    child = card.start("gpu/programs/capture_nvml.py", python=sys.executable).child
+    printed, _ = child.communicate()
+    lines = printed.splitlines()
+    assert child.returncode == 0, f"NVML ended the process after {lines[-1]}"
+    return {question: tuple(answer) for question, *answer in map(json.loads, lines)}
 
-    def value(gpu, signal):
-        sample = window.latest(SeriesKey(signal, gpu=gpu.uuid))
-        return None if sample is None else sample.value
 
-    figures = {gpu.uuid: {} for gpu in window.gpus}
-    for key, sample in window.fresh().items():
-        if key.gpu in figures:
-            figures[key.gpu][key.signal] = sample.value
-    record("nvml.json", {"driver": window.driver, "gpus": window.gpus, "figures": figures})
+def _error(answer):
+    return answer[1] if len(answer) > 1 else ""
+
+
+def test_the_driver_is_read_as_nvml_documents_it(card, record):
+    """Memory adds up; temperature and power are a card's; unsupported is what NVML calls so."""
+    found = answers(card)
+    record("nvml-answers", found, "every question to NVML that changes nothing, and its answer")
+    window = asyncio.run(readings_of_the_driver(3.0 if card.is_quick else 8.0))
+    gpu = next(gpu for gpu in window.gpus if gpu.index == 0)
+
+    def value(signal):
+        return window.latest(SeriesKey(signal, gpu=gpu.uuid)).value
+
+    readable = {
+        signal
+        for call in CALLS
+        for signal in call.signals
+        if _error(found[f"{call.name}{list(call.arguments)}"]) not in UNSUPPORTED
+    }
+    parts = ("used", "free", "reserved")
     assert window.driver.up
-    assert window.gpus
-    for gpu in window.gpus:
-        parts = ("used", "free", "reserved")
-        assert value(gpu, "gpu_memory_total_bytes") == sum(
-            value(gpu, f"gpu_memory_{part}_bytes") for part in parts
-        )
-        assert 10 < value(gpu, "gpu_temperature_celsius") < 110
-        assert 5 < value(gpu, "gpu_power_draw_watts") <= value(gpu, "gpu_power_limit_watts") * 1.2
-        assert 0 <= value(gpu, "gpu_utilization_ratio") <= 1
-
-
-@pytest.fixture
-def program(tap):
-    """The fragmenting program with the tap in it, and its lines as they come."""
-    child = subprocess.Popen(
-        [TORCH_PYTHON, Path(__file__).with_name("program_fragment.py"), FRACTION, "2.5"],
-        env={**os.environ, **tap},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    yield child
-    child.communicate(timeout=30)
+    assert {signal for call in CALLS for signal in call.signals} - readable == set(gpu.unsupported)
+    assert value("gpu_memory_total_bytes") == sum(value(f"gpu_memory_{p}_bytes") for p in parts)
+    assert 10 < value("gpu_temperature_celsius") < 110
+    assert 5 < value("gpu_power_draw_watts") <= value("gpu_power_limit_watts") * 1.2
+    assert 0 <= value("gpu_utilization_ratio") <= 1
 
 
 def seen_from_outside(directory):
@@ -102,17 +95,16 @@ def seen_from_outside(directory):
     return readings.window(now_s)
 
 
-def test_fragmentation_is_seen_from_outside(program, tap):
+def test_fragmentation_is_seen_from_outside(card, tap, record):
     """In every phase the agent reads what torch says; the hole is found, and named."""
+    program = card.start("gpu/programs/fragment.py", FRACTION, 2.5, **tap)
     phases = []
-    for line in program.stdout:
-        said = json.loads(line)
+    while not phases or phases[-1]["inside"]["phase"] != "snapshot":
+        said = program.read()
         window = seen_from_outside(tap["GPUWARD_TAP_DIR"])
         outside = {key.signal: sample.value for key, sample in window.fresh().items()}
         phases.append({"inside": said, "outside": outside, "findings": list(detect(window))})
-        if said["phase"] == "snapshot":
-            break
-    record("tap.json", phases)
+    record("tap-phases", phases, "a process that is full, in pieces, and fails: inside and outside")
 
     by_phase = {phase["inside"]["phase"]: phase for phase in phases}
     for name in ("full", "holed", "failed"):
@@ -122,3 +114,24 @@ def test_fragmentation_is_seen_from_outside(program, tap):
     (finding,) = by_phase["failed"]["findings"]
     assert finding.kind == "process.memory.fragmentation"
     assert finding.subject.pid == program.pid
+
+
+@pytest.mark.parametrize("kind", ["here", "fork", "spawn", "forkserver"])
+def test_workers_are_seen_by_tap_and_driver(card, tap, record, kind):
+    """However an engine makes its worker: the tap and NVML name the same pid and a like amount."""
+    program = card.start("torch/programs/worker.py", kind, "run_python", **tap)
+    pid = program.read()["pid"]
+    until_s = time.monotonic() + 20.0
+    processes, held = [], {}
+    while (pid not in [process.pid for process in processes] or str(pid) not in held) and (
+        time.monotonic() < until_s
+    ):
+        processes = list(seen_from_outside(tap["GPUWARD_TAP_DIR"]).processes)
+        held = card.nvml()["processes"]
+    record(
+        "workers", held.get(str(pid)), "what NVML says a worker holds that has 64 MiB", part=kind
+    )
+
+    assert [process.pid for process in processes] == [pid]
+    # Its tensor of 64 MiB and the CUDA context.
+    assert 64 * MIB < held[str(pid)] < 4096 * MIB
