@@ -280,6 +280,36 @@ async def test_looks_again_after_ten_seconds(node):
     assert [p.service for p in (await sampler.sample(10.0)).processes] == ["chat"]
 
 
+async def looks(node, until_s, answers_s=None):
+    """Return when a process that serves nothing is looked at; an engine answers from some time."""
+    node.process(10)
+    sampled_s = []
+
+    def traffic_of(_):
+        now_s = sampled_s[-1]
+        return (now_s, None) if answers_s is not None and now_s >= answers_s else None
+
+    sampler = sampler_on(node, [gpu_process(10)], traffic_of=traffic_of)
+    looked_s = []
+    for now_s in range(until_s):
+        sampled_s.append(float(now_s))
+        await sampler.sample(float(now_s))
+        (known,) = sampler._known.values()
+        if known.looked_s == now_s:
+            looked_s.append(now_s)
+    return looked_s
+
+
+async def test_looks_ever_less_often(node):
+    """A process that serves nothing costs little for the rest of its life."""
+    assert await looks(node, 200) == [0, 10, 30, 70, 130, 190]
+
+
+async def test_looks_at_once_when_an_engine_begins_to_answer(node):
+    """Then there is a socket to find; only its beginning counts, not that it goes on."""
+    assert await looks(node, 200, answers_s=100) == [0, 10, 30, 70, 100, 110, 130, 170]
+
+
 async def test_holds_for_life_and_no_longer(node):
     """What was found by descent stays while the process is listed, whoever listens now."""
     folder = node.process(10)

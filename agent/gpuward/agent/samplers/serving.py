@@ -7,8 +7,9 @@ looked for in the process and its ancestors; for an engine that nobody was found
 among the children of the ancestors, and last in the unit or container.
 
 What is found holds for the life of the process, so a settled node costs nothing.  The rest is
-looked at again every ten seconds: 32 processes take 12 ms, in pieces of at most 3 ms (measured; see
-``process_tree``).  Keys of processes stay as they are: an engine listens long after its process
+looked at again: after ten seconds, then ever less often, down to once a minute, and anew from the
+start as soon as an engine begins to answer, which is when its socket is there to be found.  32
+processes take 12 ms, in pieces of at most 3 ms (measured; see ``process_tree``).  Keys of processes stay as they are: an engine listens long after its process
 took the GPU, too late for a name that must not change.
 """
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from gpuward.agent.samplers.engine import EngineConfig
 
 LOOK_AGAIN_S = 10.0
+LOOK_AGAIN_AT_MOST_S = 60.0
 # Bound of one turn.
 PROCESSES = 64
 # A KV cache changes at a start only, and its usage is for advice, not for judging.
@@ -47,6 +49,8 @@ class _Known:
     engine: str
     model: str
     looked_s: float = float("-inf")
+    # How long it was left alone after the look before; doubled at each look.
+    pause_s: float = LOOK_AGAIN_S / 2
     serves: EngineConfig | None = None
     # Found by descent, which does not change; neighbours come and go.
     is_settled: bool = False
@@ -77,6 +81,8 @@ class ServingSampler:
         self._processes = processes
         self._traffic_of = traffic_of
         self._known: dict[Id, _Known] = {}
+        # Engines, by their place, whose page was read just now.
+        self._answering: set[int] = set()
         self._kv_caches_s = float("-inf")
 
     async def sample(self, now_s: float) -> Batch:
@@ -87,6 +93,7 @@ class ServingSampler:
             or _Known(p.engine, p.model)
             for p in listed
         }
+        self._hurry_if_one_began_to_answer(now_s)
         await self._look(now_s)
         samples: tuple[Sample, ...] = ()
         if now_s - self._kv_caches_s >= KV_CACHE_EVERY_S:
@@ -123,6 +130,17 @@ class ServingSampler:
             for signal, value in _figures(traffic):
                 yield Sample(SeriesKey(signal, gpu=gpu, process=key), now_s, value)
 
+    def _hurry_if_one_began_to_answer(self, now_s: float) -> None:
+        answering = {
+            place
+            for place, engine in enumerate(self._engines)
+            if now_s - (self._traffic_of(engine) or (float("-inf"),))[0] <= PAGE_FRESH_S
+        }
+        if not answering <= self._answering:
+            for known in self._known.values():
+                known.pause_s = LOOK_AGAIN_S / 2
+        self._answering = answering
+
     async def _look(self, now_s: float) -> None:
         due = self._due(now_s)
         if not due:
@@ -132,6 +150,7 @@ class ServingSampler:
         unsettled = []
         for (pid, start_ticks), known in due:
             known.looked_s = now_s
+            known.pause_s = min(known.pause_s * 2, LOOK_AGAIN_AT_MOST_S)
             stat = stat_of(pid, self._proc_root)
             if stat is None or stat.start_ticks != start_ticks:
                 continue
@@ -149,7 +168,7 @@ class ServingSampler:
         due = [
             (who, known)
             for who, known in self._known.items()
-            if not known.is_settled and now_s - known.looked_s >= LOOK_AGAIN_S
+            if not known.is_settled and now_s - known.looked_s >= known.pause_s
         ]
         due.sort(key=lambda one: one[1].looked_s)
         return due[:PROCESSES]
