@@ -9,8 +9,9 @@ among the children of the ancestors, and last in the unit or container.
 What is found holds for the life of the process, so a settled node costs nothing.  The rest is
 looked at again: after ten seconds, then ever less often, down to once a minute, and anew from the
 start as soon as an engine begins to answer, which is when its socket is there to be found.  32
-processes take 12 ms, in pieces of at most 3 ms (measured; see ``process_tree``).  Keys of processes stay as they are: an engine listens long after its process
-took the GPU, too late for a name that must not change.
+processes take 12 ms, in pieces of at most 3 ms (measured; see ``process_tree``).  Keys of processes
+stay as they are: an engine listens long after its process took the GPU, too late for a name that
+must not change.
 """
 
 from __future__ import annotations
