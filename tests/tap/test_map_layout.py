@@ -28,7 +28,7 @@ u32 = st.integers(0, 2**32 - 1)
 u16 = st.integers(0, 2**16 - 1)
 uuids = st.binary(min_size=16, max_size=16)
 blocks = st.lists(st.builds(MapBlock, u64, u64, u64, u32), max_size=5)
-segments = st.builds(MapSegment, u64, u64, u64, st.tuples(u64, u64), st.just(0), u32, blocks)
+segments = st.builds(MapSegment, u64, u64, u64, st.tuples(u64, u64), st.just(0), u32, blocks, u32)
 
 
 @st.composite

@@ -153,7 +153,22 @@ def test_map():
     other = [MapBlock(0, 20 * MIB, 20 * MIB - 1, 1)]
     assert [
         MapSegment(1 << 40, 10 * MIB, 3, (7, 8), 1, 1, blocks),
-        MapSegment(1 << 40, 20 * MIB, 3, (0, 0), 0, 2, other),
+        MapSegment(1 << 40, 20 * MIB, 3, (0, 0), 0, 2, other, 20),
     ] == found.segments
     assert (2, 5, 7) == (found.total_segments, found.total_blocks, found.cost_ns)
     assert found == unpack_map(pack_map(found))
+
+
+@pytest.mark.parametrize(
+    ("size", "expandable", "page_mib"),
+    [
+        pytest.param("large", True, 64, id="as the process is configured"),
+        pytest.param("small", True, 2, id="the small pool's is fixed"),
+        pytest.param("large", False, 0, id="given back as a whole"),
+    ],
+)
+def test_a_map_says_in_which_pages_a_segment_is_given_back(size, expandable, page_mib):
+    some = segment((20, USED), size=size, expandable=expandable)
+    (found,) = map_of(walk(some), bytes(16), [MapGpu(b"a" * 16, 0)], 64 * MIB).segments
+
+    assert page_mib == found.page_mib

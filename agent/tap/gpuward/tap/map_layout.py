@@ -106,6 +106,8 @@ class MapSegment(NamedTuple):
     gpu: int
     flags: int
     blocks: Sequence[MapBlock]
+    # Pages in which an expandable segment is given back, counted from its address; 0: not known.
+    page_mib: int = 0
 
 
 class MemoryMap(NamedTuple):
@@ -210,7 +212,8 @@ def _pack_segments(segments: Sequence[MapSegment], room: int) -> tuple[bytearray
             break
         fitting = segment.blocks[: left // _BLOCK.size]
         facts = (segment.address, segment.size, segment.stream, *segment.pool)
-        packed += _SEGMENT.pack(*facts, segment.gpu, segment.flags, len(fitting), 0)
+        tail = (segment.gpu, segment.flags, len(fitting), segment.page_mib)
+        packed += _SEGMENT.pack(*facts, *tail)
         for block in fitting:
             blocks += _BLOCK.pack(*block, 0)
     return packed, blocks
@@ -220,11 +223,12 @@ def _with_blocks(
     found: list[tuple[int, ...]], blocks: list[MapBlock], gpu_count: int
 ) -> list[MapSegment]:
     segments, used = [], 0
-    for address, size, stream, pool_a, pool_b, gpu, flags, count, _ in found:
+    for address, size, stream, pool_a, pool_b, gpu, flags, count, page_mib in found:
         if gpu >= gpu_count:
             raise LayoutError("a segment of no GPU")
         own = blocks[used : used + count]
-        segments.append(MapSegment(address, size, stream, (pool_a, pool_b), gpu, flags, own))
+        pool = (pool_a, pool_b)
+        segments.append(MapSegment(address, size, stream, pool, gpu, flags, own, page_mib))
         used += count
     if used != len(blocks):
         raise LayoutError("blocks do not add up")

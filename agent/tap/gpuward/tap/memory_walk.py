@@ -84,11 +84,16 @@ def summarise(walk: Walk, ordinal: int, page: int = LARGE_PAGE) -> SnapshotSumma
     return SnapshotSummary(summary, free_bytes, free_counts)
 
 
-def map_of(walk: Walk, nonce: bytes, gpus: Sequence[map_layout.MapGpu]) -> map_layout.MemoryMap:
-    """Return the answer to the request ``nonce``; devices that are not in ``gpus`` are left out."""
+def map_of(
+    walk: Walk, nonce: bytes, gpus: Sequence[map_layout.MapGpu], page: int = LARGE_PAGE
+) -> map_layout.MemoryMap:
+    """Return the answer to the request ``nonce``; devices that are not in ``gpus`` are left out.
+
+    ``page`` as in ``summarise``.
+    """
     places = {gpu.ordinal: place for place, gpu in enumerate(gpus)}
     segments = [
-        _map_segment(segment, places[segment["device"]])
+        _map_segment(segment, places[segment["device"]], page)
         for segment in walk.segments
         if segment["device"] in places
     ]
@@ -123,7 +128,7 @@ def _classes(by_bits: Sequence[int]) -> tuple[int, ...]:
 def _releasable(segment: Mapping[str, Any], free: Sequence[Mapping[str, Any]], large: int) -> int:
     if not segment.get("is_expandable", False):
         return int(segment["total_size"]) if len(free) == len(segment["blocks"]) else 0
-    page = SMALL_PAGE if segment["segment_type"] == "small" else large
+    page = _page(segment, large)
     released = 0
     for block in free:
         if block["size"] >= page:
@@ -132,7 +137,7 @@ def _releasable(segment: Mapping[str, Any], free: Sequence[Mapping[str, Any]], l
     return released
 
 
-def _map_segment(segment: Mapping[str, Any], gpu: int) -> map_layout.MapSegment:
+def _map_segment(segment: Mapping[str, Any], gpu: int, large: int) -> map_layout.MapSegment:
     blocks, offset = [], 0
     for block in segment["blocks"]:
         state, size = STATES.get(block["state"], 0), block["size"]
@@ -142,7 +147,12 @@ def _map_segment(segment: Mapping[str, Any], gpu: int) -> map_layout.MapSegment:
     flags = map_layout.SMALL_POOL if segment["segment_type"] == "small" else 0
     flags |= map_layout.EXPANDABLE if segment.get("is_expandable", False) else 0
     facts = (segment["address"], segment["total_size"], segment["stream"])
-    return map_layout.MapSegment(*facts, _pool(segment), gpu, flags, blocks)
+    page_mib = _page(segment, large) >> 20 if flags & map_layout.EXPANDABLE else 0
+    return map_layout.MapSegment(*facts, _pool(segment), gpu, flags, blocks, page_mib)
+
+
+def _page(segment: Mapping[str, Any], large: int) -> int:
+    return SMALL_PAGE if segment["segment_type"] == "small" else large
 
 
 def _pool(segment: Mapping[str, Any]) -> tuple[int, int]:

@@ -137,5 +137,5 @@ class Walks:
             )
         else:
             gpus = [map_layout.MapGpu(d.gpu_uuid, d.ordinal) for d in self._publisher.devices]
-            answer = map_of(walk, request.nonce, gpus)
+            answer = map_of(walk, request.nonce, gpus, self._page)
         self._requests.answer(answer)
