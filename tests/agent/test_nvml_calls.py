@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
-from gpuward.agent.nvml_calls import CALLS, Lane
-from gpuward.agent.nvml_conditions import DeviceLost, DriverGone
-from gpuward.agent.nvml_device import Device, Slot
+from gpuward.agent.nvml_call import Lane
+from gpuward.agent.nvml_conditions import DeviceLost, DriverGone, Unsupported
+from gpuward.agent.nvml_device import ALL_SIGNALS, Device, Slot
+from gpuward.agent.nvml_holders import HolderLists
 from gpuward.agent.signals import SIGNALS
 
 NOT_SUPPORTED = 3
@@ -35,7 +36,7 @@ class Binding:
         self.called = []
 
     def __getattr__(self, name):
-        def call(handle, *arguments):
+        def call(_handle=None, *arguments):
             self.called.append(name)
             answer = self.answers.get((name, *map(str, arguments)), self.answers.get(name))
             if answer is None:
@@ -47,12 +48,15 @@ class Binding:
         return call
 
 
-def device(binding, proc_root=Path("/nonexistent")):
-    return Device(binding, "handle", Slot(0, NVMLError), proc_root)
+def device(binding, driver_major=580):
+    return Device(binding, "handle", Slot(0, NVMLError), driver_major)
+
+
+def holders(binding):
+    return HolderLists(binding, "handle", Slot(0, NVMLError), Path("/nonexistent"))
 
 
 MEMORY = SimpleNamespace(total=80 * GIB, used=10 * GIB, free=69 * GIB, reserved=1 * GIB)
-FIELD = SimpleNamespace(nvmlReturn=0, valueType=1, value=SimpleNamespace(uiVal=82))
 
 
 @pytest.mark.parametrize(
@@ -107,13 +111,6 @@ FIELD = SimpleNamespace(nvmlReturn=0, valueType=1, value=SimpleNamespace(uiVal=8
         ),
         pytest.param(
             Lane.FAST,
-            ("nvmlDeviceGetFieldValues", "[82]"),
-            [FIELD],
-            {"gpu_memory_temperature_celsius": 82.0},
-            id="memory temperature is a field",
-        ),
-        pytest.param(
-            Lane.FAST,
             "nvmlDeviceGetCurrentClocksThrottleReasons",
             0x40,
             {"gpu_clock_event_reasons": 64.0},
@@ -140,12 +137,25 @@ def test_read(lane, call, answer, values):
     assert device(Binding({call: answer})).read(lane) == values
 
 
-def test_every_gpu_signal_has_a_call():
+def test_every_gpu_signal_has_a_source():
     """Nothing in the table of GPU signals is left without a source, nor the other way round."""
-    ours = {signal for call in CALLS for signal in call.signals}
-    added_up = {"gpu_processes", "gpu_memory_unattributed_bytes", "gpu_memory_tapped_ratio"}
+    by_others = {"gpu_processes", "gpu_activity_source", "gpu_nvml_call_seconds"}
+    by_others |= {name for name in SIGNALS if name.startswith("gpu_mig_memory_")}
+    by_accounts = {
+        f"gpu_memory_{what}"
+        for what in (
+            "unattributed_bytes",
+            "tapped_ratio",
+            "explained_ratio",
+            "degraded_bytes",
+            "blind_bytes",
+            "zombie_bytes",
+        )
+    }
 
-    assert ours | added_up == {name for name in SIGNALS if name.startswith("gpu_")}
+    assert ALL_SIGNALS | by_others | by_accounts == {
+        name for name in SIGNALS if name.startswith("gpu_")
+    }
 
 
 def test_unsupported_is_asked_once():
@@ -159,6 +169,7 @@ def test_unsupported_is_asked_once():
     gpu.read(Lane.FAST)
 
     assert binding.called == ["nvmlDeviceGetPowerUsage"]
+    assert "gpu_power_instant_watts" in gpu.unsupported()
     assert "gpu_power_draw_watts" not in gpu.unsupported()
     assert "gpu_ecc_corrected_total" in gpu.unsupported()
 
@@ -178,13 +189,55 @@ def test_alternative_is_not_for_a_busy_gpu():
     }
 
 
-def test_failed_field_is_no_value():
-    """A field has an error of its own, beside a call that succeeded."""
-    failed = SimpleNamespace(nvmlReturn=3, valueType=1, value=SimpleNamespace(uiVal=0))
-    gpu = device(Binding({("nvmlDeviceGetFieldValues", "[82]"): [failed]}))
+class Fields:
+    """Answers each field by its number; what it does not know is not supported."""
 
-    assert gpu.read(Lane.FAST) == {}
-    assert "gpu_memory_temperature_celsius" in gpu.unsupported()
+    NVMLError = NVMLError
+
+    def __init__(self, answers):
+        self.answers = answers
+        self.asked = []
+
+    def __getattr__(self, name):
+        raise NVMLError(NOT_SUPPORTED)
+
+    def nvmlDeviceGetFieldValues(self, _, numbers):  # noqa: N802 - NVML's name
+        self.asked.append(numbers)
+        return [
+            SimpleNamespace(nvmlReturn=code, valueType=3, value=SimpleNamespace(ullVal=value))
+            for code, value in (self.answers.get(number, (NOT_SUPPORTED, 0)) for number in numbers)
+        ]
+
+
+def test_fields_stand_by_themselves():
+    """Of fields read together each has its own error: absent for now, or asked for no more."""
+    binding = Fields({82: (0, 71), 186: (TIMEOUT, 0), 74: (0, 2_500_000_000)})
+    gpu = device(binding)
+
+    assert gpu.read(Lane.FAST) == {
+        "gpu_memory_temperature_celsius": 71.0,
+        "gpu_clock_event_sw_power_cap_seconds_total": 2.5,
+    }
+    gpu.read(Lane.FAST)
+    assert binding.asked[-1] == [74, 82, 186]
+    assert "gpu_power_instant_watts" not in gpu.unsupported()
+    assert "gpu_pcie_transmit_bytes_total" in gpu.unsupported()
+
+
+def test_a_field_can_say_that_the_gpu_is_lost():
+    """Beside a call that succeeded."""
+    with pytest.raises(DeviceLost, match="field 82"):
+        device(Fields({82: (15, 0)})).read(Lane.FAST)
+
+
+@pytest.mark.parametrize(("driver_major", "is_asked"), [(575, False), (580, True)])
+def test_fields_of_a_driver(driver_major, is_asked):
+    """Numbers that meant something else in an older driver are not asked there."""
+    binding = Fields({270: (0, 1_000_000_000)})
+    found = device(binding, driver_major).read(Lane.FAST)
+
+    assert (270 in binding.asked[0]) is is_asked
+    assert ("gpu_clock_event_hw_thermal_seconds_total" in found) is is_asked
 
 
 @pytest.mark.parametrize(
@@ -220,7 +273,7 @@ def test_holders_of_both_lists():
         }
     )
 
-    found = device(binding).holders()
+    found = holders(binding).read()
 
     assert [(h.process.pid, h.process.key, h.memory_bytes) for h in found] == [
         (7, "unidentified", 5),
@@ -228,9 +281,42 @@ def test_holders_of_both_lists():
     ]
 
 
+def test_utilization_is_the_newest_and_no_garbage():
+    """Of a process's samples the newest counts; above a hundred per cent it is no figure."""
+    entry = SimpleNamespace
+    binding = Binding(
+        {
+            "nvmlDeviceGetComputeRunningProcesses_v3": [
+                entry(pid=pid, usedGpuMemory=1) for pid in (7, 8, 9)
+            ],
+            ("nvmlDeviceGetProcessUtilization", "0"): [
+                entry(pid=7, timeStamp=20, smUtil=90),
+                entry(pid=7, timeStamp=10, smUtil=30),
+                entry(pid=8, timeStamp=15, smUtil=4_000_000),
+            ],
+            ("nvmlDeviceGetProcessUtilization", "20"): NVMLError(6),
+        }
+    )
+    lists = holders(binding)
+
+    assert [holder.utilization_ratio for holder in lists.read()] == [0.9, None, None]
+    assert [holder.utilization_ratio for holder in lists.read()] == [None, None, None]
+
+
 def test_no_lists_is_not_no_processes():
     """A GPU that cannot list processes says nothing, not that there are none."""
-    assert device(Binding({})).holders() is None
+    assert holders(Binding({})).read() is None
+
+
+def test_what_the_binding_does_not_know_is_unsupported():
+    """A binding older than a function is a GPU without it; a mistake of ours stays one."""
+    slot = Slot(0, NVMLError)
+    older = ModuleType("pynvml")
+
+    with pytest.raises(Unsupported, match="nvidia-ml-py"), slot.calling("nvmlDeviceGetName"):
+        older.nvmlDeviceGetName("handle")
+    with pytest.raises(AttributeError), slot.calling("nvmlDeviceGetName"):
+        NVMLError(3).no_such_thing  # noqa: B018
 
 
 def test_slot_shows_the_call_while_it_lasts():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gpuward.agent.nvml_calls import Lane
+from gpuward.agent.nvml_call import Lane
 from gpuward.agent.nvml_lanes import next_period_s
 
 

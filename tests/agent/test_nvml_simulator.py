@@ -19,7 +19,7 @@ state_module = pytest.importorskip("gpuward.simulator.state")
 pytestmark = pytest.mark.simulator
 
 GIB = 1 << 30
-ALL_CALLS = (1 << 13) - 1
+ALL_CALLS = (1 << 14) - 1
 PROCESS_CALLS = 1 << 9
 
 
@@ -84,7 +84,10 @@ async def test_healthy_node(nvml, state):
         batch = await until(nvml, lambda batch: batch.driver)
 
     assert [gpu.uuid for gpu in batch.gpus] == [state.gpu(i).uuid.decode() for i in range(8)]
-    assert all(gpu.unsupported == frozenset() for gpu in batch.gpus)
+    # Pages are retired before Ampere only, violations counted before driver 580.
+    assert {gpu.unsupported for gpu in batch.gpus} == {
+        frozenset({"gpu_retired_pages_pending", "gpu_violation_thermal_seconds_total"})
+    }
     assert batch.gpus[3].name == "NVIDIA H100 80GB HBM3"
     found = values(batch, batch.gpus[3].uuid)
     assert found["gpu_memory_used_bytes"] == 5.0 * GIB

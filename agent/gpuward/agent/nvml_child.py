@@ -96,7 +96,12 @@ class Child:
             return
         self._send(present)
         around = Surroundings(
-            pynvml, self._proc_root, self._stopping, send=self._send, leave=self._leave
+            pynvml,
+            _major(present.driver_version),
+            self._proc_root,
+            self._stopping,
+            send=self._send,
+            leave=self._leave,
         )
         for index in range(present.gpus):
             reader = Reader(index, around)
@@ -136,6 +141,12 @@ class Child:
         except OSError:
             # The parent is gone; the main thread sees that too and ends us.
             return
+
+
+def _major(driver_version: str) -> int:
+    """Return the number before the first dot; 0, older than any, for what has none."""
+    digits = driver_version.split(".", maxsplit=1)[0]
+    return int(digits) if digits.isdecimal() else 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:

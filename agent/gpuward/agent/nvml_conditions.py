@@ -6,21 +6,14 @@ at the border to the binding only (``nvml_device.Slot``).
 
 from __future__ import annotations
 
-# NOT_SUPPORTED, FUNCTION_NOT_FOUND, ARGUMENT_VERSION_MISMATCH.
-UNSUPPORTED = frozenset({3, 13, 25})
+ARGUMENT_VERSION_MISMATCH = 25
+# NOT_SUPPORTED, FUNCTION_NOT_FOUND, and the former.
+UNSUPPORTED = frozenset({3, 13, ARGUMENT_VERSION_MISMATCH})
 # UNINITIALIZED, DRIVER_NOT_LOADED, LIBRARY_NOT_FOUND, LIB_RM_VERSION_MISMATCH.
 DRIVER_GONE = frozenset({1, 9, 12, 18})
 # GPU_IS_LOST, RESET_REQUIRED, GPU_NOT_FOUND.
 DEVICE_LOST = frozenset({15, 16, 28})
 UNKNOWN = 999
-
-
-class FieldFailed(Exception):  # noqa: N818 - the condition's name
-    """A field value carried an error of its own instead of a value."""
-
-    def __init__(self, code: int) -> None:
-        super().__init__(code)
-        self.code = code
 
 
 class DeviceLost(Exception):  # noqa: N818 - the condition's name

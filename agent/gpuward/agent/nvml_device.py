@@ -9,25 +9,28 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import contextmanager
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from gpuward.agent import nvml_protocol as protocol
-from gpuward.agent.model import Process
-from gpuward.agent.nvml_calls import CALLS, PROCESS_LISTS, Lane
-from gpuward.agent.nvml_conditions import (
-    UNKNOWN,
-    FieldFailed,
-    Unavailable,
-    Unsupported,
-    condition,
-)
-from gpuward.agent.process_identity import UNIDENTIFIED, identify
+from gpuward.agent.nvml_calls import CALLS
+from gpuward.agent.nvml_conditions import UNKNOWN, Unavailable, Unsupported, condition
+from gpuward.agent.nvml_fields import SIGNALS_OF_FIELDS, FieldValues
+from gpuward.agent.nvml_gpm import SIGNALS_OF_GPM, SOURCE_COARSE, SOURCE_GPM, Gpm
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
-PROCESS_LIMIT = 512
+    from gpuward.agent.nvml_call import Lane
+
+ALL_SIGNALS = (
+    frozenset(signal for call in CALLS for signal in call.signals)
+    | SIGNALS_OF_FIELDS
+    | SIGNALS_OF_GPM
+)
+
+
+COARSE = "gpu_utilization_ratio"
 
 
 class Slot:
@@ -40,23 +43,34 @@ class Slot:
         # One tuple, so that a reader never sees half of a change.
         self._current: tuple[str, float] | None = None
         self.spent_s = 0.0
+        # Of the calls since it was set to zero.
+        self.slowest_s = 0.0
 
     @contextmanager
-    def calling(self, name: str) -> Iterator[None]:
-        """Mark ``name`` as being called, and translate what NVML raises."""
+    def calling(self, name: str, *, is_driver: bool = True) -> Iterator[None]:
+        """Mark ``name`` as being called, and translate what NVML raises.
+
+        ``is_driver``: count its time as the driver's.
+        """
         self._thread_id = threading.get_native_id()
         started_s = time.monotonic()
         self._current = (name, started_s)
         try:
             yield
-        except FieldFailed as error:
-            raise condition(error.code, f"{name}: field error {error.code}") from error
+        except AttributeError as error:
+            # An older binding lacks newer functions; the rest of what is wrong is ours.
+            if not isinstance(error.obj, ModuleType):
+                raise
+            raise Unsupported(f"{name}: the installed nvidia-ml-py does not know it") from error
         except self._nvml_error as error:
             code = getattr(error, "value", UNKNOWN)
             raise condition(code, f"{name}: {error}") from error
         finally:
             self._current = None
-            self.spent_s += time.monotonic() - started_s
+            if is_driver:
+                took_s = time.monotonic() - started_s
+                self.spent_s += took_s
+                self.slowest_s = max(self.slowest_s, took_s)
 
     def waiting(self) -> protocol.Waiting | None:
         current = self._current
@@ -68,13 +82,14 @@ class Slot:
 class Device:
     """A GPU with a handle: knows which calls it supports."""
 
-    def __init__(self, nvml: Any, handle: Any, slot: Slot, proc_root: Path) -> None:
+    def __init__(self, nvml: Any, handle: Any, slot: Slot, driver_major: int) -> None:
         self._nvml = nvml
         self._handle = handle
         self._slot = slot
-        self._proc_root = proc_root
         self._calls = list(CALLS)
-        self._lists = [list(names) for names in PROCESS_LISTS]
+        self._fields = FieldValues(driver_major)
+        self._gpm: Gpm | None = None
+        self._may_have_gpm = True
 
     def read(self, lane: Lane) -> dict[str, float]:
         """Make the lane's calls; forget those that turn out unsupported."""
@@ -93,45 +108,50 @@ class Device:
             except Unavailable:
                 pass
             supported.update(call.signals)
-        return values
+        return values | self._read_fields(lane)
+
+    def _read_fields(self, lane: Lane) -> dict[str, float]:
+        try:
+            with self._slot.calling("nvmlDeviceGetFieldValues"):
+                return self._fields.read(self._nvml, self._handle, lane)
+        except Unsupported:
+            self._fields.forget(lane)
+        except Unavailable:
+            pass
+        return {}
+
+    def read_activity(self) -> dict[str, float]:
+        """Return what GPM measured since the last turn; nothing where there is none."""
+        try:
+            with self._slot.calling("nvmlGpmSampleGet"):
+                if self._gpm is None and self._may_have_gpm:
+                    found = Gpm(self._nvml, self._handle)
+                    self._may_have_gpm = found.is_supported()
+                    self._gpm = found if self._may_have_gpm else None
+                return {} if self._gpm is None else self._gpm.read()
+        except Unsupported:
+            self.close()
+            self._may_have_gpm = False
+        except Unavailable:
+            pass
+        return {}
+
+    def activity_source(self) -> float | None:
+        """Return the value of ``gpu_activity_source``; ``None`` when nothing tells of activity."""
+        if self._gpm is not None:
+            return SOURCE_GPM
+        return None if COARSE in self.unsupported() else SOURCE_COARSE
 
     def unsupported(self) -> tuple[str, ...]:
         """Return the signals that no remaining call gives."""
         left = {signal for call in self._calls for signal in call.signals}
-        return tuple(sorted({signal for call in CALLS for signal in call.signals} - left))
+        left |= self._fields.supported()
+        if self._may_have_gpm:
+            left |= SIGNALS_OF_GPM
+        return tuple(sorted(ALL_SIGNALS - left))
 
-    def holders(self) -> tuple[protocol.Holder, ...] | None:
-        """Return the processes that hold memory; ``None`` when NVML cannot list them."""
-        lists = [found for names in self._lists if (found := self._list(names)) is not None]
-        if not lists:
-            return None
-        memory: dict[int, int | None] = {}
-        for entry in [entry for found in lists for entry in found][:PROCESS_LIMIT]:
-            # A process with compute and graphics contexts is in both lists with one total.
-            memory[entry.pid] = max(
-                (size for size in (memory.get(entry.pid), entry.usedGpuMemory) if size is not None),
-                default=None,
-            )
-        return tuple(
-            protocol.Holder(self._identify(pid), size) for pid, size in sorted(memory.items())
-        )
-
-    def _list(self, names: list[str]) -> list[Any] | None:
-        while names:
-            try:
-                with self._slot.calling(names[0]):
-                    return list(getattr(self._nvml, names[0])(self._handle))
-            except Unsupported:
-                names.pop(0)
-            except Unavailable:
-                break
-        return None
-
-    def _identify(self, pid: int) -> Process:
-        spent_s = self._slot.spent_s
-        with self._slot.calling("read /proc"):
-            found = identify(pid, self._proc_root)
-        # Time in /proc is not the driver's.
-        self._slot.spent_s = spent_s
-        # Gone since, or of a pid namespace that this one does not see.
-        return found or Process(key=UNIDENTIFIED, pid=pid, start_ticks=0)
+    def close(self) -> None:
+        """Give back what the driver holds for us."""
+        if self._gpm is not None:
+            self._gpm.close()
+            self._gpm = None

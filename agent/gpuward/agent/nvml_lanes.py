@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from gpuward.agent.nvml_calls import Lane
+    from gpuward.agent.nvml_call import Lane
 
 # Time in NVML by wall time, for one GPU: 5 ms a second.
 COSTLY_RATIO = 0.005

@@ -11,7 +11,7 @@ import socket
 
 import msgspec
 
-from gpuward.agent.model import Process  # noqa: TC001 - msgspec needs it at run time
+from gpuward.agent.model import MigDevice, Process  # noqa: TC001 - msgspec needs them at run time
 
 # Far above the largest message (512 processes), far below the socket's default buffer (208 KiB).
 MESSAGE_LIMIT_BYTES = 131_072
@@ -33,6 +33,7 @@ class Found(msgspec.Struct, frozen=True, tag="found"):
     pci_bus_id: str
     serial: str = ""
     unsupported: tuple[str, ...] = ()
+    mig: tuple[MigDevice, ...] = ()
 
 
 class Trouble(msgspec.Struct, frozen=True, tag="trouble"):
@@ -44,18 +45,23 @@ class Trouble(msgspec.Struct, frozen=True, tag="trouble"):
 
 
 class Readings(msgspec.Struct, frozen=True, tag="readings"):
-    """What one turn of a lane read: signal name to value in the base unit."""
+    """What one turn of a lane read: signal name to value in the base unit.
+
+    ``parts``: the same of the GPU's MIG devices, by their UUIDs.
+    """
 
     index: int
     at_s: float
     values: dict[str, float]
+    parts: dict[str, dict[str, float]] = {}
 
 
 class Holder(msgspec.Struct, frozen=True):
-    """A process that holds memory of a GPU; ``memory_bytes`` is ``None`` where NVML cannot say."""
+    """A process that holds memory of a GPU; figures are ``None`` where NVML cannot say."""
 
     process: Process
     memory_bytes: int | None
+    utilization_ratio: float | None = None
 
 
 class Holders(msgspec.Struct, frozen=True, tag="holders"):

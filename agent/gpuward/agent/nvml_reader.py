@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from gpuward.agent import nvml_protocol as protocol
-from gpuward.agent.nvml_calls import Lane
+from gpuward.agent.nvml_call import Lane
 from gpuward.agent.nvml_conditions import DeviceLost, DriverGone, Unavailable, Unsupported
 from gpuward.agent.nvml_device import Device, Slot
+from gpuward.agent.nvml_holders import HolderLists
 from gpuward.agent.nvml_lanes import next_period_s
+from gpuward.agent.nvml_mig import Slices
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,10 +32,20 @@ class Surroundings:
     """What a reader shares with the others: the binding, the way out, the way to tell."""
 
     nvml: Any
+    driver_major: int
     proc_root: Path
     stopping: threading.Event
     send: Callable[[protocol.Message], None]
     leave: Callable[[DriverGone], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What is read of a GPU that has a handle."""
+
+    device: Device
+    holders: HolderLists
+    slices: Slices
 
 
 class Reader(threading.Thread):
@@ -44,6 +56,7 @@ class Reader(threading.Thread):
         self.slot = Slot(index, around.nvml.NVMLError)
         self._index = index
         self._nvml = around.nvml
+        self._driver_major = around.driver_major
         self._proc_root = around.proc_root
         self._stopping = around.stopping
         self._send = around.send
@@ -61,8 +74,19 @@ class Reader(threading.Thread):
 
     def _read_until_lost(self) -> None:
         handle = self._get("nvmlDeviceGetHandleByIndex", self._index)
-        device = Device(self._nvml, handle, self.slot, self._proc_root)
-        who = self._identity(handle)
+        gpu = _Parts(
+            Device(self._nvml, handle, self.slot, self._driver_major),
+            HolderLists(self._nvml, handle, self.slot, self._proc_root),
+            Slices(self._nvml, handle, self.slot),
+        )
+        try:
+            self._read_lanes(gpu, self._identity(handle))
+        finally:
+            gpu.device.close()
+
+    def _read_lanes(self, gpu: _Parts, who: protocol.Found) -> None:
+        gpu.slices.find()
+        who = msgspec.structs.replace(who, mig=gpu.slices.devices)
         self._send(who)
         due_s = dict.fromkeys(Lane, time.monotonic())
         period_s = {lane: lane.period_s for lane in Lane}
@@ -71,22 +95,33 @@ class Reader(threading.Thread):
             if self._stopping.wait(max(0.0, due_s[lane] - time.monotonic())):
                 return
             spent_s = self.slot.spent_s
-            who = self._turn(device, lane, who)
+            self._turn(gpu, lane)
+            who = self._tell_changes(gpu, lane, who)
             period_s[lane] = next_period_s(lane, period_s[lane], self.slot.spent_s - spent_s)
             # From now, not from when it was due: a stall is not followed by a burst.
             due_s[lane] = time.monotonic() + period_s[lane]
 
-    def _turn(self, device: Device, lane: Lane, who: protocol.Found) -> protocol.Found:
-        if lane is Lane.MEDIUM:
-            if (holders := device.holders()) is not None:
-                self._send(protocol.Holders(self._index, time.monotonic(), holders))
-            return who
-        values = device.read(lane)
-        self._send(protocol.Readings(self._index, time.monotonic(), values))
-        unsupported = device.unsupported()
+    def _turn(self, gpu: _Parts, lane: Lane) -> None:
+        """Make the lane's calls and tell what they said."""
+        self.slot.slowest_s = 0.0
+        if lane is Lane.MEDIUM and (holders := gpu.holders.read()) is not None:
+            self._send(protocol.Holders(self._index, time.monotonic(), holders))
+        values, parts = gpu.device.read(lane), {}
+        if lane is Lane.FAST:
+            values |= gpu.device.read_activity()
+            if (source := gpu.device.activity_source()) is not None:
+                values["gpu_activity_source"] = source
+            parts = gpu.slices.read()
+        if lane is Lane.SLOW:
+            gpu.slices.find()
+        values["gpu_nvml_call_seconds"] = self.slot.slowest_s
+        self._send(protocol.Readings(self._index, time.monotonic(), values, parts))
+
+    def _tell_changes(self, gpu: _Parts, lane: Lane, who: protocol.Found) -> protocol.Found:
+        unsupported, mig = gpu.device.unsupported(), gpu.slices.devices
         # Also now and then when nothing changed: the message may have been dropped.
-        if lane is Lane.SLOW or unsupported != who.unsupported:
-            who = msgspec.structs.replace(who, unsupported=unsupported)
+        if lane is Lane.SLOW or (unsupported, mig) != (who.unsupported, who.mig):
+            who = msgspec.structs.replace(who, unsupported=unsupported, mig=mig)
             self._send(who)
         return who
 

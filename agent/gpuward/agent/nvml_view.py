@@ -102,25 +102,30 @@ class View:
             pci_bus_id=found.pci_bus_id,
             serial=found.serial,
             unsupported=frozenset(found.unsupported),
+            mig=found.mig,
         )
 
     def _values(self, readings: protocol.Readings) -> Iterator[Sample]:
         if uuid := self.uuid(readings.index):
-            for signal, value in readings.values.items():
-                yield Sample(SeriesKey(signal, gpu=uuid), readings.at_s, value)
+            for owner, values in ((uuid, readings.values), *readings.parts.items()):
+                for signal, value in values.items():
+                    yield Sample(SeriesKey(signal, gpu=owner), readings.at_s, value)
 
     def _count(self, holders: protocol.Holders) -> Iterator[Sample]:
-        """Yield memory by process key: members of one key are one series, summed."""
+        """Yield figures by process key: members of one key are one series, summed."""
         uuid = self.uuid(holders.index)
         if not uuid:
             return
         count = float(len(holders.processes))
         yield Sample(SeriesKey("gpu_processes", gpu=uuid), holders.at_s, count)
-        sums: dict[str, float] = {}
+        sums: dict[tuple[str, str], float] = {}
         for holder in holders.processes:
-            if holder.memory_bytes is not None:
-                key = holder.process.key
-                sums[key] = sums.get(key, 0.0) + holder.memory_bytes
-        for key, total in sums.items():
-            series = SeriesKey("process_gpu_memory_bytes", gpu=uuid, process=key)
-            yield Sample(series, holders.at_s, total)
+            for signal, value in (
+                ("process_gpu_memory_bytes", holder.memory_bytes),
+                ("process_gpu_utilization_ratio", holder.utilization_ratio),
+            ):
+                if value is not None:
+                    series = (signal, holder.process.key)
+                    sums[series] = sums.get(series, 0.0) + value
+        for (signal, key), total in sums.items():
+            yield Sample(SeriesKey(signal, gpu=uuid, process=key), holders.at_s, total)

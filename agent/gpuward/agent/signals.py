@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from gpuward.agent.signals_hardware import HARDWARE
+
 
 class Scope(StrEnum):
     """What a signal is about; it decides the labels."""
@@ -77,8 +79,17 @@ _GPU = (
         30.0,
     ),
     ("gpu_processes", "Processes that hold memory on the GPU.", 30.0),
+    *HARDWARE,
+    ("gpu_mig_memory_total_bytes", "Memory of a MIG device; its UUID stands for the GPU.", 10.0),
+    ("gpu_mig_memory_used_bytes", "Memory of a MIG device in use.", 10.0),
+    ("gpu_mig_memory_free_bytes", "Memory of a MIG device that nobody holds.", 10.0),
 )
 _PROCESS = (
+    (
+        "process_gpu_utilization_ratio",
+        "Share of time in which a kernel of the process ran, as NVML says.",
+        30.0,
+    ),
     ("process_gpu_memory_bytes", "GPU memory that the process holds, as NVML says.", 30.0),
     ("process_memory_reserved_bytes", "Memory that the caching allocator holds.", 10.0),
     ("process_memory_active_bytes", "Reserved memory in use or waiting for a stream.", 10.0),
