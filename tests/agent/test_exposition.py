@@ -20,6 +20,7 @@ from gpuward.agent.model import (
     Finding,
     Gpu,
     OpenFinding,
+    Process,
     Result,
     Sample,
     SeriesKey,
@@ -62,6 +63,24 @@ def full_snapshot():
         *samples,
         driver=Driver(up=True, version="580.95.05"),
         gpus=(Gpu(GPU, 0, "NVIDIA H100 80GB HBM3", "00000000:1B:00.0", serial="1652622031501"),),
+        processes=(
+            Process(
+                PROCESS,
+                4_242,
+                99_000,
+                (GPU,),
+                unit=PROCESS,
+                container="f3a9f3a9f3a9",
+                engine="vllm",
+                model="llama",
+                service="chat",
+                tapped=True,
+                rank="TP0",
+            ),
+            Process("tritonserver", 4_343, 99_000, (GPU,), engine="triton"),
+            # In no list of the driver's.
+            Process("python3", 4_444, 99_000, tapped=True),
+        ),
         open_findings=(OpenFinding("i-1", finding, 990.0, 995.0, 1_000.0, 6),),
         components=(
             ComponentHealth("sampler.kmsg", Result.UNKNOWN, "/dev/kmsg: Permission denied"),
@@ -77,6 +96,39 @@ def families(text):
 def test_golden(golden):
     """Names, help, types, labels and order are a contract."""
     golden("agent_metrics.txt", Exposition().text(full_snapshot()))
+
+
+@pytest.mark.parametrize(
+    ("process", "expected"),
+    [
+        pytest.param(Process("a", 7, 5, ("G",), tapped=True), ("tapped", ""), id="seen"),
+        pytest.param(
+            Process("b", 7, 5, ("G",), tapped=True),
+            ("degraded", "degraded or silent tap"),
+            id="a tap that tells nothing",
+        ),
+        pytest.param(Process("b", 7, 5, ("G",)), ("blind", "no tap"), id="no tap"),
+        pytest.param(
+            Process("b", 7, 5, ("G",), engine="llama.cpp"), ("blind", "no torch"), id="C++"
+        ),
+    ],
+)
+def test_how_much_of_a_process_is_in_sight(process, expected):
+    """Of the process that is called a, figures are fresh."""
+    seen = sample("process_memory_reserved_bytes", gpu="G", process="a")
+    text = Exposition().text(snapshot(seen, processes=(process,)))
+
+    (found,) = families(text)["gpuward_process_info"].samples
+    assert expected == (found.labels["coverage"], found.labels["reason"])
+
+
+def test_a_process_is_told_on_each_of_its_gpus():
+    processes = (Process("a", 7, 5, ("G1", "G2"), rank="TP0"), Process("a", 8, 5, ("G1",)))
+    text = Exposition().text(snapshot(processes=processes))
+
+    found = families(text)["gpuward_process_info"].samples
+    names = [(one.labels["gpu"], one.labels["pid"], one.labels["rank"]) for one in found]
+    assert [("G1", "7", "TP0"), ("G2", "7", "TP0"), ("G1", "8", "")] == names
 
 
 @pytest.mark.debian

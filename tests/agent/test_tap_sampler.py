@@ -57,9 +57,9 @@ class TapDirectory:
             holder_of=self._holder,
         )
 
-    def write(self, *records, name=None, pid=77, key="vllm:llama", uid=None, conf=""):
+    def write(self, *records, name=None, pid=77, key="vllm:llama", uid=None, conf="", rank=(0, 0)):
         """Write a file of one device whose slots hold ``records``; return its path."""
-        header = Header(device_count=1, alloc_conf=conf)
+        header = Header(device_count=1, alloc_conf=conf, rank=rank[0], world=rank[1])
         raw = bytearray(header.file_size)
         raw[:4096] = pack_header(header)
         for record in records:
@@ -576,6 +576,20 @@ def test_what_the_allocator_was_told(tap, confs, expected):
     found = tap.figures().get(("vllm:llama", "process_memory_max_split_size_bytes"))
 
     assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("rank", "expected"),
+    [
+        pytest.param((0, 0), "", id="not known"),
+        pytest.param((0, 1), "", id="alone"),
+        pytest.param((1, 2), "RANK1", id="one of two"),
+    ],
+)
+def test_a_place_among_others(tap, rank, expected):
+    tap.write(tap.record(), rank=rank)
+
+    assert [expected] == [process.rank for process in tap.sample().processes]
 
 
 CARD = "GPU-00000000-0000-0000-0000-000000000001"

@@ -12,13 +12,15 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from gpuward.agent.coverage import coverage
+from gpuward.agent.fragmentation_cache import RESERVED
 from gpuward.agent.model import Result, SeriesKey
 from gpuward.agent.signals import SIGNALS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from gpuward.agent.model import Sample, Snapshot
+    from gpuward.agent.model import Process, Sample, Snapshot
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 DRIVER_UP = SeriesKey("driver_up")
@@ -40,6 +42,7 @@ class Exposition:
         lines: list[str] = []
         lines += _driver(snapshot)
         lines += _gpus(snapshot)
+        lines += _processes(snapshot)
         lines += self._series(snapshot.samples)
         lines += _findings(snapshot)
         lines += _components(snapshot)
@@ -114,6 +117,32 @@ def _gpus(snapshot: Snapshot) -> Iterator[str]:
         for gpu in snapshot.gpus
     )
     yield from _family("gpuward_gpu_info", "Identity of a GPU.", series)
+
+
+def _processes(snapshot: Snapshot) -> Iterator[str]:
+    # A process that is on several GPUs is on each of them a series, to be joined with its figures.
+    series = [
+        _process(snapshot, process, gpu) for process in snapshot.processes for gpu in process.gpus
+    ]
+    if series:
+        help_text = "Who a process on a GPU is, and how much of its allocator is in sight."
+        yield from _family("gpuward_process_info", help_text, series)
+
+
+def _process(snapshot: Snapshot, process: Process, gpu: str) -> str:
+    seen = coverage(
+        is_seen=SeriesKey(RESERVED, gpu=gpu, process=process.key) in snapshot.samples,
+        has_tap=process.tapped,
+        engine=process.engine,
+    )
+    names = (process.unit, process.pod, process.container, process.engine, process.model)
+    unit, pod, container, engine, model = map(label, names)
+    return (
+        f'gpuward_process_info{{gpu="{label(gpu)}",process="{label(process.key)}",'
+        f'pid="{process.pid}",rank="{label(process.rank)}",unit="{unit}",pod="{pod}",'
+        f'container="{container}",engine="{engine}",model="{model}",'
+        f'service="{label(process.service)}",coverage="{seen.sight}",reason="{seen.reason}"}} 1\n'
+    )
 
 
 def _findings(snapshot: Snapshot) -> Iterator[str]:

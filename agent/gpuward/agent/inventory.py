@@ -97,4 +97,5 @@ def _joined(one: Process, other: Process) -> Process:
         model=one.model or other.model,
         service=one.service or other.service,
         tapped=one.tapped or other.tapped,
+        rank=one.rank or other.rank,
     )

@@ -234,6 +234,7 @@ def _process(process: Process) -> agent_pb2.ProcessIdentity:
         model=_name(process.model),
         service=_name(process.service),
         tapped=process.tapped,
+        rank=_name(process.rank),
     )
 
 

@@ -168,6 +168,7 @@ class ProcessIdentity(_message.Message):
     MODEL_FIELD_NUMBER: _builtins.int
     SERVICE_FIELD_NUMBER: _builtins.int
     TAPPED_FIELD_NUMBER: _builtins.int
+    RANK_FIELD_NUMBER: _builtins.int
     process_key: _builtins.str
     pid: _builtins.int
     """Host PID namespace."""
@@ -181,6 +182,8 @@ class ProcessIdentity(_message.Message):
     service: _builtins.str
     tapped: _builtins.bool
     """The process publishes its allocator state."""
+    rank: _builtins.str
+    """Its place among those that serve one model together, in the engine's words: "TP1", "DP0_TP1"."""
     @_builtins.property
     def gpu_uuids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
@@ -197,10 +200,11 @@ class ProcessIdentity(_message.Message):
         model: _builtins.str = ...,
         service: _builtins.str = ...,
         tapped: _builtins.bool = ...,
+        rank: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["container", b"container", "engine", b"engine", "gpu_uuids", b"gpu_uuids", "model", b"model", "pid", b"pid", "pod", b"pod", "process_key", b"process_key", "service", b"service", "start_ticks", b"start_ticks", "tapped", b"tapped", "unit", b"unit"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["container", b"container", "engine", b"engine", "gpu_uuids", b"gpu_uuids", "model", b"model", "pid", b"pid", "pod", b"pod", "process_key", b"process_key", "rank", b"rank", "service", b"service", "start_ticks", b"start_ticks", "tapped", b"tapped", "unit", b"unit"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

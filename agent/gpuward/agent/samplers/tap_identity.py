@@ -17,11 +17,17 @@ if TYPE_CHECKING:
 
     from gpuward.agent.model import Process
     from gpuward.daemon.clock import Clock
+    from gpuward.tap.layout import Header
 
 # The driver's process lists are read every 5 s; three turns.
 LISTED_WITHIN_S = 15.0
 # Forgotten above this: a node does not have as many processes with a tap.
 MAX_WAITING = 1_000
+
+
+def rank_of(header: Header) -> str:
+    """Return the place that torchrun gave a process among those of its model, empty if none."""
+    return f"RANK{header.rank}" if header.world > 1 else ""
 
 
 class WriterNames:
