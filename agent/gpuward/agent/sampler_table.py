@@ -21,6 +21,7 @@ from gpuward.agent.samplers.tap_samples import DeviceMemory
 if TYPE_CHECKING:
     from gpuward.agent.config import AgentConfig
     from gpuward.agent.judge import Judge
+    from gpuward.agent.model import Snapshot
     from gpuward.agent.sampling import Sampler
     from gpuward.daemon.clock import Clock
 
@@ -35,17 +36,6 @@ def build_samplers(
 ) -> tuple[Sampler, ...]:
     """Return every sampler that ``config`` asks for, not started."""
 
-    def latest(signal: str, gpu: str) -> float | None:
-        sample = judge.snapshot.samples.get(SeriesKey(signal, gpu=gpu))
-        return None if sample is None else sample.value
-
-    def device_memory(gpu: str) -> DeviceMemory | None:
-        total = latest("gpu_memory_total_bytes", gpu)
-        free = latest("gpu_memory_free_bytes", gpu)
-        if total is None or free is None:
-            return None
-        return DeviceMemory(int(total), int(free))
-
     samplers: list[Sampler] = [
         NvmlSampler(clock),
         KmsgSampler(Path(config.kmsg.path), boot_id=boot_id, gpus=lambda: judge.snapshot.gpus),
@@ -53,7 +43,7 @@ def build_samplers(
             Path(config.tap.directory),
             clock=clock,
             proc_root=PROC,
-            device_memory=device_memory,
+            device_memory=lambda gpu: device_memory(judge.snapshot, gpu),
             gpus=lambda: judge.snapshot.gpus,
             identify=WriterNames(lambda: judge.readings.processes_of("nvml"), clock),
         ),
@@ -76,7 +66,7 @@ def build_samplers(
                 _probe_directory(config),
                 mode=config.probes.mode,
                 gpus=lambda: judge.snapshot.gpus,
-                free_bytes=lambda gpu: latest("gpu_memory_free_bytes", gpu),
+                free_bytes=lambda gpu: latest(judge.snapshot, "gpu_memory_free_bytes", gpu),
             )
         )
     return tuple(samplers)
@@ -90,3 +80,18 @@ def _probe_directory(config: AgentConfig) -> Path:
     directory = Path(config.state.directory, "probe")
     directory.mkdir(exist_ok=True)
     return directory
+
+
+def device_memory(snapshot: Snapshot, device: str) -> DeviceMemory | None:
+    """Return the memory of a card, or of a slice of one; ``None`` while the driver is silent."""
+    # A slice's figures are apart, so that sums over cards do not count memory twice.
+    prefix = "gpu_mig_memory" if device.startswith("MIG-") else "gpu_memory"
+    total = latest(snapshot, f"{prefix}_total_bytes", device)
+    free = latest(snapshot, f"{prefix}_free_bytes", device)
+    return None if total is None or free is None else DeviceMemory(int(total), int(free))
+
+
+def latest(snapshot: Snapshot, signal: str, gpu: str) -> float | None:
+    """Return the fresh value of a GPU's ``signal``."""
+    sample = snapshot.samples.get(SeriesKey(signal, gpu=gpu))
+    return None if sample is None else sample.value

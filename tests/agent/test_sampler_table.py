@@ -1,0 +1,38 @@
+"""What samplers are told of one another's readings."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+
+import pytest
+
+from gpuward.agent.model import Driver, Sample, SeriesKey, Snapshot
+from gpuward.agent.sampler_table import device_memory
+from gpuward.agent.samplers.tap_samples import DeviceMemory
+
+READ = {
+    ("gpu_memory_total_bytes", "GPU-1"): 80.0,
+    ("gpu_memory_free_bytes", "GPU-1"): 70.0,
+    ("gpu_mig_memory_total_bytes", "MIG-2"): 20.0,
+    ("gpu_mig_memory_free_bytes", "MIG-2"): 9.0,
+    ("gpu_memory_total_bytes", "GPU-3"): 80.0,
+}
+
+
+@pytest.mark.parametrize(
+    ("device", "expected"),
+    [
+        pytest.param("GPU-1", DeviceMemory(80, 70), id="a card"),
+        pytest.param("MIG-2", DeviceMemory(20, 9), id="a slice has its own"),
+        pytest.param("GPU-3", None, id="half told"),
+        pytest.param("GPU-4", None, id="not told"),
+    ],
+)
+def test_memory_of_a_device(device, expected):
+    samples = {
+        SeriesKey(signal, gpu=gpu): Sample(SeriesKey(signal, gpu=gpu), 1.0, value)
+        for (signal, gpu), value in READ.items()
+    }
+    snapshot = Snapshot("n", "b", 1.0, 0.0, Driver(up=True), samples=MappingProxyType(samples))
+
+    assert expected == device_memory(snapshot, device)
