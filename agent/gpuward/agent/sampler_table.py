@@ -35,7 +35,6 @@ def build_samplers(
     config: AgentConfig, *, judge: Judge, clock: Clock, boot_id: str
 ) -> tuple[Sampler, ...]:
     """Return every sampler that ``config`` asks for, not started."""
-
     samplers: list[Sampler] = [
         NvmlSampler(clock),
         KmsgSampler(Path(config.kmsg.path), boot_id=boot_id, gpus=lambda: judge.snapshot.gpus),
