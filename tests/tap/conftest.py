@@ -13,6 +13,9 @@ import pytest
 
 TAP = Path(__file__).parents[2] / "agent" / "tap"
 
+# Another interpreter for the processes that have the tap.
+PYTHON = os.environ.get("GPUWARD_TAP_PYTHON", sys.executable)
+
 FAKE_TORCH = {
     "torch/__init__.py": """
         from torch import _C, cuda
@@ -106,7 +109,7 @@ class Host:
         for name, text in files.items():
             _write(self._path / name, textwrap.dedent(text))
 
-    def start(self, script: str, *, python: str = sys.executable, **env: str) -> subprocess.Popen:
+    def start(self, script: str, *, python: str = PYTHON, **env: str) -> subprocess.Popen:
         """Start ``script``; its standard input stays open until the test closes it."""
         variables = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
         return subprocess.Popen(
