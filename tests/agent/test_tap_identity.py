@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 
 from gpuward.agent.model import Process
+from gpuward.agent.process_identity import place
 from gpuward.agent.samplers.tap_identity import WriterNames
 from gpuward.daemon.testing import FakeClock
 
 HERE = os.getpid()
 PROC = Path("/proc")
+STARTED = place(HERE, PROC).start_ticks
 
 
 async def test_the_name_that_the_driver_knows_wins():
@@ -23,9 +25,20 @@ async def test_the_name_that_the_driver_knows_wins():
 
     assert names(HERE, PROC) is None
     await clock.advance(5.0)
-    listed.append(Process("vllm:llama", HERE, 1, engine="vllm"))
+    listed.append(Process("vllm:llama", HERE, STARTED, engine="vllm"))
 
     assert "vllm:llama" == names(HERE, PROC).key
+
+
+@pytest.mark.parametrize("started", [STARTED - 1, 0], ids=["another had the pid", "who had it"])
+async def test_an_old_list_names_nobody_by_a_pid_alone(started):
+    clock = FakeClock()
+    names = WriterNames(lambda: [Process("other", HERE, started)], clock)
+
+    assert names(HERE, PROC) is None
+    await clock.advance(15.0)
+
+    assert "other" != names(HERE, PROC).key
 
 
 @pytest.mark.parametrize(

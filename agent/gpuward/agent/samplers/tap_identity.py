@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gpuward.agent.process_identity import place
+from gpuward.agent.process_tree import stat_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -40,7 +41,12 @@ class WriterNames:
 
     def __call__(self, pid: int, proc_root: Path) -> Process | None:
         """Return the process of host pid ``pid``; ``None`` when it is gone, or not known yet."""
-        known = next((process for process in self._listed() if process.pid == pid), None)
+        stat = stat_of(pid, proc_root)
+        if stat is None:
+            return None
+        # The list is up to 20 s old: the pid may be another's by now.
+        who = (pid, stat.start_ticks)
+        known = next((one for one in self._listed() if (one.pid, one.start_ticks) == who), None)
         if known is not None:
             self._first_s.pop(pid, None)
             return known
