@@ -53,7 +53,8 @@ class Exporter:
         )
 
     def metrics(self) -> Response:
-        text = self._exposition.text(self._snapshot()) + generate_latest(self._registry).decode()
+        own = generate_latest(self._registry).decode()
+        text = self._exposition.text(self._snapshot(), own)
         return Response(text, content_type=CONTENT_TYPE)
 
     def healthz(self) -> Response:

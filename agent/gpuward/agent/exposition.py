@@ -37,8 +37,11 @@ class Exposition:
         self._before: list[str] = []
         self._order: list[int] = []
 
-    def text(self, snapshot: Snapshot) -> str:
-        """Return the metrics of ``snapshot``, in the order of ``SIGNALS``, each family once."""
+    def text(self, snapshot: Snapshot, others: str = "") -> str:
+        """Return the metrics of ``snapshot``, in the order of ``SIGNALS``, each family once.
+
+        ``others`` is the text of further families, which comes last: a page is copied only once.
+        """
         lines: list[str] = []
         lines += _driver(snapshot)
         lines += _gpus(snapshot)
@@ -46,6 +49,7 @@ class Exposition:
         lines += self._series(snapshot.samples)
         lines += _findings(snapshot)
         lines += _components(snapshot)
+        lines.append(others)
         return "".join(lines)
 
     def _series(self, samples: Mapping[SeriesKey, Sample]) -> list[str]:

@@ -69,13 +69,16 @@ def detect(window: Window, limits: Limits = Limits()) -> Iterator[Finding]:
         if window.latest(key) is None or not is_known(window, process, gpu):
             yield Finding(KIND.name, subject, "Retries are unknown.", outcome=Outcome.UNKNOWN)
             continue
+        span_s = limits.stretches * limits.stretch_s
+        if risen(window, key, RETRIES, window.now_s - span_s) <= 0:
+            continue
         since = [
             risen(window, key, RETRIES, window.now_s - (back + 1) * limits.stretch_s)
             for back in range(limits.stretches)
         ]
         # Each count holds the later stretches too.
         stretches = [since[0], *(more - less for less, more in pairwise(since))]
-        if since[-1] > 0 and (cache := cache_of(window, process, gpu)):
+        if cache := cache_of(window, process, gpu):
             finding = _finding(window, cache, subject, since[-1], limits)
             bad = min(stretches) > 0
             yield finding if bad else replace(finding, outcome=Outcome.DOUBTFUL)
