@@ -262,12 +262,12 @@ async def test_a_slow_agent_is_left(monkeypatch):
 
 async def test_an_answer_without_end_is_not_read():
     async def flood(_):
-        return answer(refusal=(17 << 20) * "a")
+        return answer(refusal=(1 << 20) * "a")
 
     async with serving(flood, "127.0.0.1:0") as (_, where):
         found = await ask_memory_map(where, PROCESS, NOW_S)
 
-    reason = "the agent of node n1 is overloaded, or answers with more than 16 MiB"
+    reason = "the agent of node n1 is overloaded, or answers with more than 1 MiB"
     assert Later(reason) == found
 
 
@@ -292,9 +292,25 @@ async def test_an_error_is_told_without_its_words(code, outcome):
 async def test_nobody_there(tmp_path):
     address = f"unix:{tmp_path}/agent.sock"
 
-    assert Later(f"the agent of node n1 cannot be reached at {address}") == await ask_memory_map(
-        address, PROCESS, NOW_S
+    found = await ask_memory_map(address, PROCESS, NOW_S)
+
+    assert found == Later(
+        f"the agent of node n1 cannot be reached at {address}, an address of the coordinator's own"
+        " machine"
     )
+
+
+async def test_the_agent_of_another_node_may_live_there():
+    """Loopback of the node is loopback of the coordinator: the reader should know who answered."""
+
+    async def no_tap(_):
+        return answer(refusal="no tap: nobody of that name")
+
+    async with serving(no_tap, "127.0.0.1:0") as (_, where):
+        found = await ask_memory_map(where, PROCESS, NOW_S)
+
+    asked = f"(asked at {where}, an address of the coordinator's own machine)"
+    assert Refused(f"no tap: nobody of that name {asked}") == found
 
 
 async def test_no_address():

@@ -112,7 +112,7 @@ def test_wanted(make, kind, changes, expected):
     finding = make.finding(**{"kind": kind, "subject": SUBJECT, **changes})
     incident = replace(make.incident(), findings=(make.linked(finding),))
 
-    assert expected == list(wanted(incident, [finding], make.now_s))
+    assert expected == list(wanted(incident, [finding], set(), make.now_s))
 
 
 def test_wanted_is_each_process_once_and_not_too_many(make):
@@ -122,14 +122,20 @@ def test_wanted_is_each_process_once_and_not_too_many(make):
     ]
     incident = replace(make.incident(), findings=tuple(map(make.linked, findings)))
 
-    assert list(range(1, 9)) == [p.pid for p in wanted(incident, findings, make.now_s)]
-    assert list(range(1, 16)) == [p.pid for p in concerned(incident, findings)]
+    everybody = concerned(incident, findings)
+    asked = {process.id for process in everybody[:5]}
+
+    assert list(range(1, 16)) == [p.pid for p in everybody]
+    assert list(range(1, 9)) == [p.pid for p in wanted(incident, findings, set(), make.now_s)]
+    assert [6, 7, 8] == [p.pid for p in wanted(incident, findings, asked, make.now_s)]
+    asked = {process.id for process in everybody[:9]}
+    assert () == wanted(incident, findings, asked, make.now_s)
 
 
 def test_findings_of_other_incidents_do_not_count(make):
     other = make.finding("other", subject=SUBJECT)
 
-    assert () == wanted(make.incident(), [other], make.now_s)
+    assert () == wanted(make.incident(), [other], set(), make.now_s)
 
 
 def test_a_name_of_a_process_is_short_and_its_own():
@@ -317,6 +323,25 @@ async def test_refused(store, clock, trouble):
     assert 0 == await fetch(maps)
     (request,) = await requests(store, incident)
     assert ("no tap: nobody", None) == (request.refusal, request.body)
+
+
+async def test_a_database_that_fails_stops_nothing(store, clock, trouble):
+    """The coordinator goes on, and the process is asked again when the lease has run out."""
+    incident, agent = await trouble(), Agent()
+    await plan_maps(store, clock.wall_s())
+
+    async def meanwhile(address, process, now_s):
+        async with store.writing() as tx:
+            await tx.connection.exec_driver_sql("ALTER TABLE memory_map RENAME TO away")
+        return Taken(memory_map())
+
+    assert 1 == await fetch(MemoryMaps(store, meanwhile, clock))
+    async with store.writing() as tx:
+        await tx.connection.exec_driver_sql("ALTER TABLE away RENAME TO memory_map")
+    await clock.advance(15)
+
+    assert 1 == await fetch(MemoryMaps(store, agent.ask, clock))
+    assert (await requests(store, incident))[0].body is not None
 
 
 async def test_nobody_is_asked_for_what_is_over(store, clock, trouble):

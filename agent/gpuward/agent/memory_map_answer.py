@@ -15,7 +15,7 @@ from gpuward.memory_map.plausible import is_plausible
 from gpuward.tap import map_layout
 from gpuward.tap.layout import LayoutError
 
-# A tap keeps a question until it may walk again, if that is within the question's five seconds; one
+# A tap keeps a question until it may walk again, if that is before the question's deadline; one
 # that comes later may find that the tap has just walked for itself.
 ASKED_EARLIER_S = 3
 # Where the nonce lies in the header.

@@ -28,15 +28,18 @@ if TYPE_CHECKING:
 ANSWERED_WITHIN_S = 5.0
 # A tap walks 10,000 at most; twice that is read in some 100 ms, which delay everything else.
 MAX_BLOCKS = 20_000
+# So many take half of this.  Half a million empty segments fit too, and cost 40 ms and 30 MiB.
+MAX_ANSWER_BYTES = 1 << 20
 REASON_LIMIT = 300
 LONGEST_WAIT_S = 600.0
 OPTIONS = (
-    ("grpc.max_receive_message_length", wire.MAX_MESSAGE_BYTES),
+    ("grpc.max_receive_message_length", MAX_ANSWER_BYTES),
     # Agents are neighbours, whatever proxy the environment names for the world outside.
     ("grpc.enable_http_proxy", 0),
 )
 _UNIX = re.compile(r"unix:(?://)?(/[^\0]{1,107})")
 _HOST_PORT = re.compile(r"(?:\[[0-9a-fA-F:.]{2,45}\]|[A-Za-z0-9._-]{1,253}):[0-9]{1,5}")
+_OWN = ("unix:", "127.", "[::1]:", "localhost:")
 _LATER = re.compile(r"busy: .*\bask again in ([0-9]{1,4}) s")
 
 
@@ -84,7 +87,11 @@ async def ask_memory_map(address: str, process: MappedProcess, now_s: float) -> 
         return _failure(grpc.StatusCode.DEADLINE_EXCEEDED, process.node, address)
     except grpc.aio.AioRpcError as error:
         return _failure(error.code(), process.node, address)
-    return read_answer(answer, process, now_s)
+    outcome = read_answer(answer, process, now_s)
+    if isinstance(outcome, Refused) and outcome.reason.startswith("no tap"):
+        # Perhaps the agent of another node lives where this one said that it does.
+        return Refused(f"{outcome.reason} (asked at {address}{_whose(address)})")
+    return outcome
 
 
 def target_of(address: str) -> str | None:
@@ -137,6 +144,11 @@ def _refusal(reason: str) -> Later | Refused:
     return Later(reason) if is_passing else Refused(reason)
 
 
+def _whose(address: str) -> str:
+    is_own = address.startswith(_OWN)
+    return ", an address of the coordinator's own machine" if is_own else ""
+
+
 def _failure(code: grpc.StatusCode, node: str, address: str) -> Later | Refused:
     where = f"the agent of node {node}"
     match code:
@@ -145,9 +157,9 @@ def _failure(code: grpc.StatusCode, node: str, address: str) -> Later | Refused:
         case grpc.StatusCode.DEADLINE_EXCEEDED:
             return Later(f"{where} did not answer within {ANSWERED_WITHIN_S:.0f} s")
         case grpc.StatusCode.RESOURCE_EXHAUSTED:
-            limit = f"{wire.MAX_MESSAGE_BYTES >> 20} MiB"
+            limit = f"{MAX_ANSWER_BYTES >> 20} MiB"
             return Later(f"{where} is overloaded, or answers with more than {limit}")
         case grpc.StatusCode.UNAVAILABLE:
-            return Later(f"{where} cannot be reached at {address}")
+            return Later(f"{where} cannot be reached at {address}{_whose(address)}")
         case _:
             return Later(f"{where} could not answer: {code.name.lower()}")

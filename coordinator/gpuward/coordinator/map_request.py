@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from collections.abc import Set as AbstractSet
 
     from gpuward.coordinator.model import Finding, Incident
 
 KINDS_PREFIX = "process.memory."
 # Its process has no tap, so there is nobody to ask, and the finding says why.
 BLIND = "process.memory.blind"
-# Processes of one incident that are asked without a person's wish.
+# Processes of one incident that are asked at all: what is kept of an incident has an end.
 PROCESSES_LIMIT = 8
 # A finding that is over as it comes, like an allocation that failed, leaves its process alive.
 RECENT_S = 60.0
@@ -76,11 +77,15 @@ def concerned(incident: Incident, findings: Iterable[Finding]) -> tuple[MappedPr
 
 
 def wanted(
-    incident: Incident, findings: Iterable[Finding], now_s: float
+    incident: Incident, findings: Iterable[Finding], asked: AbstractSet[str], now_s: float
 ) -> tuple[MappedProcess, ...]:
-    """Return which processes should be asked: those that still live, as far as findings tell."""
+    """Return which processes should be asked: those that still live, as far as findings tell.
+
+    ``asked``: ids of the processes of this incident that were asked before.
+    """
     living = (f for f in findings if f.is_open or now_s - f.last_seen_s <= RECENT_S)
-    return concerned(incident, living)[:PROCESSES_LIMIT]
+    fresh = [process for process in concerned(incident, living) if process.id not in asked]
+    return tuple(fresh[: max(0, PROCESSES_LIMIT - len(asked))])
 
 
 def _processes(findings: Iterable[Finding]) -> Iterator[MappedProcess]:

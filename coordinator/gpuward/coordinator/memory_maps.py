@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import structlog
+from sqlalchemy.exc import SQLAlchemyError
 
 from gpuward.coordinator import events as e
 from gpuward.coordinator import map_request, store_incidents, store_maps, store_reports
@@ -49,8 +50,9 @@ async def plan_maps(store: Store, now_s: float) -> None:
     fresh = [
         (incident.id, process)
         for incident in incidents
-        for process in map_request.wanted(incident, findings, now_s)
-        if (incident.id, process.id) not in known
+        for process in map_request.wanted(
+            incident, findings, known.get(incident.id, frozenset()), now_s
+        )
     ]
     if not fresh:
         return
@@ -99,6 +101,9 @@ class MemoryMaps:
             async with self._store.reading() as connection:
                 address = await store_reports.load_query_address(connection, process.node)
             await self._mark(process, attempts, await self._ask(address, process, self._now_s()))
+        except SQLAlchemyError as error:
+            # The lease runs out, and the process is asked again.
+            log.warning("store.failed", loop="mapping", reason=str(error).partition("\n")[0])
         finally:
             self._in_flight -= 1
 

@@ -62,11 +62,16 @@ async def load(connection: AsyncConnection, incident_id: str) -> tuple[MapReques
     return tuple(_request(row) for row in await connection.execute(query))
 
 
-async def known(connection: AsyncConnection, incident_ids: Iterable[str]) -> set[tuple[str, str]]:
-    """Return the pairs of incident and process for which a map was ever wanted."""
+async def known(
+    connection: AsyncConnection, incident_ids: Iterable[str]
+) -> dict[str, frozenset[str]]:
+    """Return by incident the ids of the processes of which a map was ever wanted."""
     query = select(table.c.incident_id, table.c.process_id)
     rows = await connection.execute(query.where(table.c.incident_id.in_(incident_ids)))
-    return {(row.incident_id, row.process_id) for row in rows}
+    found: dict[str, set[str]] = {}
+    for row in rows:
+        found.setdefault(row.incident_id, set()).add(row.process_id)
+    return {incident_id: frozenset(ids) for incident_id, ids in found.items()}
 
 
 async def add(

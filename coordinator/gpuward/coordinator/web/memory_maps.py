@@ -172,8 +172,7 @@ def _map(request: MapRequest) -> ShownMap:
 def _note(record: Record, asked: set[str], now_s: float) -> str:
     if not record.incident.is_open:
         return ""
-    wanted = map_request.wanted(record.incident, record.findings, now_s)
-    if any(process.id not in asked for process in wanted):
+    if map_request.wanted(record.incident, record.findings, asked, now_s):
         return SOON
     concerned = map_request.concerned(record.incident, record.findings)
     left = sum(process.id not in asked for process in concerned)
