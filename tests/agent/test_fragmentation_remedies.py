@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from gpuward.agent.fragmentation_cache import Cache
 from gpuward.agent.fragmentation_remedies import action, remedies, utilization_change
 from gpuward.agent.kv_room import KvRoom
-from gpuward.agent.memory_around import Around, around
+from gpuward.agent.memory_around import Around, around, facts
 from gpuward.agent.model import Action, Sample, SeriesKey, Subject
 from gpuward.agent.window import Window
 
@@ -358,6 +358,11 @@ def test_around():
     )
     subject = Subject(gpu="GPU-1", process="vllm:llama")
 
+    assert [(one.name, one.value, one.unit) for one in facts(window, subject)] == [
+        ("process_memory_private_pool_bytes", 1, "bytes"),
+        ("process_memory_unusable_free_ratio", 0.7, "ratio"),
+        ("process_memory_rounding_waste_ratio", 0.2, "ratio"),
+    ]
     assert around(window, cache(), subject) == Around(
         private_pool=1,
         rounding_waste_ratio=0.2,

@@ -94,3 +94,30 @@ def test_without_fragmentation_there_is_no_cause_and_no_restart():
 
     assert () == finding.causes
     assert "check_application" == finding.action
+
+
+def test_what_the_retries_cost_is_told_beside_them():
+    """Of the last minute: waits for the device, calls of the driver, and requests given up."""
+    counters = [
+        sample(f"process_{name}_total", NOW - ago, float(before if ago else after))
+        for name, before, after in (
+            ("allocation_stream_syncs", 100, 103),
+            ("allocation_driver_calls", 1_000, 1_040),
+        )
+        for ago in (59, 0)
+    ]
+    old = window([5, 25, 45])
+    samples = [
+        one
+        for signal in ("process_allocation_retries_total", "process_memory_reserved_bytes")
+        for one in old.values(SeriesKey(signal, gpu=GPU, process=KEY), 0.0)
+    ]
+    samples.append(sample("process_memory_stranded_bytes", NOW, 0.0))
+    (finding,) = detect(Window.of([*samples, *counters], now_s=NOW, processes=[PROCESS]))
+
+    assert [(one.name, one.value) for one in finding.evidence] == [
+        ("process_allocation_retries", 3),
+        ("process_allocation_stream_syncs", 3),
+        ("process_allocation_driver_calls", 40),
+        ("process_memory_stranded_bytes", 0),
+    ]

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 
 from gpuward.agent.fragmentation_cache import DRIVER_USED, latest
 from gpuward.agent.kv_room import ACTIVE, kv_room
-from gpuward.agent.model import SeriesKey
+from gpuward.agent.model import Evidence, SeriesKey
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from gpuward.agent.fragmentation_cache import Cache
     from gpuward.agent.kv_room import KvRoom
     from gpuward.agent.model import Subject
@@ -38,6 +40,23 @@ class Around:
     is_walked: bool = True
     neighbours: float = 0.0
     utilization_limit: float | None = None
+
+
+# What is beside the cache, and what of it is free and of no use: told where it is known.
+FACTS = (
+    ("process_memory_overhead_bytes", "bytes"),
+    (PRIVATE_POOL, "bytes"),
+    (UNUSABLE, "ratio"),
+    (ROUNDING, "ratio"),
+)
+
+
+def facts(window: Window, subject: Subject) -> Iterator[Evidence]:
+    """Yield what else is known of the memory of the subject's process."""
+    for signal, unit in FACTS:
+        sample = window.latest(SeriesKey(signal, gpu=subject.gpu, process=subject.process))
+        if sample is not None:
+            yield Evidence(signal, sample.value, unit, source="tap", at_s=sample.at_s)
 
 
 def around(window: Window, cache: Cache, subject: Subject) -> Around:

@@ -31,7 +31,7 @@ from gpuward.agent.fragmentation_cache import (
 from gpuward.agent.fragmentation_oom import OOM
 from gpuward.agent.fragmentation_remedies import action, remedies
 from gpuward.agent.kind import Kind
-from gpuward.agent.memory_around import around
+from gpuward.agent.memory_around import around, facts
 from gpuward.agent.model import (
     Action,
     CauseDomain,
@@ -99,7 +99,11 @@ def _finding(
             f"stranded in a cache of {cache.reserved / GIB:.2f} GiB; headroom {headroom}."
         ),
         result=result,
-        evidence=(*_evidence(cache, limits), *remedies(cache, known)),
+        evidence=(
+            *_evidence(cache, limits),
+            *facts(window, subject),
+            *remedies(cache, known),
+        ),
         action=action(cache, known),
     )
 

@@ -29,7 +29,7 @@ from gpuward.agent.fragmentation_cache import (
 from gpuward.agent.fragmentation_remedies import action, remedies, utilization_change
 from gpuward.agent.fragmentation_trend import forecast
 from gpuward.agent.kind import Kind
-from gpuward.agent.memory_around import around
+from gpuward.agent.memory_around import around, facts
 from gpuward.agent.model import (
     Action,
     CauseDomain,
@@ -132,6 +132,7 @@ def _evidence(
             f"{ahead.latest_s / 60:.0f} minutes (80 %).",
             source="tap",
         )
+    yield from facts(window, subject)
     yield from remedies(cache, known)
     total = window.latest(SeriesKey(GPU_TOTAL, gpu=subject.gpu))
     yield from utilization_change(cache, total.value if total else None, subject.engine, known)

@@ -13,11 +13,13 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from gpuward.agent.fragmentation_cache import (
+    OOMS,
     RETRIES,
     STRANDED,
     cache_of,
     cause_of,
     is_known,
+    latest,
     risen,
     tapped,
 )
@@ -42,6 +44,12 @@ if TYPE_CHECKING:
     from gpuward.agent.fragmentation_cache import Cache
     from gpuward.agent.model import Subject
     from gpuward.agent.window import Window
+
+COUNTED_BESIDE = (
+    "process_allocation_stream_syncs_total",
+    "process_allocation_driver_calls_total",
+    OOMS,
+)
 
 KIND = Kind(
     name="process.memory.alloc_retries",
@@ -89,10 +97,6 @@ def _finding(
 ) -> Finding:
     known = around(window, cache, subject)
     span_s = limits.stretches * limits.stretch_s
-    facts = (
-        Evidence("process_allocation_retries", retries, "1", 0.0, source="tap", at_s=cache.at_s),
-        Evidence(STRANDED, cache.stranded, "bytes", source="tap", at_s=cache.at_s),
-    )
     return Finding(
         kind=KIND.name,
         subject=subject,
@@ -101,7 +105,23 @@ def _finding(
             f"{span_s:.0f} s to find memory."
         ),
         result=Result.WARN,
-        evidence=(*facts, *remedies(cache, known)),
+        evidence=(
+            Evidence(
+                "process_allocation_retries", retries, "1", 0.0, source="tap", at_s=cache.at_s
+            ),
+            *_beside(window, subject, window.now_s - span_s),
+            Evidence(STRANDED, cache.stranded, "bytes", source="tap", at_s=cache.at_s),
+            *remedies(cache, known),
+        ),
         action=action(cache, known),
         causes=cause_of(cache, subject),
     )
+
+
+def _beside(window: Window, subject: Subject, since_s: float) -> Iterator[Evidence]:
+    """Yield how often the allocator waited for the device, asked the driver or gave up since."""
+    key = SeriesKey("", gpu=subject.gpu, process=subject.process)
+    for signal in COUNTED_BESIDE:
+        if latest(window, key, signal) is not None:
+            times = risen(window, key, signal, since_s)
+            yield Evidence(signal.removesuffix("_total"), times, "1", source="tap")
