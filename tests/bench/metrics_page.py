@@ -10,6 +10,7 @@ machine at this time.  The text alone is compared with ``prometheus_client.gener
 from __future__ import annotations
 
 import asyncio
+import gc
 import http.client
 import subprocess
 import sys
@@ -154,6 +155,8 @@ async def _serve_agent() -> None:
         group.create_task(judge.run())
         await asyncio.sleep(0)
         await _listen(_exporter(judge).server())
+        # As the agent does when it has started.
+        gc.freeze()
         for part in cycle(range(SAMPLERS)):
             await asyncio.sleep(1 / SAMPLERS)
             batch = node.batch(clock.mono_s(), part=part, parts=SAMPLERS)
