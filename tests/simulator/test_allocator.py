@@ -85,6 +85,15 @@ def test_each_option_alone_does_not_grow(options):
         pytest.param("roundup_power2_divisions:4", 2100, 2560, 2 * MIB, id="next quarter of 2 KiB"),
         pytest.param("roundup_power2_divisions:8", 4 * MIB, 4 * MIB, 20 * MIB, id="power of two"),
         pytest.param("expandable_segments:True", 21 * MIB, 21 * MIB, 40 * MIB, id="two pages"),
+        pytest.param("large_segment_size_mb:32", 9 * MIB, 9 * MIB, 32 * MIB, id="larger segments"),
+        pytest.param("large_segment_size_mb:32", 10 * MIB, 10 * MIB, 10 * MIB, id="its own still"),
+        pytest.param(
+            "expandable_segments:True,large_segment_size_mb:12",
+            13 * MIB,
+            13 * MIB,
+            24 * MIB,
+            id="two smaller pages",
+        ),
     ],
 )
 def test_size_of_block_and_segment(options, asked, block, reserved):
@@ -156,6 +165,163 @@ def test_a_retry_flushes_the_cache_and_is_counted():
     assert 80 * MIB == device.used_bytes
 
 
+def test_memory_of_a_private_pool_stays_with_it():
+    """While the pool is in use its free memory serves no other request and is not released."""
+    allocator, device = make(100)
+    allocator.private_pools.use((0, 1))
+    allocator.private_pools.enter((0, 1))
+    block = allocator.malloc(30 * MIB)
+    allocator.private_pools.leave((0, 1))
+    allocator.free(block)
+
+    other = allocator.malloc(30 * MIB)
+    kept = allocator.empty_cache()
+    for _ in range(2):  # entering it was a use, too
+        allocator.private_pools.release((0, 1))
+    released = allocator.empty_cache()
+
+    assert block.address != other.address
+    assert (0, 30 * MIB) == (kept, released)
+    assert 30 * MIB == device.used_bytes
+    by_pool = allocator.memory_stats()["reserved_bytes_by_private_pools"]
+    assert (0, 30 * MIB) == (by_pool[0, 1]["all"]["current"], by_pool[0, 1]["all"]["freed"])
+
+
+def test_the_innermost_pool_serves_and_a_snapshot_names_it():
+    allocator, _ = make(200)
+    for pool in ((0, 1), (0, 2)):
+        allocator.private_pools.enter(pool)
+        allocator.malloc(30 * MIB)
+    allocator.private_pools.leave((0, 2))
+    allocator.malloc(300)
+
+    pools = [(one["segment_pool_id"], one["total_size"]) for one in allocator.snapshot()]
+    assert [((0, 1), 30 * MIB), ((0, 2), 30 * MIB), ((0, 1), 2 * MIB)] == pools
+
+
+@pytest.mark.parametrize(
+    ("steps", "complaint"),
+    [
+        pytest.param("enter enter", "entered already", id="entered twice"),
+        pytest.param("leave", "not entered", id="left before it was entered"),
+        pytest.param("release", "not in use", id="released before it was used"),
+        pytest.param("use enter leave release release use", "released", id="used after its end"),
+    ],
+)
+def test_misuse_of_pools(steps, complaint):
+    """Where torch stops with an internal error, so does the replica."""
+    pools = make(100)[0].private_pools
+
+    *before, last = steps.split()
+    for step in before:
+        getattr(pools, step)((0, 1))
+    with pytest.raises(ValueError, match=complaint):
+        getattr(pools, last)((0, 1))
+
+
+def test_a_free_is_pending_while_another_stream_uses_the_block():
+    """Not allocated but active, and nobody gets it, until the stream is done."""
+    allocator, _ = make(100)
+    block = allocator.malloc(30 * MIB)
+    allocator.record_stream(block, stream=1)
+    allocator.stream_work.keep_busy(1)
+    allocator.free(block)
+
+    pending = allocator.snapshot()[0]
+    other = allocator.malloc(30 * MIB)
+    allocator.stream_work.synchronize(1)
+    again = allocator.malloc(30 * MIB)
+
+    assert "active_pending_free" == pending["blocks"][0]["state"]
+    assert (0, 30 * MIB) == (pending["allocated_size"], pending["active_size"])
+    assert block.address != other.address
+    assert block.address == again.address
+
+
+def test_a_flush_waits_for_pending_frees():
+    allocator, device = make(100)
+    block = allocator.malloc(30 * MIB)
+    allocator.record_stream(block, stream=1)
+    allocator.stream_work.keep_busy(1)
+    allocator.free(block)
+
+    assert 30 * MIB == allocator.empty_cache()
+    assert 0 == device.used_bytes
+
+
+def test_use_on_its_own_stream_delays_nothing():
+    allocator, _ = make(100)
+    block = allocator.malloc(30 * MIB, stream=1)
+    allocator.record_stream(block, stream=1)
+    allocator.stream_work.keep_busy(1)
+    allocator.free(block)
+
+    assert 0 == level(allocator, "active_bytes")
+
+
+@pytest.mark.parametrize(
+    ("fraction", "fits"),
+    [
+        pytest.param("0.5", True, id="exactly the limit"),
+        pytest.param("0.49", False, id="just above it"),
+    ],
+)
+def test_memory_fraction(fraction, fits):
+    """What would be reserved beyond the fraction fails, although the device has it."""
+    allocator, device = make(100, f"per_process_memory_fraction:{fraction}")
+    seen = []
+    allocator.attach_out_of_memory_observer(lambda *arguments: seen.append(arguments))
+
+    if fits:
+        assert 50 * MIB == allocator.malloc(50 * MIB).size
+        return
+    with pytest.raises(OutOfMemory):
+        allocator.malloc(50 * MIB)
+    assert [(0, 50 * MIB, 49 * MIB, 100 * MIB)] == seen
+    assert 0 == device.used_bytes
+
+
+def test_garbage_collection_releases_what_was_free_for_longest():
+    """Above the threshold, before the next segment: free segments of at least the mean age go."""
+    options = "garbage_collection_threshold:0.5,per_process_memory_fraction:0.9"
+    allocator, device = make(200, options)
+    old, young = allocator.malloc(40 * MIB), allocator.malloc(60 * MIB)
+    allocator.free(old)
+    allocator.malloc(12 * MIB, stream=1)
+    allocator.free(young)
+
+    allocator.malloc(14 * MIB, stream=1)
+
+    assert (60 + 12 + 14) * MIB == device.used_bytes
+    assert 0 == allocator.memory_stats()["num_alloc_retries"]
+    assert young.address == allocator.malloc(60 * MIB).address
+
+
+def test_without_a_memory_fraction_nothing_is_collected():
+    allocator, device = make(200, "garbage_collection_threshold:0.1")
+    allocator.free(allocator.malloc(40 * MIB))
+
+    allocator.malloc(60 * MIB)
+
+    assert 100 * MIB == device.used_bytes
+
+
+@pytest.mark.parametrize(
+    ("size", "block"),
+    [
+        pytest.param(3 * MIB + 1, 3 * MIB + MIB // 4, id="the first holds for all below"),
+        pytest.param(70 * MIB, 72 * MIB, id="eighths from 64 to 128 MiB"),
+        pytest.param(130 * MIB, 130 * MIB, id="none between two that are named"),
+        pytest.param(300 * MIB, 320 * MIB, id="quarters from 256 to 512 MiB"),
+        pytest.param(520 * MIB, 768 * MIB, id="halves from there on"),
+    ],
+)
+def test_divisions_by_size_of_request(size, block):
+    config = AllocatorConfig.parse("roundup_power2_divisions:[64:8,256:4,>:2]")
+
+    assert block == config.round_size(size)
+
+
 def test_free_twice_is_refused():
     allocator, _ = make(100)
     block = allocator.malloc(MIB)
@@ -173,6 +339,12 @@ def test_free_twice_is_refused():
         pytest.param("expandable_segments:yes", "want True or False", id="not a boolean"),
         pytest.param("roundup_power2_divisions:3", "not a power of two", id="three divisions"),
         pytest.param("max_split_size_mb:19", "at least 20", id="splits below a segment"),
+        pytest.param(
+            "max_split_size_mb:63,large_segment_size_mb:64", "at least 64", id="below a larger one"
+        ),
+        pytest.param("roundup_power2_divisions:[3:8]", "not a power of two", id="bad interval"),
+        pytest.param("garbage_collection_threshold:1", r"in \(0, 1\)", id="collects never"),
+        pytest.param("per_process_memory_fraction:1.1", r"in \[0, 1\]", id="more than all"),
     ],
 )
 def test_bad_options(text, complaint):
@@ -189,6 +361,7 @@ OPTIONS = st.sampled_from(
         "roundup_power2_divisions:8",
         "max_split_size_mb:64",
         "max_split_size_mb:64,expandable_segments:True",
+        "garbage_collection_threshold:0.5,per_process_memory_fraction:0.8",
     ]
 )
 SIZES = st.one_of(
