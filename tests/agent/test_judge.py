@@ -133,6 +133,7 @@ async def test_an_out_of_memory_error_travels_with_its_figures(make_judge):
         ("free_ratio", 0.5, "ratio"),
         ("attempts", 2.0, "1"),
         ("out_of_memory_cause", 0.0, ""),
+        ("remedy_more_memory_bytes", 2.0**31, "bytes"),
     ]
     assert opened.finding.summary
     assert opened.finding.subject.process == "vllm"
