@@ -130,6 +130,21 @@ def test_slow_driver(node):
     assert cached_s < segment_s
 
 
+def test_busy_stream(node):
+    """Work lasts until somebody waits for it, and then it is done; cudaFree waits as well."""
+    server = node.serve()
+
+    seen = server.ask("see_busy_stream")
+    freed = server.ask("free_beside_busy_stream")
+
+    assert seen == {
+        "events": [True, True, False],
+        "streams": [False, True],
+        "after": [True, True],
+    }
+    assert freed == [True, True]
+
+
 def test_threads(node):
     """Allocating from several threads on two devices loses no byte."""
     server = node.serve()

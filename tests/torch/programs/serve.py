@@ -1,5 +1,6 @@
 """Obey operations from standard input, ``[name, argument...]`` a line; answer each in a line."""
 
+import ctypes
 import json
 import os
 import sys
@@ -20,6 +21,31 @@ def malloc(name, size, device=0):
 
 def free(name):
     del tensors[name]
+
+
+def see_busy_stream():
+    """Return whether an event has happened: behind a busy stream, and once it was waited for."""
+    stream, other = torch.cuda.Stream(), torch.cuda.Stream()
+    driver = ctypes.CDLL("libcuda.so.1")
+    before = stream.record_event()
+    assert driver.gpuward_simulator_keep_busy(ctypes.c_void_p(stream.cuda_stream)) == 0
+    behind, elsewhere = stream.record_event(), other.record_event()
+    seen = [event.query() for event in (before, elsewhere, behind)]
+    idle = [stream.query(), other.query()]
+    behind.synchronize()
+    return {"events": seen, "streams": idle, "after": [behind.query(), stream.query()]}
+
+
+def free_beside_busy_stream():
+    """Return whether a busy stream is idle again after cudaFree."""
+    stream = torch.cuda.Stream()
+    driver = ctypes.CDLL("libcuda.so.1")
+    tensor = torch.empty(64 << 20, dtype=torch.uint8, device="cuda")
+    assert driver.gpuward_simulator_keep_busy(ctypes.c_void_p(stream.cuda_stream)) == 0
+    busy = not stream.query()
+    del tensor
+    torch.cuda.empty_cache()
+    return [busy, stream.query()]
 
 
 def copy_back(name):
@@ -60,8 +86,6 @@ def fork():
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
-        import ctypes
-
         runtime = ctypes.CDLL("libcudart.so.13")
         memory = ctypes.c_void_p()
         status = runtime.cudaMalloc(ctypes.byref(memory), ctypes.c_size_t(1 << 20))
@@ -95,6 +119,8 @@ OPERATIONS = {
     "malloc": malloc,
     "free": free,
     "copy_back": copy_back,
+    "see_busy_stream": see_busy_stream,
+    "free_beside_busy_stream": free_beside_busy_stream,
     "run_python": run_python,
     "worst_gap": worst_gap,
     "fork": fork,
