@@ -121,7 +121,7 @@ def _against_pieces(cache: Cache, known: Around) -> Iterator[Evidence]:
     if not certain.is_notable():
         return
     won = certain.stranded
-    yield remedy("restart", won, "A rolling restart wins back what is stranded")
+    yield remedy("restart", won, "A rolling restart wins back, of what is stranded, up to")
     if not cache.expandable:
         yield remedy(
             "expandable_segments",
