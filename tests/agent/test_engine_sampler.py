@@ -75,6 +75,24 @@ async def test_totals(clock):
     assert of(batch, "service_requests_running") == []
 
 
+async def test_what_a_page_said_last_is_kept_with_its_time(clock):
+    """Others ask for it: the model, the size of the KV cache."""
+    async with Engine() as engine:
+        sampler = EngineSampler([engine.config()], clock)
+        assert sampler.traffic_of(engine.config()) is None
+        engine.page = (
+            f'{engine.text()}vllm:cache_config_info{{block_size="16",num_gpu_blocks="100"}} 1.0\n'
+        )
+        await sampler.sample(1_000.0)
+        engine.page = "# nothing\n"
+        await sampler.sample(1_001.0)
+
+        at_s, traffic = sampler.traffic_of(engine.config())
+
+    assert (at_s, traffic.requests) == (1_000.0, 10)
+    assert (traffic.kv_cache.blocks, traffic.kv_cache.tokens) == (100, 1_600)
+
+
 async def test_unhealthy_engine_is_not_ready(clock):
     """An engine that serves its page but not requests is not ready."""
     async with Engine() as engine:

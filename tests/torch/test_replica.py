@@ -334,7 +334,7 @@ def test_replica_agrees_with_torch(node, configuration, users):
     )
     @given(st.lists(STEP, min_size=20, max_size=100))
     def agree(steps):
-        # With expandable segments torch may forget a dropped pool that has tensors, and crash.
+        # With expandable segments torch crashes later when a pool goes before its tensors.
         operations = Sequence.of(steps, users, drop_pools_in_use=not expandable)
         if not pairs or counts["sequences"] % SEQUENCES_OF_A_PROCESS == 0:
             pairs[:] = [Pair(node, configuration)]

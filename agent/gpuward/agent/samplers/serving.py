@@ -11,7 +11,8 @@ looked at again: after ten seconds, then ever less often, down to once a minute,
 start as soon as an engine begins to answer, which is when its socket is there to be found.  32
 processes take 12 ms, in pieces of at most 3 ms (measured; see ``process_tree``).  Keys of processes
 stay as they are: an engine listens long after its process took the GPU, too late for a name that
-must not change.
+must not change.  What the engine's page says of its KV cache is told of the process that holds it:
+there it explains what bytes are worth.
 """
 
 from __future__ import annotations

@@ -214,8 +214,7 @@ class CachingAllocator:
                 self._synchronize(private)
             self._segments.release_free(private.small)
             self._segments.release_free(private.large)
-            if self._stats.reserved_in(private.pool_id) == 0:
-                self.private_pools.forget(private)
+            self.private_pools.forget_empty(private)
 
     def _synchronize(self, pool: PrivatePool | None = None) -> None:
         self._stats.sync_all_streams += 1

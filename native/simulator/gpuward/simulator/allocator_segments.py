@@ -54,8 +54,12 @@ class Segments:
             return None
         if self._config.expandable_segments:
             page = SMALL_SEGMENT_BYTES if pool.is_small else self._config.large_segment_bytes
-            return self._expandable.grow(pool, size, stream, page)
-        return self._new_segment(pool, asked, stream)
+            block = self._expandable.grow(pool, size, stream, page)
+        else:
+            block = self._new_segment(pool, asked, stream)
+        if block is not None and pool.private is not None:
+            pool.private.device_allocs += 1
+        return block
 
     def release_oversize(self, pool: Pool, size: int, stream: int) -> bool:
         """Give back just enough oversize blocks for ``size`` bytes; false when too few."""
@@ -121,6 +125,8 @@ class Segments:
         self._work.synchronize_all()
         self._stats.change_segments(-1, size, small=pool.is_small)
         self._stats.change_reserved(-size, small=pool.is_small, private=pool.private_id)
+        if pool.private is not None:
+            pool.private.device_allocs -= 1
 
     def _new_addresses(self, size: int) -> int:
         address = self._next_address
