@@ -22,6 +22,7 @@ ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "agent" / "gpuward" / "agent" / "detectors"
 MODULES = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem != "__init__")
 # What a finding can be about.
+SIGNAL_NAME = re.compile(r"(gpu|process|service|driver|node)_[a-z_]+$")
 KIND_NAME = re.compile(r"(gpu|process|driver|node|service|agent)(\.[a-z][a-z0-9_]*)+")
 
 
@@ -29,10 +30,17 @@ def load(module):
     return importlib.import_module(f"gpuward.agent.detectors.{module}")
 
 
+def listings(module):
+    """Return name and function of each kind in a module: one, or those of its table."""
+    if hasattr(module, "FLAGS"):
+        return [(flag.kind.name, flag.detect) for flag in module.FLAGS]
+    return [(module.KIND.name, module.detect)]
+
+
 def test_each_detector_is_listed_once():
     """A file without a line judges nothing, and nobody would notice."""
     listed = [(detector.kind.name, detector.detect) for detector in DETECTORS]
-    there = [(load(module).KIND.name, load(module).detect) for module in MODULES]
+    there = [listing for module in MODULES for listing in listings(load(module))]
 
     assert there == listed
 
@@ -77,23 +85,31 @@ async def test_each_detector_runs_in_the_judge():
     )
     judge.tick()
 
-    expected = {f"detector.{module}": Result.OK for module in MODULES}
+    expected = {detector.component: Result.OK for detector in DETECTORS}
+    assert len(DETECTORS) == len(expected)
     assert expected == {part.component: part.result for part in judge.snapshot.components}
 
 
 def signals_of(module):
-    """Yield the names that a detector asks the window for: SeriesKey(NAME), signal=NAME."""
+    """Yield the names that a detector asks the window for: SeriesKey(NAME), keys(NAME), FLAGS.
+
+    What it loops over stands in a constant, so constants that look like a signal's name count.
+    """
+    loaded = load(module)
+    yield from (flag.signal for flag in getattr(loaded, "FLAGS", ()))
+    for name, value in vars(loaded).items():
+        if name.isupper():
+            texts = (value,) if isinstance(value, str) else value
+            if isinstance(texts, tuple):
+                yield from (text for text in texts if SIGNAL_NAME.match(str(text)))
     for node in ast.walk(ast.parse((FOLDER / f"{module}.py").read_text())):
-        if not isinstance(node, ast.Call):
-            continue
-        asked = [keyword.value for keyword in node.keywords if keyword.arg == "signal"]
-        if getattr(node.func, "id", "") == "SeriesKey" or getattr(node.func, "attr", "") == "keys":
-            asked += node.args[:1]
-        for name in asked:
-            # "" is a key whose signal comes later.
-            if (
-                value := name.value
-                if isinstance(name, ast.Constant)
-                else getattr(load(module), name.id)
-            ):
-                yield value
+        if isinstance(node, ast.Call):
+            yield from (each.value for each in asked(node) if isinstance(each, ast.Constant))
+
+
+def asked(call):
+    """Return what stands for the signal in a call that asks for one; "" comes later."""
+    found = [keyword.value for keyword in call.keywords if keyword.arg == "signal"]
+    if getattr(call.func, "id", "") == "SeriesKey" or getattr(call.func, "attr", "") == "keys":
+        found += call.args[:1]
+    return [each for each in found if not (isinstance(each, ast.Constant) and not each.value)]

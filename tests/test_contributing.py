@@ -104,7 +104,7 @@ def test_the_example_is_all_that_a_detector_needs(tree, steps):
 
     assert " passed" in run(tree, "-m", "pytest", "-q", "tests/test_completeness.py")
     assert " passed" in run(tree, "-m", "pytest", "-q", steps["test"][0])
-    assert "\n| `gpu.power.brake` | ticket | gpu |" in (tree / "docs/findings.md").read_text()
+    assert "\n| `gpu.bar1.full` | ticket | capacity |" in (tree / "docs/findings.md").read_text()
 
 
 def test_the_example_has_the_style_of_the_house(tree, steps):

@@ -8,6 +8,8 @@ import pytest
 
 from gpuward.agent.component import Components
 from gpuward.agent.judge import Judge
+from gpuward.agent.model import Gpu, Sample, SeriesKey
+from gpuward.agent.window import Window
 from gpuward.daemon.testing import FakeClock
 
 
@@ -68,3 +70,35 @@ def make_judge(clock, notifier, components):
         )
 
     return make
+
+
+@pytest.fixture
+def gpu_window():
+    """Build the window of one H100 at 1,000 s from what each signal was, oldest value first.
+
+    A list is a series with a value every ``period_s``, the last one ``late_s`` ago; a number is a
+    series that never changed.
+    """
+
+    def build(signals, *, period_s=1.0, late_s=0.0, lasting_s=300.0, unsupported=()):
+        samples = []
+        for signal, values in signals.items():
+            steady = not isinstance(values, list)
+            series = [values] * int(lasting_s / period_s) if steady else values
+            first_s = 1_000.0 - late_s - period_s * (len(series) - 1)
+            key = SeriesKey(signal, gpu="GPU-1")
+            samples += [
+                Sample(key, first_s + place * period_s, float(value))
+                for place, value in enumerate(series)
+            ]
+        card = Gpu(
+            "GPU-1",
+            0,
+            "NVIDIA H100 80GB HBM3",
+            "00000000:1B:00.0",
+            serial="165",
+            unsupported=frozenset(unsupported),
+        )
+        return Window.of(samples, now_s=1_000.0, gpus=(card,))
+
+    return build

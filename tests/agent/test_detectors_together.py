@@ -52,9 +52,14 @@ OF_GPU = {
 COUNTERS = ("process_allocation_retries_total", "process_out_of_memory_total")
 # Detectors that ask for what others ask for, or for what is remembered from second to second.
 SHARING = (
-    *("detector.memory_coverage", "detector.memory_fragmentation", "detector.memory_headroom"),
-    *("detector.memory_leak", "detector.memory_neighbour", "detector.memory_retries"),
-    *("detector.memory_unattributed", "detector.xid"),
+    "detector.gpu.memory.coverage_fell",
+    "detector.process.memory.fragmentation",
+    "detector.process.memory.headroom_low",
+    "detector.process.memory.leak_suspected",
+    "detector.process.memory.neighbour_pressure",
+    "detector.process.memory.alloc_retries",
+    "detector.gpu.memory.unattributed",
+    "detector.gpu.xid",
 )
 FLOORS = ("process_memory_requested_floor_bytes", "process_memory_headroom_floor_bytes")
 

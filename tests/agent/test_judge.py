@@ -26,7 +26,7 @@ XID = Event("gpu.xid", 1_000.0, "a", code=79, gpu="GPU-1", text="fallen off the 
 
 
 def always(window):
-    yield Finding("gpu.xid", Subject(gpu="GPU-1"), "there", code=79)
+    yield Finding("gpu.ecc.uncorrected", Subject(gpu="GPU-1"), "there")
 
 
 def broken(window):
@@ -39,9 +39,10 @@ def of_another_kind(window):
 
 
 def of_xid(detect):
-    """Make a detector of XIDs whose module is named as its function."""
-    detect.__module__ = f"detectors.{detect.__name__}"
     return Detector(KINDS["gpu.xid"], detect)
+
+
+ALWAYS = Detector(KINDS["gpu.ecc.uncorrected"], always)
 
 
 async def test_a_tick_swaps_the_snapshot(make_judge, clock):
@@ -76,14 +77,14 @@ async def test_a_raise_and_a_clear_wake_the_reporter(make_judge, clock):
 @pytest.mark.parametrize("detect", [broken, of_another_kind])
 async def test_a_detector_that_breaks_silences_nobody(make_judge, components, detect):
     """It is unhealthy, its own findings stay as they were, the others are judged."""
-    judge = make_judge(detectors=(of_xid(detect), of_xid(always)))
+    judge = make_judge(detectors=(of_xid(detect), ALWAYS))
     with capture_logs() as logs:
         judge.tick()
         judge.tick()
 
-    name = f"detector.{detect.__name__}"
+    name = "detector.gpu.xid"
     health = {part.component: part.result for part in judge.snapshot.components}
-    assert health == {name: Result.FAIL, "detector.always": Result.OK}
+    assert health == {name: Result.FAIL, "detector.gpu.ecc.uncorrected": Result.OK}
     assert len(judge.snapshot.open_findings) == 1
     failed = [log for log in logs if log["event"] == "component.failed"]
     assert [log["component"] for log in failed] == [name], "said once, not every second"

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 COMPONENTS = (
-    *("detector.driver_unresponsive", "detector.memory_fragmentation", "detector.xid"),
-    *("detector.memory_saturation", "sampler.engine", "sampler.kmsg", "sampler.nvml"),
+    *("detector.driver.unresponsive", "detector.process.memory.fragmentation", "detector.gpu.xid"),
+    *("detector.gpu.memory.saturation", "sampler.engine", "sampler.kmsg", "sampler.nvml"),
     *("sampler.probe", "sampler.tap", "reporter", "spool", "query"),
 )
 ANSWER_WITHIN_S = 30.0

@@ -10,7 +10,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gpuward.agent.detectors import (
+    clock_slow,
     driver_unresponsive,
+    ecc_corrected,
+    ecc_uncorrected,
+    gpu_flags,
     memory_allocator_conf,
     memory_blind,
     memory_coverage,
@@ -20,7 +24,14 @@ from gpuward.agent.detectors import (
     memory_neighbour,
     memory_retries,
     memory_saturation,
+    memory_temperature,
     memory_unattributed,
+    nvlink,
+    pcie_degraded,
+    pcie_replays,
+    power_brake,
+    power_limit_lowered,
+    thermal_slowdown,
     xid,
 )
 
@@ -41,12 +52,16 @@ class Detector:
 
     @property
     def component(self) -> str:
-        """Return what its health is shown under: the name of its module."""
-        return "detector." + self.detect.__module__.rpartition(".")[2]
+        """Return what its health is shown under."""
+        return f"detector.{self.kind.name}"
 
 
 DETECTORS: tuple[Detector, ...] = (
+    Detector(clock_slow.KIND, clock_slow.detect),
     Detector(driver_unresponsive.KIND, driver_unresponsive.detect),
+    Detector(ecc_corrected.KIND, ecc_corrected.detect),
+    Detector(ecc_uncorrected.KIND, ecc_uncorrected.detect),
+    *(Detector(flag.kind, flag.detect) for flag in gpu_flags.FLAGS),
     Detector(memory_allocator_conf.KIND, memory_allocator_conf.detect),
     Detector(memory_blind.KIND, memory_blind.detect),
     Detector(memory_coverage.KIND, memory_coverage.detect),
@@ -56,6 +71,13 @@ DETECTORS: tuple[Detector, ...] = (
     Detector(memory_neighbour.KIND, memory_neighbour.detect),
     Detector(memory_retries.KIND, memory_retries.detect),
     Detector(memory_saturation.KIND, memory_saturation.detect),
+    Detector(memory_temperature.KIND, memory_temperature.detect),
     Detector(memory_unattributed.KIND, memory_unattributed.detect),
+    Detector(nvlink.KIND, nvlink.detect),
+    Detector(pcie_degraded.KIND, pcie_degraded.detect),
+    Detector(pcie_replays.KIND, pcie_replays.detect),
+    Detector(power_brake.KIND, power_brake.detect),
+    Detector(power_limit_lowered.KIND, power_limit_lowered.detect),
+    Detector(thermal_slowdown.KIND, thermal_slowdown.detect),
     Detector(xid.KIND, xid.detect),
 )

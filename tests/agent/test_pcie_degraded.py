@@ -1,0 +1,49 @@
+"""A PCIe link that is narrower or slower than it can be."""
+
+from __future__ import annotations
+
+import pytest
+
+from gpuward.agent.detectors.pcie_degraded import detect
+from gpuward.agent.model import Outcome, Result
+
+WHOLE = {
+    "gpu_pcie_link_width": 16,
+    "gpu_pcie_link_width_max": 16,
+    "gpu_pcie_link_generation": 5,
+    "gpu_pcie_link_generation_max": 5,
+}
+BUSY, IDLE = {"gpu_sm_active_ratio": 0.9}, {"gpu_sm_active_ratio": 0.0}
+FAIL, WARN = Result.FAIL, Result.WARN
+
+
+@pytest.mark.parametrize(
+    ("signals", "expected"),
+    [
+        pytest.param(BUSY, [], id="whole"),
+        pytest.param(IDLE | {"gpu_pcie_link_width": 8}, [(Outcome.BAD, FAIL)], id="x8 of x16"),
+        pytest.param(
+            IDLE | {"gpu_pcie_link_generation": 1},
+            [(Outcome.UNKNOWN, WARN)],
+            id="Gen1 at rest is normal, and clears nothing",
+        ),
+        pytest.param(BUSY | {"gpu_pcie_link_generation": 4}, [(Outcome.BAD, WARN)], id="Gen4 busy"),
+        pytest.param(
+            {"gpu_pcie_link_generation": 4, "gpu_sm_active_ratio": [0.0] * 31 + [0.9] * 30},
+            [(Outcome.UNKNOWN, WARN)],
+            id="busy for less than half a minute",
+        ),
+        pytest.param(
+            {"gpu_pcie_link_width": []}, [(Outcome.UNKNOWN, FAIL)], id="the width is unknown"
+        ),
+    ],
+)
+def test_detect(gpu_window, signals, expected):
+    """Width counts always, generation under load."""
+    window = gpu_window(WHOLE | signals)
+
+    assert expected == [(finding.outcome, finding.result) for finding in detect(window)]
+
+
+def test_not_supported_is_silent(gpu_window):
+    assert [] == list(detect(gpu_window({}, unsupported=["gpu_pcie_link_width"])))
