@@ -96,7 +96,7 @@ async def test_findings_outlive_the_failure_of_their_detector(make_judge, clock)
     def fails_later(window):
         if error := next(calls):
             raise error
-        yield from always(window)
+        yield Finding("gpu.xid", Subject(gpu="GPU-1"), "there", code=79)
 
     judge = make_judge(detectors=(of_xid(fails_later),))
     for _ in range(3):
