@@ -76,6 +76,31 @@ def test_a_torn_slot_leaves_the_record_before(path):
     assert read_all(path, bytes(raw))[0].seq == 2
 
 
+def test_a_torn_slot_beside_a_record_that_is_known_is_no_news(path):
+    file = opened(path, content(slots=[record(2)]))
+    file.read()
+    raw = bytearray(content(slots=[record(2), record(4)]))
+    raw[4096 + 500] ^= 1
+    path.write_bytes(raw)
+
+    assert file.read() == {}
+    path.write_bytes(content(slots=[record(2), record(4)]))
+    assert file.read()[0].seq == 4
+    file.close()
+
+
+def test_of_two_new_records_the_whole_one_counts(path):
+    """Both came since the last read, and the newer one is being written."""
+    file = opened(path, content(slots=[record(2)]))
+    file.read()
+    raw = bytearray(content(slots=[record(4), record(6)]))
+    raw[4096 + 1024 + 500] ^= 1
+    path.write_bytes(raw)
+
+    assert file.read()[0].seq == 4
+    file.close()
+
+
 def test_a_record_is_read_once(path):
     file = opened(path, content(slots=[record(4)]))
 

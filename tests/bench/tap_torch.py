@@ -17,7 +17,7 @@ from tap_torch_node import torch_node
 from gpuward.tap.walk_budget import WalkBudget
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from tap_torch_node import TorchNode
     from timing import Effort
@@ -53,26 +53,27 @@ def measure(effort: Effort) -> Iterator[Figure]:
 
 
 def _starts(node: TorchNode, effort: Effort) -> Iterator[Figure]:
-    boots = _each(node, "boot", 2 if effort.quick else 5)
-    boots_ms = [1e3 * seconds for seconds in boots["boot"]]
+    # One after the other: processes that import torch at once slow one another down.
+    boots = [_answers(node, "boot", [number])[0] for number in range(2 if effort.quick else 5)]
+    boots_ms = [1e3 * boot["boot"] for boot in boots]
     yield of_runs("tap entry point, CPU", boots_ms, "ms", budget=BOOT_MS)
-    yield of_runs("threads and files it made", boots["threads and files"], "", budget=0.0)
-    runs = _each(node, "run", 2 if effort.quick else 3)
-    files_kib = [size / 1024 for size in runs["file"]]
+    made = [boot["threads and files"] for boot in boots]
+    yield of_runs("threads and files it made", made, "", budget=0.0)
+    runs = _answers(node, "run", range(2 if effort.quick else 3))
+    files_kib = [run["file"] / 1024 for run in runs]
     yield of_runs("tap file, 8 GPUs", files_kib, "KiB", budget=FILE_KIB)
-    memory_mib = [size / 2**20 for size in runs["memory"]]
+    memory_mib = [run["memory"] / 2**20 for run in runs]
     yield of_runs("tap's memory, RSS", memory_mib, "MiB", budget=MEMORY_MIB)
 
 
-def _each(node: TorchNode, kind: str, count: int) -> dict[str, list[float]]:
-    """Return what ``count`` processes, which run at once, say of ``kind``."""
+def _answers(node: TorchNode, kind: str, numbers: Sequence[int]) -> list[dict[str, float]]:
+    """Return what processes of ``kind`` say, one a number, which run at once."""
     processes = []
-    for number in range(count):
+    for number in numbers:
         directory = node.folder / f"{kind}-{number}"
         directory.mkdir()
         processes.append(node.start("tap_torch_start.py", directory, kind))
-    answers = [json.loads(process.communicate()[0]) for process in processes]
-    return {name: [answer[name] for answer in answers] for name in answers[0]}
+    return [json.loads(process.communicate()[0]) for process in processes]
 
 
 def _walks(costs: Mapping[str, list[float]], how: str) -> Iterator[Figure]:

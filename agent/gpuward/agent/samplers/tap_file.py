@@ -47,9 +47,10 @@ class TapFile:
         except BaseException:
             os.close(self.fd)
             raise
-        size, devices = self.header.slot_size, range(self.header.device_count)
+        devices = range(self.header.device_count)
         self._offsets = [self.header.device_offset(device) for device in devices]
-        self._sequences = struct.Struct(f"<Q{size - 8}xQ")
+        self._slot_size = self.header.slot_size
+        self._sequences = struct.Struct(f"<Q{self._slot_size - 8}xQ")
         self._gpus: dict[int, bytes] = {}
         # Of the newest record of each device.
         self._newest_seq = [0] * len(devices)
@@ -75,20 +76,22 @@ class TapFile:
 
     def _newer(self, offset: int, seq: int) -> PackedRecord | None:
         """Return the newest whole record of a device, if it comes after ``seq``."""
-        size = self.header.slot_size
+        size = self._slot_size
         for _ in range(READ_ATTEMPTS):
             raw = os.pread(self.fd, layout.SLOTS * size, offset)
             if len(raw) < self._sequences.size:
                 return None
             first, second = self._sequences.unpack_from(raw)
-            # The newer slot first; what claims to be no news need not be checked.
-            slots = ((first, 0), (second, size))
-            for claimed, at in slots if first > second else slots[::-1]:
-                if claimed <= seq:
-                    return None
-                record = unpack_record(raw, at)
-                if record is not None:
-                    return record
+            # What claims to be no news need not be checked; of two that are, the newer is first.
+            if first <= seq >= second:
+                return None
+            newer, older = (0, size) if first > second else (size, 0)
+            record = unpack_record(raw, newer)
+            if record is not None or first <= seq or second <= seq:
+                return record
+            record = unpack_record(raw, older)
+            if record is not None:
+                return record
         return None
 
     def _is_of_its_gpu(self, device_index: int, record: PackedRecord) -> bool:
