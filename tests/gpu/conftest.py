@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 
@@ -19,6 +22,7 @@ TESTS = Path(__file__).parents[1]
 TORCH_PYTHON = os.environ.get("GPUWARD_TORCH_PYTHON", sys.executable)
 # All that is recorded together: it shall be committed.
 RECORD_LIMIT_BYTES = 5_000_000
+GPU_UUID = re.compile(r"GPU-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 class Program:
@@ -60,6 +64,7 @@ class Card:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            start_new_session=True,
         )
         self._started.append(child)
         return Program(child)
@@ -77,7 +82,9 @@ class Card:
 
     def close(self) -> None:
         for child in self._started:
-            child.kill()
+            with suppress(ProcessLookupError):
+                # What it has started as well: helpers of multiprocessing outlive it.
+                os.killpg(child.pid, signal.SIGKILL)
             child.wait()
             for pipe in (child.stdin, child.stdout):
                 pipe.close()
@@ -116,6 +123,7 @@ def record(described):
         if part:
             value = {**(json.loads(path.read_text()) if path.exists() else {}), part: value}
         text = json.dumps(value, default=_plain, separators=(",", ":"))
+        text = GPU_UUID.sub("GPU-00000000-0000-0000-0000-000000000000", text)
         # Lines that a person and a diff can follow.
         path.write_text(text.replace("],[", "],\n[").replace('},"', '},\n"') + "\n")
         _explain(folder / "README.md", path.name, f"{meaning} ({_source(described)})")

@@ -40,53 +40,51 @@ def test_without_a_gpu_it_says_what_it_lacks():
 
 
 @pytest.fixture
-def simulated(tmp_path):
-    """The environment in which a program sees a simulated H100."""
-    if not Path(TORCH_PYTHON).exists():
-        pytest.skip("no CUDA build of torch in .venv/torch: make .venv/torch.stamp")
+def state(tmp_path):
+    """Eight simulated H100."""
     machine = profile.load("h100-sxm-x8")
     state = State.create(tmp_path / "driver", len(machine.gpus))
     machine.write_to(state)
+    yield state
+    state.row.closed = 1
+    state.close()
+
+
+@pytest.fixture
+def simulated(state):
+    """The environment in which a program sees them."""
+    if not Path(TORCH_PYTHON).exists():
+        pytest.skip("no CUDA build of torch in .venv/torch: make .venv/torch.stamp")
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "CI") if name in os.environ}
     try:
-        yield torch_environment(Path(TORCH_PYTHON), kept) | {
-            "GPUWARD_SIM_STATE": str(state.path),
-            "GPUWARD_TORCH_PYTHON": str(TORCH_PYTHON),
-        }
+        environment = torch_environment(Path(TORCH_PYTHON), kept)
     except (NotBuiltError, TorchError) as error:
         pytest.skip(str(error))
-    finally:
-        state.row.closed = 1
-        state.close()
+    return environment | {
+        "GPUWARD_SIM_STATE": str(state.path),
+        "GPUWARD_TORCH_PYTHON": str(TORCH_PYTHON),
+    }
 
 
 @pytest.mark.torch
 @pytest.mark.simulator
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 def test_it_passes_on_the_simulated_card(simulated, tmp_path):
     """All but the figures: those of a simulated card are of no use, so here only their shape."""
     recorded = tmp_path / "recorded"
-    done = subprocess.run(
-        [
-            sys.executable,
-            RUN,
-            "--quick",
-            "--record",
-            recorded,
-            "-q",
-            "-p",
-            "no:cacheprovider",
-            "--deselect",
-            "tests/agent/test_probes.py",
-        ],
-        env=simulated,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    log = tmp_path / "log"
+    options = ("--quick", "--record", recorded, "-v", "--deselect", "tests/agent/test_probes.py")
+    with log.open("w") as output:
+        done = subprocess.run(
+            [sys.executable, RUN, *options],
+            env=simulated,
+            stdout=output,
+            stderr=output,
+            check=False,
+        )
 
-    assert 0 == done.returncode, done.stdout + done.stderr
-    assert "skipped" not in done.stdout
+    assert 0 == done.returncode, log.read_text()
+    assert "SKIPPED" not in log.read_text()
     readme = (recorded / "README.md").read_text()
     for path in recorded.glob("*.json"):
         json.loads(path.read_text())
@@ -94,3 +92,21 @@ def test_it_passes_on_the_simulated_card(simulated, tmp_path):
     assert "(a simulated NVIDIA H100 80GB HBM3, driver 580." in readme
     assert {path.stem for path in recorded.glob("*.json")} == RECORDED
     assert sum(path.stat().st_size for path in recorded.iterdir()) < 5_000_000
+
+
+@pytest.mark.torch
+@pytest.mark.simulator
+def test_who_waits_is_measured(simulated, state):
+    """Where each allocation takes a tenth of a second, polling stops Python for as long."""
+    state.row.delay_groups = 1 << 12  # CALLS_CUDA
+    state.row.delay_microseconds = 100_000
+    done = subprocess.run(
+        [TORCH_PYTHON, Path(__file__).parent / "programs" / "stall.py", "3"],
+        env=simulated,
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    found = json.loads(done.stdout)
+
+    assert found["with polling"]["pause_s"] > 0.08
+    assert found["with polling"]["pause_s"] > found["without polling"]["pause_s"]

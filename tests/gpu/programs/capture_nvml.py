@@ -13,17 +13,24 @@ import sys
 import pynvml
 
 from gpuward.agent.nvml_calls import CALLS
-from gpuward.agent.nvml_conditions import FieldFailed
 
 # Lists of clocks and samples go on and on.
 MOST = 32
-PRIVATE = ("Serial", "UUID", "BoardId", "BoardPartNumber", "Hostname", "Processes", "HandleBy")
+PRIVATE = (
+    *("Serial", "UUID", "BoardId", "BoardPartNumber", "Hostname", "Pdi", "ConfCompute"),
+    *("Processes", "HandleBy"),
+)
+PRIVATE_FIELDS = ("uuid", "serial", "guid")
 
 
 def plain(value):
     """Return ``value`` as JSON has it; numbers of addresses stay numbers."""
     if isinstance(value, (ctypes.Structure, ctypes.Union)):
-        return {name: plain(getattr(value, name)) for name, *_ in value._fields_}
+        names = [name for name, *_ in value._fields_]
+        public = [
+            name for name in names if not any(word in name.lower() for word in PRIVATE_FIELDS)
+        ]
+        return {name: plain(getattr(value, name)) for name in public}
     if isinstance(value, bytes):
         return value.decode(errors="replace")
     if isinstance(value, (list, tuple, ctypes.Array)):
@@ -41,18 +48,12 @@ def ask(question, function, *arguments):
     sys.stdout.flush()
     try:
         answer = json.dumps(plain(function(*arguments)))
-    except (pynvml.NVMLError, FieldFailed) as error:
-        answer = f'null, "{named(error)}"'
+    except pynvml.NVMLError as error:
+        answer = f'null, "{type(error).__name__.removeprefix("NVMLError_")}"'
     except (TypeError, AttributeError, ValueError, KeyError) as error:
         answer = f'null, "binding: {type(error).__name__}"'
     sys.stdout.write(f", {answer}]\n")
     sys.stdout.flush()
-
-
-def named(error):
-    if isinstance(error, FieldFailed):
-        error = pynvml.NVMLError(error.code)
-    return type(error).__name__.removeprefix("NVMLError_")
 
 
 def required(function):
@@ -67,7 +68,7 @@ def main():
     pynvml.nvmlInit()
     gpu = pynvml.nvmlDeviceGetHandleByIndex(0)
     for call in CALLS:
-        ask(f"{call.name}{list(call.arguments)}", lambda call=call: call.make(pynvml, gpu))
+        ask(f"{call.name}: {', '.join(call.signals)}", call.make, pynvml, gpu)
     for name, function in sorted(vars(pynvml).items()):
         if not inspect.isfunction(function) or any(word in name for word in PRIVATE):
             continue
