@@ -104,8 +104,13 @@ def test_golden(golden):
         pytest.param(Process("a", 7, 5, ("G",), tapped=True), ("tapped", ""), id="seen"),
         pytest.param(
             Process("b", 7, 5, ("G",), tapped=True),
-            ("degraded", "degraded or silent tap"),
-            id="a tap that tells nothing",
+            ("silent", "silent tap"),
+            id="a tap that tells nothing new",
+        ),
+        pytest.param(
+            Process("c", 7, 5, ("G",), tapped=True),
+            ("degraded", "degraded tap"),
+            id="a tap that must not ask",
         ),
         pytest.param(Process("b", 7, 5, ("G",)), ("blind", "no tap"), id="no tap"),
         pytest.param(
@@ -114,9 +119,10 @@ def test_golden(golden):
     ],
 )
 def test_how_much_of_a_process_is_in_sight(process, expected):
-    """Of the process that is called a, figures are fresh."""
+    """Of the process that is called a, figures are fresh; the tap of c must not ask."""
     seen = sample("process_memory_reserved_bytes", gpu="G", process="a")
-    text = Exposition().text(snapshot(seen, processes=(process,)))
+    degraded = sample("process_tap_degraded", gpu="G", process="c")
+    text = Exposition().text(snapshot(seen, degraded, processes=(process,)))
 
     (found,) = families(text)["gpuward_process_info"].samples
     assert expected == (found.labels["coverage"], found.labels["reason"])

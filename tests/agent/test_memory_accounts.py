@@ -18,9 +18,13 @@ GPU = "GPU-1"
 H100 = Gpu(GPU, 0, "H100", "0")
 
 
-def window(*, used=None, processes=None, count=None, gpu=GPU):
+def window(*, used=None, processes=None, count=None, gpu=GPU, degraded=()):
     """``processes``: NVML's GiB, the allocator's GiB, and how many tapped, by key."""
-    samples, known = [], []
+    samples = [
+        Sample(SeriesKey("process_tap_degraded", gpu=gpu, process=key), NOW, 1.0)
+        for key in degraded
+    ]
+    known = []
     if used is not None:
         samples.append(Sample(SeriesKey("gpu_memory_used_bytes", gpu=gpu), NOW, used * GIB))
     if count is not None:
@@ -149,9 +153,18 @@ def test_while_processes_are_not_listed_nobody_is_dead():
     assert ("", "gpu_memory_zombie_bytes") not in figures(window(used=9))
 
 
-def test_a_tap_that_tells_nothing():
+def test_an_idle_process_is_not_out_of_sight():
+    """Its tap lives, and what it said last is still so."""
+    said = figures(window(used=20, count=2, processes={"a": (4, 3, 1), "b": (12, None, 1)}))
+
+    assert said["", "gpu_memory_tapped_ratio"] == 1.0
+    assert said["", "gpu_memory_explained_ratio"] == 0.8
+    assert said["b", "process_tapped"] == 0
+
+
+def test_a_tap_that_must_not_ask():
     """It is neither seen nor blind."""
-    found = window(used=20, count=2, processes={"a": (4, 3, 1), "b": (12, None, 1)})
+    found = window(used=20, count=2, processes={"a": (4, 3, 1), "b": (12, None, 1)}, degraded=["b"])
     said = figures(found)
 
     assert said["", "gpu_memory_degraded_bytes"] == 12 * GIB

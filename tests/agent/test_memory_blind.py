@@ -27,7 +27,9 @@ def test_the_dead_are_not_blind():
     assert list(detect(Window.of(samples[:1], now_s=NOW, processes=[process])))
 
 
-def window(*, held=None, held_late_s=0.0, reserved_late_s=None, tapped=False, engine=""):
+def window(
+    *, held=None, held_late_s=0.0, reserved_late_s=None, tapped=False, engine="", degraded=False
+):
     samples = []
     if held is not None:
         key = SeriesKey("process_gpu_memory_bytes", gpu=GPU, process=KEY)
@@ -35,6 +37,8 @@ def window(*, held=None, held_late_s=0.0, reserved_late_s=None, tapped=False, en
     if reserved_late_s is not None:
         key = SeriesKey("process_memory_reserved_bytes", gpu=GPU, process=KEY)
         samples.append(Sample(key, NOW - reserved_late_s, GIB))
+    if degraded:
+        samples.append(Sample(SeriesKey("process_tap_degraded", gpu=GPU, process=KEY), NOW, 1.0))
     process = Process(KEY, 77, 5, gpus=(GPU,), tapped=tapped, engine=engine)
     return Window.of(samples, now_s=NOW, processes=[process])
 
@@ -52,13 +56,18 @@ def window(*, held=None, held_late_s=0.0, reserved_late_s=None, tapped=False, en
         pytest.param({"held": GIB - 1}, [], id="a context alone is not worth a word"),
         pytest.param(
             {"held": GIB, "tapped": True},
-            [("bad", "its tap is degraded or silent")],
+            [("bad", "its tap says nothing new")],
+            id="silent",
+        ),
+        pytest.param(
+            {"held": GIB, "tapped": True, "degraded": True},
+            [("bad", "its tap must not ask its allocator")],
             id="degraded",
         ),
         pytest.param({"held": GIB, "tapped": True, "reserved_late_s": 10}, [], id="seen"),
         pytest.param(
             {"held": GIB, "tapped": True, "reserved_late_s": 10.1},
-            [("bad", "its tap is degraded or silent")],
+            [("bad", "its tap says nothing new")],
             id="seen no more",
         ),
         pytest.param({}, [("unknown", "How much it holds is unknown")], id="not listed"),

@@ -60,7 +60,7 @@ def test_the_finding_tells_both_shares():
     ("held", "expected"),
     [
         pytest.param([("a", 10, "vllm", False)], ["doubtful"], id="no tap"),
-        pytest.param([("a", 10, "vllm", True)], ["doubtful"], id="a degraded tap"),
+        pytest.param([("a", 10, "vllm", True)], [], id="a tap is there"),
         pytest.param([("a", 10, "triton", False)], [], id="blind by nature"),
         pytest.param(
             [("a", 2, "vllm", False), ("b", 8, "triton", False)], ["doubtful"], id="a fifth"
@@ -82,6 +82,6 @@ def test_the_finding_names_who_is_out_of_sight():
 
     assert [fact.text for fact in finding.evidence[1:]] == [
         "b holds 8.00 GiB out of sight: no torch.",
-        "a holds 2.00 GiB out of sight: degraded or silent tap.",
+        "a holds 2.00 GiB out of sight: silent tap.",
         "c holds 1.00 GiB out of sight: no tap.",
     ]

@@ -293,11 +293,24 @@ def test_a_walk_over_the_blocks_says_how_much_is_of_no_use(tap):
     assert 10 * GIB == said["vllm:llama", "process_memory_headroom_fast_bytes"]
 
 
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        pytest.param(4, {("vllm:llama", "process_tap_degraded"): 1.0}, id="it may never ask"),
+        pytest.param(4 + 64, {}, id="it may ask later, when the process does something"),
+    ],
+)
+def test_a_degraded_tap_says_that_it_is(tap, flags, said):
+    tap.write(tap.record(flags=flags))
+
+    assert said == tap.figures()
+
+
 def test_a_degraded_tap_says_nothing_of_memory(tap):
     tap.write(tap.record(flags=4))
     batch = tap.sample()
 
-    assert batch.samples == ()
+    assert {"process_tap_degraded"} == {sample.key.signal for sample in batch.samples}
     assert batch.processes == (Process("vllm:llama", 77, 5, tapped=True),)
 
 

@@ -1,7 +1,8 @@
 """How much of a process's allocator is in sight, and why not more.  Pure.
 
-C++ engines are blind by nature, because a tap asks torch; a process without a tap could be seen; a
-tap that may not ask, or has fallen silent, shows that it is there and nothing else.
+C++ engines are blind by nature, because a tap asks torch; beside an allocator that takes Python's
+lock a tap must not ask; a process without a tap could be seen.  A tap that lives and says nothing
+new belongs to a process that does nothing: what it said last is still so.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from gpuward.agent.model import SeriesKey
 if TYPE_CHECKING:
     from gpuward.agent.window import Window
 
+TAP_DEGRADED = "process_tap_degraded"
 # Engines in C++, by the name that the agent gives them; trtllm-serve is torch by default.
 WITHOUT_TORCH = frozenset({"llama.cpp", "tensorrt", "triton"})
 
@@ -24,6 +26,8 @@ class Sight(StrEnum):
     """What of a process can be seen."""
 
     TAPPED = "tapped"
+    # There is a tap, and its figures are old.
+    SILENT = "silent"
     # There is a tap, and it tells nothing of the allocator.
     DEGRADED = "degraded"
     BLIND = "blind"
@@ -33,7 +37,8 @@ class Reason(StrEnum):
     """Why not all of it; empty where all of it can be seen."""
 
     NONE = ""
-    SILENT_TAP = "degraded or silent tap"
+    SILENT_TAP = "silent tap"
+    DEGRADED_TAP = "degraded tap"
     NO_TAP = "no tap"
     NO_TORCH = "no torch"
 
@@ -47,16 +52,18 @@ class Coverage:
 
     @property
     def could_be_more(self) -> bool:
-        """Return whether somebody could do something about it."""
-        return self.reason in (Reason.SILENT_TAP, Reason.NO_TAP)
+        """Return whether a tap would show it."""
+        return self.reason is Reason.NO_TAP
 
 
-def coverage(*, is_seen: bool, has_tap: bool, engine: str) -> Coverage:
+def coverage(*, is_seen: bool, has_tap: bool, is_degraded: bool, engine: str) -> Coverage:
     """``is_seen``: figures of its allocator are fresh; ``has_tap``: a tap file of it lives."""
     if is_seen:
         return Coverage(Sight.TAPPED, Reason.NONE)
+    if is_degraded:
+        return Coverage(Sight.DEGRADED, Reason.DEGRADED_TAP)
     if has_tap:
-        return Coverage(Sight.DEGRADED, Reason.SILENT_TAP)
+        return Coverage(Sight.SILENT, Reason.SILENT_TAP)
     return Coverage(Sight.BLIND, Reason.NO_TORCH if engine in WITHOUT_TORCH else Reason.NO_TAP)
 
 
@@ -65,6 +72,7 @@ def coverage_of(window: Window, process: str, gpu: str) -> Coverage:
     found = members(window, process, gpu)
     return coverage(
         is_seen=window.latest(SeriesKey(RESERVED, gpu=gpu, process=process)) is not None,
+        is_degraded=window.latest(SeriesKey(TAP_DEGRADED, gpu=gpu, process=process)) is not None,
         has_tap=any(one.tapped for one in found),
         engine=next((one.engine for one in found if one.engine), ""),
     )

@@ -12,7 +12,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from gpuward.agent.coverage import coverage
+from gpuward.agent.coverage import TAP_DEGRADED, coverage
 from gpuward.agent.fragmentation_cache import RESERVED
 from gpuward.agent.model import Result, SeriesKey
 from gpuward.agent.signals import SIGNALS
@@ -137,6 +137,7 @@ def _process(snapshot: Snapshot, process: Process, gpu: str) -> str:
     seen = coverage(
         is_seen=SeriesKey(RESERVED, gpu=gpu, process=process.key) in snapshot.samples,
         has_tap=process.tapped,
+        is_degraded=SeriesKey(TAP_DEGRADED, gpu=gpu, process=process.key) in snapshot.samples,
         engine=process.engine,
     )
     names = (process.unit, process.pod, process.container, process.engine, process.model)

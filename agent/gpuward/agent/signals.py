@@ -59,7 +59,7 @@ _GPU = (
     ),
     (
         "gpu_memory_tapped_ratio",
-        "Share of the memory of processes whose allocators are seen.",
+        "Share of the memory of processes that a tap shows, idle ones included.",
         30.0,
     ),
     (
@@ -69,7 +69,7 @@ _GPU = (
     ),
     (
         "gpu_memory_degraded_bytes",
-        "Memory of processes whose tap tells nothing of the allocator.",
+        "Memory of processes whose tap must not ask the allocator.",
         30.0,
     ),
     ("gpu_memory_blind_bytes", "Memory of processes without a tap.", 30.0),
@@ -149,6 +149,11 @@ _PROCESS = (
         "process_tapped",
         "1 when the process's allocator is seen, 0 when it is blind or its tap degraded.",
         30.0,
+    ),
+    (
+        "process_tap_degraded",
+        "1 while there is a tap that must not ask the process's allocator; absent otherwise.",
+        10.0,
     ),
     ("process_memory_requested_floor_bytes", "Least that was asked for in a minute.", 150.0),
     ("process_memory_headroom_floor_bytes", "Least headroom in a minute.", 150.0),

@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 
 ZOMBIE = "gpu_memory_zombie_bytes"
 WORDS = {
-    Reason.SILENT_TAP: "its tap is degraded or silent",
+    Reason.SILENT_TAP: "its tap says nothing new",
+    Reason.DEGRADED_TAP: "its tap must not ask its allocator",
     Reason.NO_TORCH: "{engine} has no allocator that a tap could ask",
     Reason.NO_TAP: "it has no tap",
 }

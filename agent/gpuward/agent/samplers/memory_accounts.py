@@ -89,7 +89,7 @@ def _zombies(window: Window, gpu: str, size: float | None) -> Iterator[Sample]:
 
 
 def _coverage(window: Window, gpu: str, in_sight: dict[Sight, float]) -> Iterator[Sample]:
-    total, tapped = sum(in_sight.values()), in_sight[Sight.TAPPED]
+    total, tapped = sum(in_sight.values()), in_sight[Sight.TAPPED] + in_sight[Sight.SILENT]
     if total > 0:
         yield _sample(window, TAPPED_RATIO, gpu, tapped / total)
         for sight, signal in UNSEEN.items():

@@ -16,13 +16,14 @@ from gpuward.agent import process_identity
 from gpuward.agent.allocator_conf import parse_allocator_conf
 from gpuward.agent.fragmentation import mean_large_request
 from gpuward.agent.gpu_names import GpuNames
-from gpuward.agent.model import Batch, Process
+from gpuward.agent.model import Batch, Process, Sample, SeriesKey
 from gpuward.agent.samplers.tap_directory import TapDirectory
-from gpuward.agent.samplers.tap_identity import rank_of
+from gpuward.agent.samplers.tap_identity import rank_of, uids_of
 from gpuward.agent.samplers.tap_lock import lock_holder
 from gpuward.agent.samplers.tap_samples import (
     Reading,
     allocator_state,
+    is_degraded,
     is_plausible,
     oom_event,
     samples,
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from gpuward.agent.model import Event, Gpu, Sample
+    from gpuward.agent.model import Event, Gpu
     from gpuward.agent.samplers.tap_file import TapFile
     from gpuward.agent.samplers.tap_record import PackedRecord
     from gpuward.agent.samplers.tap_samples import DeviceMemory
@@ -172,7 +173,7 @@ class TapSampler:
         if not pid or pid == writer.process.pid:
             return
         process = self._identify(pid, self._proc_root)
-        if process is not None and file.uid in _uids(self._proc_root / str(pid)):
+        if process is not None and file.uid in uids_of(self._proc_root / str(pid)):
             writer.process = replace(process, rank=process.rank or rank_of(file.header))
         else:
             self.refused["writer unknown"] += 1
@@ -213,6 +214,7 @@ class TapSampler:
         for name, writer in self._writers.items():
             if not _is_named(writer):
                 continue
+            yield from self._degraded(writer, fresh[name])
             for index, reading in _asked(writer):
                 group = (writer.process.key, self._names(reading.record.gpu_uuid).gpu)
                 groups.setdefault(group, []).append(reading)
@@ -223,6 +225,14 @@ class TapSampler:
             newest_s = max(reading.at_s for reading in readings)
             members = [r for r in readings if r.at_s > newest_s - READING_FRESH_S]
             yield from samples(members, key, gpu, self._least_free(members))
+
+    def _degraded(self, writer: _Writer, fresh: set[int]) -> Iterator[Sample]:
+        for index in sorted(fresh):
+            reading = writer.readings[index]
+            if is_degraded(reading.record):
+                gpu = self._names(reading.record.gpu_uuid).gpu
+                key = SeriesKey("process_tap_degraded", gpu=gpu, process=writer.process.key)
+                yield Sample(key, reading.at_s, 1.0)
 
     def _memory_of(self, record: PackedRecord) -> DeviceMemory | None:
         return self._device_memory(self._names(record.gpu_uuid).device)
@@ -285,13 +295,3 @@ def _asked(writer: _Writer) -> Iterator[tuple[int, Reading]]:
     for index, reading in writer.readings.items():
         if not reading.record.flags & layout.DEGRADED:
             yield index, reading
-
-
-def _uids(folder: Path) -> frozenset[int]:
-    """Return the real, effective, saved and file-system user ids of a process, empty when gone."""
-    try:
-        lines = (folder / "status").read_text(errors="replace").splitlines()
-    except OSError:
-        return frozenset()
-    words = next((line.split()[1:] for line in lines if line.startswith("Uid:")), [])
-    return frozenset(int(word) for word in words)

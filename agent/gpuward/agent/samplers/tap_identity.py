@@ -31,6 +31,16 @@ def rank_of(header: Header) -> str:
     return f"RANK{header.rank}" if header.world > 1 else ""
 
 
+def uids_of(folder: Path) -> frozenset[int]:
+    """Return the real, effective, saved and file-system user ids of a process, empty when gone."""
+    try:
+        lines = (folder / "status").read_text(errors="replace").splitlines()
+    except OSError:
+        return frozenset()
+    words = next((line.split()[1:] for line in lines if line.startswith("Uid:")), [])
+    return frozenset(int(word) for word in words)
+
+
 class WriterNames:
     """Says who a pid is; ``listed`` returns the processes that the driver lists now."""
 

@@ -89,6 +89,11 @@ def is_plausible(record: PackedRecord, device: DeviceMemory | None) -> bool:
     return largest <= MAX_RESERVED_BY_TOTAL * total and record.oom.mono_ns <= record.mono_ns
 
 
+def is_degraded(record: PackedRecord) -> bool:
+    """Return whether the tap may never ask this allocator; an idle process is asked later."""
+    return bool(record.flags & layout.DEGRADED) and not record.flags & layout.IDLE
+
+
 def allocator_state(record: PackedRecord) -> AllocatorState:
     """Return what ``record`` says of the allocator, the walk only where it is of now."""
     now, summary = record.all_pools, record.summary
