@@ -96,6 +96,7 @@ def test_it_passes_on_the_simulated_card(simulated, tmp_path):
 
 @pytest.mark.torch
 @pytest.mark.simulator
+@pytest.mark.timeout(60)  # torch is imported
 def test_who_waits_is_measured(simulated, state):
     """Where each allocation takes a tenth of a second, polling stops Python for as long."""
     state.row.delay_groups = 1 << 12  # CALLS_CUDA
