@@ -63,10 +63,9 @@ def make_judge(clock, notifier, components):
             node="n1",
             boot_id="boot-1",
             instance="i",
-            clock=clock,
             components=components,
             notifier=notifier,
-            **changes,
+            **{"clock": clock, **changes},
         )
 
     return make

@@ -8,6 +8,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from gpuward.agent.detectors import Detector
+from gpuward.agent.judge import SLICE_S
 from gpuward.agent.kinds import KINDS
 from gpuward.agent.model import (
     Batch,
@@ -160,3 +161,94 @@ async def test_the_loop_feeds_the_watchdog_whatever_the_driver_does(make_judge, 
 
     assert judge.ticks == 6
     assert notifier.told == ["watchdog"] * 6
+
+
+class SlowClock:
+    """A clock by which every look at it takes longer than a slice of a judgement."""
+
+    def __init__(self):
+        self.now_s = 1_000.0
+
+    def wall_s(self):
+        return 1_800_000_000.0
+
+    def mono_s(self):
+        self.now_s += 2 * SLICE_S
+        return self.now_s
+
+    async def sleep_until(self, mono_s):
+        await asyncio.Event().wait()
+
+
+async def turns(count):
+    """Let everything else have ``count`` turns of the loop."""
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+def seen_by(looks):
+    """Return a detector that notes what it sees of the GPU's memory."""
+
+    def look(window):
+        sample = window.latest(USED)
+        looks.append(None if sample is None else sample.value)
+        return iter(())
+
+    return Detector(KINDS["gpu.xid"], look)
+
+
+async def test_others_have_a_turn_between_detectors(make_judge):
+    """All detectors judge the same second; what is brought meanwhile is there for the next."""
+    looks = []
+    judge = make_judge(clock=SlowClock(), detectors=[seen_by(looks)] * 3)
+    judge.take("nvml", Batch(samples=(Sample(USED, 1_000.0, 5.0),)))
+    running = asyncio.create_task(judge.run())
+    before = judge.snapshot
+    await turns(2)
+    assert looks == [5.0, 5.0]
+    judge.take("nvml", Batch(samples=(Sample(USED, 1_001.0, 6.0),), events=(XID,)))
+    meanwhile = (judge.snapshot, judge.events.qsize())
+    await turns(10)
+    running.cancel()
+
+    assert meanwhile == (before, 0)
+    assert judge.snapshot.samples == {USED: Sample(USED, 1_000.0, 5.0)}
+    assert judge.events.qsize() == 1
+    judge.tick()
+    assert looks == [5.0] * 3 + [6.0] * 3
+
+
+async def test_a_judgement_at_once_finishes_the_one_that_pauses(make_judge):
+    """None is left half done, and none is done twice."""
+    looks = []
+    judge = make_judge(clock=SlowClock(), detectors=[seen_by(looks)] * 3)
+    judge.take("nvml", Batch(samples=(Sample(USED, 1_000.0, 5.0),)))
+    running = asyncio.create_task(judge.run())
+    await turns(1)
+    assert len(looks) == 1
+    judge.take("nvml", Batch(samples=(Sample(USED, 1_001.0, 6.0),)))
+
+    judge.tick()
+
+    assert looks == [5.0] * 3 + [6.0] * 3
+    assert judge.snapshot.samples == {USED: Sample(USED, 1_001.0, 6.0)}
+    await turns(10)
+    running.cancel()
+    assert (judge.ticks, len(looks)) == (2, 6)
+
+
+async def test_a_bad_batch_that_had_to_wait_is_its_samplers_failure(make_judge, components):
+    """As it is at any other time; the judge goes on."""
+    looks = []
+    judge = make_judge(clock=SlowClock(), detectors=[seen_by(looks)] * 3)
+    running = asyncio.create_task(judge.run())
+    await turns(1)
+    assert len(looks) == 1
+    judge.take("nvml", Batch(samples=(Sample(SeriesKey("gpu_memroy"), 1.0, 1.0),)))
+    judge.take("tap", Batch(samples=(Sample(USED, 1_001.0, 6.0),)))
+
+    judge.tick()
+    running.cancel()
+
+    assert components.failures == {"sampler.nvml": 1}
+    assert looks[-1] == 6.0

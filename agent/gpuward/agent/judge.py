@@ -4,6 +4,10 @@ The judge owns the readings and the life of every finding.  Exporter, query serv
 read ``snapshot``, swapped by reference: no locks, and nothing waits for the driver in a scrape.
 The supervisor's watchdog is fed here and only here, so that it follows this loop and not the
 driver: a monitor that is killed by the fault it should report reports nothing.
+
+A judgement of a large node takes several milliseconds, and a scrape would wait for all of them: so
+it pauses between two detectors.  What samplers bring meanwhile is taken in after it, because all
+detectors judge the same second.
 """
 
 from __future__ import annotations
@@ -21,7 +25,7 @@ from gpuward.agent.one_shot import one_shot
 from gpuward.agent.window import Readings
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from gpuward.agent.component import Components
     from gpuward.agent.detectors import Detector
@@ -33,6 +37,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 TICK_S = 1.0
+# Others wait no longer than for one detector more than this.
+SLICE_S = 0.001
 FORGET_EVERY_TICKS = 60
 LOGGED_AS = {
     Change.RAISED: "finding.raised",
@@ -75,11 +81,23 @@ class Judge:
         self.events_dropped = 0
         self._events_seen = 0
         self.ticks = 0
+        # The judgement that pauses, and what has been brought since it began.
+        self._unfinished: Iterator[None] = iter(())
+        self._is_judging = False
+        self._brought: list[tuple[str, Batch, float]] = []
         self.snapshot = self._snapshot(self.readings.window(clock.mono_s()))
 
     def take(self, source: str, batch: Batch) -> None:
-        """Take in what sampler ``source`` saw; what happened once goes to ``events`` at once."""
-        now_s = self._clock.mono_s()
+        """Take in what sampler ``source`` saw; what happened once goes to ``events`` at once.
+
+        While a judgement pauses, all of it waits for the judgement's end.
+        """
+        if self._is_judging:
+            self._brought.append((source, batch, self._clock.mono_s()))
+        else:
+            self._take_in(source, batch, self._clock.mono_s())
+
+    def _take_in(self, source: str, batch: Batch, now_s: float) -> None:
         new_events = self.readings.apply(source, batch, now_s)
         self.history.add(batch.samples)
         if not new_events:
@@ -97,19 +115,44 @@ class Judge:
         """Tick for ever."""
         due_s = self._clock.mono_s()
         while True:
-            self.tick()
+            self._unfinished = self._judgement()
+            for _ in self._unfinished:
+                await asyncio.sleep(0)
             # A tick that came late is not made up for.
             due_s = max(due_s + TICK_S, self._clock.mono_s())
             await self._clock.sleep_until(due_s)
 
     def tick(self) -> None:
-        """Judge once, now."""
-        now_s = self._clock.mono_s()
+        """Judge once, now, without a pause; a judgement that pauses is finished first."""
+        for judgement in (self._unfinished, self._judgement()):
+            for _ in judgement:
+                pass
+
+    def _judgement(self) -> Iterator[None]:
+        """Judge once; yields where others may have a turn."""
+        self._is_judging = True
+        try:
+            yield from self._judge()
+        finally:
+            self._is_judging = False
+        brought, self._brought = self._brought, []
+        for source, batch, now_s in brought:
+            # Its sampler's turn is over: what is wrong with the batch is contained here.
+            with self._components.contain(f"sampler.{source}"):
+                self._take_in(source, batch, now_s)
+
+    def _judge(self) -> Iterator[None]:
+        now_s = began_s = self._clock.mono_s()
         if self.ticks % FORGET_EVERY_TICKS == 0:
             self.readings.forget_old(now_s)
             self.history.forget_old(now_s)
         window = self.readings.window(now_s)
-        verdicts = [self._ask(detector, window) for detector in self._detectors]
+        verdicts = []
+        for detector in self._detectors:
+            verdicts.append(self._ask(detector, window))
+            if self._clock.mono_s() - began_s >= SLICE_S:
+                yield
+                began_s = self._clock.mono_s()
         self.state, changes = fold(self.state, verdicts, now_s)
         self.snapshot = self._snapshot(window)
         self.ticks += 1
