@@ -16,6 +16,7 @@ from gpuward.agent.signals import SIGNALS
 
 NOT_SUPPORTED = 3
 TIMEOUT = 10
+ERRORS = ("fatal", "nonfatal", "correctable")
 GIB = 1 << 30
 
 
@@ -141,6 +142,7 @@ def test_every_gpu_signal_has_a_source():
     """Nothing in the table of GPU signals is left without a source, nor the other way round."""
     by_others = {"gpu_processes", "gpu_activity_source", "gpu_nvml_call_seconds"}
     by_others |= {name for name in SIGNALS if name.startswith("gpu_mig_memory_")}
+    by_pci = {"gpu_on_pci_bus", *(f"gpu_aer_{how}_total" for how in ERRORS)}
     by_accounts = {
         f"gpu_memory_{what}"
         for what in (
@@ -153,7 +155,7 @@ def test_every_gpu_signal_has_a_source():
         )
     }
 
-    assert ALL_SIGNALS | by_others | by_accounts == {
+    assert ALL_SIGNALS | by_others | by_pci | by_accounts == {
         name for name in SIGNALS if name.startswith("gpu_")
     }
 

@@ -119,6 +119,14 @@ class KmsgConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     path: Annotated[str, Meta(description="The kernel's log.")] = "/dev/kmsg"
 
 
+class PciConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """GPUs as PCI sees them, also while the driver hangs."""
+
+    devices: Annotated[str, Meta(description="The kernel's folder of PCI devices.")] = (
+        "/sys/bus/pci/devices"
+    )
+
+
 class ProbesConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Measurements that the agent makes itself."""
 
@@ -144,6 +152,7 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     coordinator: CoordinatorConfig = CoordinatorConfig()
     tap: TapConfig = TapConfig()
     kmsg: KmsgConfig = KmsgConfig()
+    pci: PciConfig = PciConfig()
     probes: ProbesConfig = ProbesConfig()
     engines: tuple[EngineConfig, ...] = ()
 

@@ -260,6 +260,19 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
+class LostGpu:
+    """A GPU that does not answer as one; ``gpu`` is empty when it never said who it is.
+
+    ``code``: nvmlReturn_t, as GPU_IS_LOST 15, RESET_REQUIRED 16, GPU_NOT_FOUND 28.
+    """
+
+    index: int
+    code: int
+    gpu: str = ""
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Driver:
     """How the driver is: ``waiting_s`` is the age of the oldest unanswered call, 0 when none."""
 
@@ -273,6 +286,7 @@ class Driver:
     blocked_state: str = ""
     wait_channel: str = ""
     reason: str = ""
+    lost: tuple[LostGpu, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from gpuward.agent import nvml_protocol as protocol
-from gpuward.agent.model import Gpu, Process, Sample, SeriesKey
+from gpuward.agent.model import Gpu, LostGpu, Process, Sample, SeriesKey
 from gpuward.agent.signals import SIGNALS
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class View:
         self.version = ""
         # Why the driver is down; empty while it is up or was never asked.
         self.reason = ""
-        self.lost: dict[int, str] = {}
+        self._lost: dict[int, protocol.Trouble] = {}
         self.heartbeat: protocol.Heartbeat | None = None
         self._present = 0
         self._read: set[int] = set()
@@ -42,11 +42,18 @@ class View:
         """Return whether everything there is has been heard of: each GPU, or that none can be."""
         if not self.up:
             return bool(self.reason)
-        return len(self._read | self.lost.keys()) >= self._present
+        return len(self._read | self._lost.keys()) >= self._present
 
     def uuid(self, index: int) -> str:
         """Return the GPU's UUID, empty when it has not said it."""
         return self._gpus[index].uuid if index in self._gpus else ""
+
+    def lost(self) -> tuple[LostGpu, ...]:
+        """Return the GPUs that do not answer as GPUs, by index."""
+        return tuple(
+            LostGpu(index, trouble.code, self.uuid(index), trouble.text)
+            for index, trouble in sorted(self._lost.items())
+        )
 
     def processes(self, now_s: float) -> tuple[Process, ...]:
         """Return each process once, with all its GPUs."""
@@ -63,7 +70,7 @@ class View:
         """Note that the driver cannot be asked."""
         self.up = False
         self.reason = reason
-        self.lost.clear()
+        self._lost.clear()
         self._holders.clear()
 
     def started(self) -> None:
@@ -80,7 +87,7 @@ class View:
             case protocol.Found():
                 self._find(message)
             case protocol.Trouble():
-                self.lost[message.index] = message.text
+                self._lost[message.index] = message
                 self._holders.pop(message.index, None)
             case protocol.Readings():
                 self._read.add(message.index)
@@ -94,7 +101,7 @@ class View:
                 self.down(message.text)
 
     def _find(self, found: protocol.Found) -> None:
-        self.lost.pop(found.index, None)
+        self._lost.pop(found.index, None)
         self._gpus[found.index] = Gpu(
             uuid=found.uuid,
             index=found.index,

@@ -12,6 +12,7 @@ from gpuward.agent.samplers.kmsg import KmsgSampler
 from gpuward.agent.samplers.memory_accounts import MemoryAccounts
 from gpuward.agent.samplers.memory_floors import MemoryFloors
 from gpuward.agent.samplers.nvml import NvmlSampler
+from gpuward.agent.samplers.pci import PciSampler
 from gpuward.agent.samplers.probe import ProbeSampler
 from gpuward.agent.samplers.serving import ServingSampler
 from gpuward.agent.samplers.tap import TapSampler
@@ -48,6 +49,7 @@ def build_samplers(
         ),
         MemoryAccounts(judge.readings.window, sees_every_pid=sees_every_pid(PROC)),
         MemoryFloors(judge.readings.window),
+        PciSampler(Path(config.pci.devices), gpus=lambda: judge.snapshot.gpus),
     ]
     if config.engines:
         engines = EngineSampler(config.engines, clock)

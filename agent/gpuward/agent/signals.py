@@ -202,6 +202,8 @@ _SERVICE = (
 _NODE = (
     ("driver_up", "1 when the driver answers, 0 when it is missing or hung.", 10.0),
     ("driver_call_wait_seconds", "Age of the oldest unanswered driver call.", 10.0),
+    ("node_gpus_expected", "GPUs that PCI has bound to the driver.", 30.0),
+    ("node_gpus_present", "GPUs that the driver lists and that answer.", 10.0),
     ("probe_launch_seconds", "Median round trip of an empty piece of work.", 90.0),
 )
 

@@ -91,6 +91,13 @@ _ACTIVITY = (
     ("gpu_nvml_call_seconds", "Slowest driver call of the last turn about the GPU.", FAST_S),
 )
 
+_PCI = (
+    ("gpu_on_pci_bus", "1 while the GPU's configuration space can be read, else 0.", 30.0),
+    ("gpu_aer_fatal_total", "Fatal errors that PCIe reported of the GPU.", 30.0),
+    ("gpu_aer_nonfatal_total", "Errors that lost a transaction, reported of the GPU.", 30.0),
+    ("gpu_aer_correctable_total", "Errors that were corrected, reported of the GPU.", 30.0),
+)
+
 HARDWARE = (
     *_MODES,
     *_MEMORY_HEALTH,
@@ -98,4 +105,5 @@ HARDWARE = (
     *_HEAT_AND_POWER,
     *_LINKS,
     *_ACTIVITY,
+    *_PCI,
 )

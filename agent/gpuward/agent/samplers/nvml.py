@@ -109,6 +109,9 @@ class NvmlSampler:
             samples, self._first = self._first, None
         if driver is not None:
             samples += _driver_samples(driver, now_s)
+            if driver.up:
+                answering = float(len(self._view.gpus()) - len(driver.lost))
+                samples.append(Sample(SeriesKey("node_gpus_present"), now_s, answering))
             self._log_change(driver)
         return Batch(
             samples=tuple(samples),
@@ -172,7 +175,8 @@ class NvmlSampler:
         )
         if oldest is None:
             known = view.up or view.reason
-            return Driver(view.up, view.version, reason=self._reason()) if known else None
+            found = Driver(view.up, view.version, reason=self._reason(), lost=view.lost())
+            return found if known else None
         where = self._blocked(oldest)
         return Driver(
             up=view.up,
@@ -183,13 +187,11 @@ class NvmlSampler:
             blocked_state=where.state,
             wait_channel=where.wait_channel,
             reason=self._reason(),
+            lost=view.lost(),
         )
 
     def _reason(self) -> str:
-        lost = [
-            f"{self._view.uuid(index) or f'GPU {index}'}: {text}"
-            for index, text in sorted(self._view.lost.items())
-        ]
+        lost = [f"{gpu.gpu or f'GPU {gpu.index}'}: {gpu.text}" for gpu in self._view.lost()]
         return self._view.reason or "; ".join(lost)
 
     def _blocked(self, waiting: Waiting) -> Blocked:

@@ -37,7 +37,6 @@ class RootTree:
         self.kernel_log.parent.mkdir(parents=True, exist_ok=True)
         self.kernel_log.unlink(missing_ok=True)
         self.kernel_log.touch()
-        self.follow_gpus()
         self.follow_driver()
 
     def follow_gpus(self) -> None:
@@ -46,11 +45,22 @@ class RootTree:
             folder = f"sys/bus/pci/devices/{bus_id(gpu)}"
             self._write_files(folder, _pci_files(gpu))
             (self._root / folder / "config").write_bytes(_configuration(gpu))
+            self._bind(self._root / folder)
+
+    def _bind(self, device: Path) -> None:
+        """Link a device to the driver that it is bound to, if any."""
+        link = device / "driver"
+        link.unlink(missing_ok=True)
+        if self._state.row.driver_loaded:
+            link.symlink_to("../../drivers/nvidia")
 
     def follow_driver(self) -> None:
         """Write the driver's own files while it is loaded, remove them while it is not."""
+        drivers = self._root / "sys/bus/pci/drivers/nvidia"
+        drivers.mkdir(parents=True, exist_ok=True)
         for folder in ("proc/driver/nvidia", "sys/module/nvidia"):
             shutil.rmtree(self._root / folder, ignore_errors=True)
+        self.follow_gpus()
         if not self._state.row.driver_loaded:
             return
         version = self._state.row.driver_version.decode()
