@@ -5,6 +5,8 @@ Values move a little from second to second, and nothing is wrong with the node, 
 
 from __future__ import annotations
 
+import re
+
 from gpuward.agent.model import Batch, Driver, Gpu, Process, Sample, SeriesKey
 from gpuward.agent.signals import SIGNALS, Scope
 
@@ -36,6 +38,12 @@ VALUES = {
     "gpu_memory_tapped_ratio": 1.0,
     "driver_up": 1.0,
 }
+
+# What a healthy GPU has none of.
+NEVER = re.compile(
+    "gpu_(ecc_|row_remap_|retired_|repair_|recovery_|pcie_(replays|errors)|nvlink_.*error|"
+    "clock_event_.*_seconds|clock_event_reasons)"
+)
 
 
 class Node:
@@ -79,7 +87,7 @@ class Node:
 
 def _value(signal: str, now_s: float) -> float:
     # A share stays one, and what never happens goes on not happening.
-    value = VALUES.get(signal, 12.5)
+    value = VALUES.get(signal, 0.0 if NEVER.match(signal) else 12.5)
     return value if not value or signal.endswith("_ratio") else value + int(now_s % 7)
 
 
