@@ -10,7 +10,7 @@ from gpuward.agent.fragmentation_cache import Cache
 from gpuward.agent.fragmentation_remedies import action, remedies, utilization_change
 from gpuward.agent.kv_room import KvRoom
 from gpuward.agent.memory_around import Around, around, facts
-from gpuward.agent.model import Action, Sample, SeriesKey, Subject
+from gpuward.agent.model import Action, Gpu, MigDevice, Sample, SeriesKey, Subject
 from gpuward.agent.window import Window
 
 MIB = 2**20
@@ -348,7 +348,8 @@ def test_around():
             series("process_memory_roundup_divisions", 4),
             series("process_memory_max_split_size_bytes", 5),
             series("process_gpu_memory_utilization_limit_ratio", 0.6),
-            series("process_memory_unusable_free_ratio", 0.7, at_s=NOW),
+            series("process_memory_private_pool_free_bytes", 0.5),
+            series("process_memory_unusable_free_ratio", 0.7),
             series("process_gpu_memory_bytes", 50),
             series("process_gpu_memory_bytes", 7, process="a"),
             series("process_gpu_memory_bytes", 8, process="b"),
@@ -364,7 +365,7 @@ def test_around():
         ("process_memory_rounding_waste_ratio", 0.2, "ratio"),
     ]
     assert around(window, cache(), subject) == Around(
-        private_pool=1,
+        private_pool=0.5,
         rounding_waste_ratio=0.2,
         active=3,
         roundup_divisions=4,
@@ -374,3 +375,31 @@ def test_around():
         utilization_limit=0.6,
     )
     assert not around(window, cache(at_s=NOW + 1), subject).is_walked
+
+
+def test_all_of_the_graphs_pools_counts_until_somebody_looked():
+    key = SeriesKey("process_memory_private_pool_bytes", gpu="GPU-1", process="a")
+    window = Window.of([Sample(key, NOW, 3.0)], now_s=NOW)
+    known = around(window, cache(), Subject(gpu="GPU-1", process="a"))
+
+    assert (known.private_pool, known.is_walked) == (3.0, False)
+
+
+@pytest.mark.parametrize(
+    ("mig", "neighbours"),
+    [
+        pytest.param((), 7, id="a card of several"),
+        pytest.param((MigDevice("MIG-1", 1, 0),), 0, id="a slice of its own"),
+    ],
+)
+def test_slices_share_no_memory(mig, neighbours):
+    key = SeriesKey("process_gpu_memory_bytes", gpu="GPU-1", process="b")
+    card = Gpu("GPU-1", 0, "H100", "0", mig=mig)
+    window = Window.of([Sample(key, NOW, 7.0)], now_s=NOW, gpus=[card])
+    known = around(window, cache(), Subject(gpu="GPU-1", process="a"))
+
+    assert (known.neighbours, known.is_sliced) == (neighbours, bool(mig))
+
+
+def test_the_share_of_a_slice_is_not_told_in_shares_of_the_card():
+    assert changed(LITTLE_ROOM, is_sliced=True) == {}

@@ -279,15 +279,23 @@ def test_a_walk_over_the_blocks_says_how_much_is_of_no_use(tap):
     walked = tap.record(
         4, flags=2, totals=Totals(large_allocations=10, large_allocated_bytes=30 * MIB)
     )._replace(
-        summary=Summary(mono_ns=now_ns, releasable_bytes=4 * MIB, largest_free_bytes=9 * MIB),
+        summary=Summary(
+            mono_ns=now_ns,
+            releasable_bytes=4 * MIB,
+            largest_free_bytes=9 * MIB,
+            private_free_bytes=5 * MIB,
+        ),
         free_bytes=tuple(free_bytes),
         free_counts=tuple(free_counts),
     )
     name = "00000000-0000-4000-8000-000000000000.tap"
     tap.write(tap.record(2), name=name)
-    tap.sample()
+    before = tap.figures()
     tap.write(walked, name=name)
     said = tap.figures()
+
+    assert ("vllm:llama", "process_memory_private_pool_free_bytes") not in before
+    assert 5 * MIB == said["vllm:llama", "process_memory_private_pool_free_bytes"]
 
     assert 0.25 == said["vllm:llama", "process_memory_unusable_free_ratio"]
     assert 10 * GIB == said["vllm:llama", "process_memory_headroom_fast_bytes"]

@@ -60,7 +60,7 @@ def smaller_share(
     missing: float, total_bytes: float, wanted: str, known: Around
 ) -> Iterator[Evidence]:
     """Yield the share of the GPU that leaves ``missing`` bytes more than now, if there is one."""
-    if missing <= 0:
+    if missing <= 0 or known.is_sliced:
         return
     # The engine takes two digits.
     ratio = (int(100 * missing / total_bytes) + 1) / 100

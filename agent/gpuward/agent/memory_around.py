@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from gpuward.agent.window import Window
 
 PRIVATE_POOL = "process_memory_private_pool_bytes"
+PRIVATE_FREE = "process_memory_private_pool_free_bytes"
 ROUNDING = "process_memory_rounding_waste_ratio"
 ROUNDUP = "process_memory_roundup_divisions"
 MAX_SPLIT = "process_memory_max_split_size_bytes"
@@ -30,7 +31,7 @@ class Around:
     """What advice depends on beside the cache; ``None`` where nobody says."""
 
     room: KvRoom | None = None
-    # Reserved by graphs and other pools of their own: a restart takes as much again.
+    # Free in the pools of graphs, or all of them where nobody looked: a restart takes it again.
     private_pool: float = 0.0
     rounding_waste_ratio: float = 0.0
     active: float = 0.0
@@ -38,7 +39,10 @@ class Around:
     max_split_size: float | None = None
     # The blocks were walked for these figures; else what expandable segments give back is a guess.
     is_walked: bool = True
+    # What others hold of the same memory.
     neighbours: float = 0.0
+    # The process has a slice of the GPU: figures of the card are not its own.
+    is_sliced: bool = False
     utilization_limit: float | None = None
 
 
@@ -62,21 +66,23 @@ def facts(window: Window, subject: Subject) -> Iterator[Evidence]:
 def around(window: Window, cache: Cache, subject: Subject) -> Around:
     """Return what is known around ``cache``, which is that of the subject's process."""
     key = SeriesKey("", gpu=subject.gpu, process=subject.process)
-    walked = window.latest(SeriesKey(UNUSABLE, gpu=subject.gpu, process=subject.process))
+    walked = window.latest(SeriesKey(PRIVATE_FREE, gpu=subject.gpu, process=subject.process))
+    sliced = any(gpu.mig for gpu in window.gpus if gpu.uuid == subject.gpu)
     others = [
         sample.value
         for other in window.keys(DRIVER_USED)
-        if other.gpu == subject.gpu and other.process != subject.process
+        if other.gpu == subject.gpu and other.process != subject.process and not sliced
         if (sample := window.latest(other)) is not None
     ]
     return Around(
         room=kv_room(window, subject),
-        private_pool=latest(window, key, PRIVATE_POOL) or 0.0,
+        private_pool=walked.value if walked else latest(window, key, PRIVATE_POOL) or 0.0,
         rounding_waste_ratio=latest(window, key, ROUNDING) or 0.0,
         active=latest(window, key, ACTIVE) or 0.0,
         roundup_divisions=latest(window, key, ROUNDUP),
         max_split_size=latest(window, key, MAX_SPLIT),
         is_walked=walked is not None and walked.at_s == cache.at_s,
         neighbours=sum(others),
+        is_sliced=sliced,
         utilization_limit=latest(window, key, UTILIZATION),
     )

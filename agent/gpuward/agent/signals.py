@@ -124,6 +124,11 @@ _PROCESS = (
         10.0,
     ),
     ("process_memory_private_pool_bytes", "Reserved memory of graph and other own pools.", 10.0),
+    (
+        "process_memory_private_pool_free_bytes",
+        "Free memory of graph and other own pools, as the last walk over the blocks found it.",
+        150.0,
+    ),
     ("process_memory_expandable_segments", "1 when segments are expandable, else 0.", 10.0),
     (
         "process_memory_max_split_size_bytes",

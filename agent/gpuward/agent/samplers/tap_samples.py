@@ -155,9 +155,12 @@ def _figures(reading: Reading, device: DeviceMemory | None) -> dict[str, float]:
     if reading.conf.roundup_divisions is not None:
         figures[ROUNDUP] = reading.conf.roundup_divisions
     mean = reading.mean_large_request
+    walked = is_walked(record)
+    if walked:
+        figures["process_memory_private_pool_free_bytes"] = record.summary.private_free_bytes
     if mean is not None:
         figures[MEAN_REQUEST] = mean
-        if is_walked(record):
+        if walked:
             blocks = zip(record.free_bytes, record.free_counts, strict=True)
             figures[UNUSABLE] = unusable_free_ratio(list(blocks), mean)
     if device is not None:
