@@ -14,7 +14,7 @@ import pytest
 from gpuward.memory_map.text import size_text
 
 # The agent and the coordinator start, findings must last, and the tap looks once a second.
-pytestmark = [pytest.mark.torch, pytest.mark.simulator, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.torch, pytest.mark.simulator, pytest.mark.timeout(200)]
 
 MIB = 1 << 20
 COORDINATOR = """
@@ -126,7 +126,7 @@ def test_the_map_of_a_fragmented_process_is_on_the_page(node, site, daemons, tap
     """With totals as torch counts them; once the agent is gone, the page says why none is new."""
     server = node.serve(**tap)
     fragment(server)
-    incident_id, found = wait_for(server, lambda: memory_maps(site, taken_at_s=True), 60)
+    incident_id, found = wait_for(server, lambda: memory_maps(site, taken_at_s=True), 90)
     stats = server.ask("stats")
     sums = found["totals"]
     held = {

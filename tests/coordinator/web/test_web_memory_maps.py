@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from dataclasses import replace
 from xml.etree import ElementTree as ET
 
+import grpc
+import grpc.aio
 import pytest
 
 from gpuward.coordinator import events as e
-from gpuward.coordinator import store_maps
+from gpuward.coordinator import store_maps, store_reports
+from gpuward.coordinator.agents import ask_memory_map
 from gpuward.coordinator.map_request import MappedProcess
-from gpuward.coordinator.memory_maps import plan_maps
+from gpuward.coordinator.memory_maps import MemoryMaps, plan_maps
 from gpuward.memory_map.model import Block, BlockState, MemoryMap, Segment
+from gpuward.v1 import agent_pb2, agent_pb2_grpc
 
 MIB = 2**20
 GIB = 2**30
@@ -201,6 +206,68 @@ async def test_over(site, incident_of, fragmentation):
 
     assert "Map at the finding" in text
     assert "<button>" not in text
+
+
+class Agent(agent_pb2_grpc.AgentServiceServicer):
+    """Answers what a test says, over a real connection."""
+
+    def __init__(self, answer):
+        self.answer = answer
+
+    async def GetMemoryMap(self, request, context):  # noqa: N802
+        return self.answer
+
+
+def answer(offset=0, **facts):
+    block = agent_pb2.MemoryBlock(offset_bytes=offset, size_bytes=MIB)
+    segment = agent_pb2.MemorySegment(address=2**40, size_bytes=MIB, blocks=[block])
+    return agent_pb2.GetMemoryMapResponse(segments=[segment], pid=4711, **facts)
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        pytest.param(
+            answer(2**64 - 1),
+            "No map: unusable: no allocator can be as the agent answered.",
+            id="a negative offset",
+        ),
+        pytest.param(
+            answer(refusal="<script>\x1b[2J"), "No map: &lt;script&gt; [2J.", id="hostile words"
+        ),
+        pytest.param(
+            answer(refusal=2 * MIB * "a"),
+            "No map: the agent of node node-7 is overloaded, or answers with more than 1 MiB.",
+            id="without end",
+        ),
+        pytest.param(
+            answer(truncated=True),
+            "There is more: the highest addresses did not fit into the answer.",
+            id="cut",
+        ),
+        pytest.param(
+            None, "No map: the agent of node node-7 cannot be reached at unix:", id="nobody there"
+        ),
+    ],
+)
+async def test_from_the_agents_answer_to_the_page(site, fragmentation, tmp_path, said, words):
+    """Whatever is at the agent's address: the page says it, in our words."""
+    address = f"unix:{tmp_path}/agent.sock"
+    server = grpc.aio.server()
+    agent_pb2_grpc.add_AgentServiceServicer_to_server(Agent(said), server)
+    if said is not None:
+        server.add_insecure_port(address)
+    await server.start()
+    incident = await site.open(findings=(fragmentation,))
+    async with site.store.writing() as tx:
+        hello = {"boot_id": "b", "agent_version": "1", "query_address": address}
+        await store_reports.open_session(tx.connection, "node-7", site.clock.wall_s(), **hello)
+    await plan_maps(site.store, site.clock.wall_s())
+    async with asyncio.TaskGroup() as group:
+        assert 1 == await MemoryMaps(site.store, ask_memory_map, site.clock).start_due(group)
+    await server.stop(None)
+
+    assert words in await section(site, incident)
 
 
 async def test_the_button(site, incident_of, fragmentation):
