@@ -60,7 +60,6 @@ class CachingAllocator:
         self._observers: list[OutOfMemoryObserver] = []
         self.private_pools = PrivatePools()
         self.stream_work = self._pending.work
-        self.set_memory_fraction = self._segments.limit_to
 
     def attach_out_of_memory_observer(self, observer: OutOfMemoryObserver) -> None:
         self._observers.append(observer)
@@ -103,6 +102,10 @@ class CachingAllocator:
         before = self._stats.reserved
         self._release_cached(pool_id)
         return before - self._stats.reserved
+
+    def set_memory_fraction(self, fraction: float) -> None:
+        """Reserve at most this share of the device's memory from now on; 1 is no limit."""
+        self._segments.limit_to(fraction)
 
     def memory_stats(self) -> dict[str, Any]:
         return self._stats.as_nested_dict()
@@ -214,7 +217,8 @@ class CachingAllocator:
                 self._synchronize(private)
             self._segments.release_free(private.small)
             self._segments.release_free(private.large)
-            self.private_pools.forget_empty(private)
+            if self._stats.reserved_in(private.pool_id) == 0:
+                self.private_pools.forget(private)
 
     def _synchronize(self, pool: PrivatePool | None = None) -> None:
         self._stats.sync_all_streams += 1

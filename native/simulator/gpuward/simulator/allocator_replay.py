@@ -80,6 +80,9 @@ class Replay:
     def _do_empty_cache(self) -> dict[str, Any]:
         return {**self._state(), "returned": self._allocator.empty_cache()}
 
+    def _do_set_memory_fraction(self, fraction: float) -> None:
+        self._allocator.set_memory_fraction(fraction)
+
     def _do_new_pool(self, name: object) -> PoolId:
         self._pool_ids[name] = pool_id = (0, next(self._ids))
         self._allocator.private_pools.use(pool_id)

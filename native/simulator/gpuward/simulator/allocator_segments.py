@@ -42,7 +42,6 @@ class Segments:
         self.limit_to(config.per_process_memory_fraction)
 
     def limit_to(self, fraction: float) -> None:
-        """Reserve at most this share of the device's memory; 1 is no limit."""
         self.allowed_bytes = int(fraction * self._device.total_bytes) if fraction < 1 else None
         threshold = self._config.garbage_collection_threshold
         self.collects_garbage = self.allowed_bytes is not None and threshold > 0
@@ -54,12 +53,8 @@ class Segments:
             return None
         if self._config.expandable_segments:
             page = SMALL_SEGMENT_BYTES if pool.is_small else self._config.large_segment_bytes
-            block = self._expandable.grow(pool, size, stream, page)
-        else:
-            block = self._new_segment(pool, asked, stream)
-        if block is not None and pool.private is not None:
-            pool.private.device_allocs += 1
-        return block
+            return self._expandable.grow(pool, size, stream, page)
+        return self._new_segment(pool, asked, stream)
 
     def release_oversize(self, pool: Pool, size: int, stream: int) -> bool:
         """Give back just enough oversize blocks for ``size`` bytes; false when too few."""
@@ -125,8 +120,6 @@ class Segments:
         self._work.synchronize_all()
         self._stats.change_segments(-1, size, small=pool.is_small)
         self._stats.change_reserved(-size, small=pool.is_small, private=pool.private_id)
-        if pool.private is not None:
-            pool.private.device_allocs -= 1
 
     def _new_addresses(self, size: int) -> int:
         address = self._next_address
