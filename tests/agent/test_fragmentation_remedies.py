@@ -10,7 +10,8 @@ from gpuward.agent.fragmentation_cache import Cache
 from gpuward.agent.fragmentation_remedies import action, remedies, utilization_change
 from gpuward.agent.kv_room import KvRoom
 from gpuward.agent.memory_around import Around, around, facts
-from gpuward.agent.model import Action, Gpu, MigDevice, Sample, SeriesKey, Subject
+from gpuward.agent.mig_device import MigDevice
+from gpuward.agent.model import Action, Gpu, Sample, SeriesKey, Subject
 from gpuward.agent.window import Window
 
 MIB = 2**20

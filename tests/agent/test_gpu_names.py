@@ -5,7 +5,8 @@ from __future__ import annotations
 import uuid
 
 from gpuward.agent.gpu_names import DeviceName, GpuNames
-from gpuward.agent.model import Gpu, MigDevice
+from gpuward.agent.mig_device import MigDevice
+from gpuward.agent.model import Gpu
 
 CARD, SLICE, OTHER = (str(uuid.UUID(int=number)) for number in (1, 2, 3))
 SLICED = Gpu(f"GPU-{CARD}", 0, "H100", "0", mig=(MigDevice(f"MIG-{SLICE}", 9, 0),))

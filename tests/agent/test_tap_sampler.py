@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from gpuward.agent.gpu_names import GpuNames
-from gpuward.agent.model import Gpu, MigDevice, Process
+from gpuward.agent.mig_device import MigDevice
+from gpuward.agent.model import Gpu, Process
 from gpuward.agent.samplers.tap import TapSampler
 from gpuward.agent.samplers.tap_samples import DeviceMemory
 from gpuward.agent.window import Readings

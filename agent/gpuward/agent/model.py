@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from gpuward.agent.mig_device import MigDevice
+
 
 class Result(StrEnum):
     """Outcome of a check; unknown is not healthy."""
@@ -88,15 +90,6 @@ class Sample(NamedTuple):
     key: SeriesKey
     at_s: float
     value: float
-
-
-@dataclass(frozen=True, slots=True)
-class MigDevice:
-    """A slice of a GPU that processes see as a GPU of their own; ``uuid`` as the driver says it."""
-
-    uuid: str
-    gpu_instance: int
-    compute_instance: int
 
 
 @dataclass(frozen=True, slots=True)

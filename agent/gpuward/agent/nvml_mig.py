@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from gpuward.agent.model import MigDevice
+from gpuward.agent.mig_device import MigDevice
 from gpuward.agent.nvml_call import Call, Lane
 from gpuward.agent.nvml_calls import MEMORY_V2
 from gpuward.agent.nvml_conditions import Unavailable, Unsupported

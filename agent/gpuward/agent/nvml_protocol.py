@@ -11,7 +11,8 @@ import socket
 
 import msgspec
 
-from gpuward.agent.model import MigDevice, Process  # noqa: TC001 - msgspec needs them at run time
+from gpuward.agent.mig_device import MigDevice  # noqa: TC001 - msgspec needs them at run time
+from gpuward.agent.model import Process  # noqa: TC001 - msgspec needs them at run time
 
 # Far above the largest message (512 processes), far below the socket's default buffer (208 KiB).
 MESSAGE_LIMIT_BYTES = 131_072
