@@ -238,6 +238,22 @@ def test_a_free_is_pending_while_another_stream_uses_the_block():
     assert block.address == again.address
 
 
+def test_a_free_is_pending_until_the_last_stream_is_done():
+    allocator, _ = make(100)
+    block = allocator.malloc(30 * MIB)
+    for stream in (1, 2):
+        allocator.record_stream(block, stream)
+        allocator.stream_work.keep_busy(stream)
+    allocator.free(block)
+
+    allocator.stream_work.synchronize(1)
+    other = allocator.malloc(30 * MIB)
+    allocator.stream_work.synchronize(2)
+
+    assert block.address != other.address
+    assert block.address == allocator.malloc(30 * MIB).address
+
+
 def test_a_flush_waits_for_pending_frees():
     allocator, device = make(100)
     block = allocator.malloc(30 * MIB)
