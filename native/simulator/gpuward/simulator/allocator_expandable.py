@@ -96,8 +96,6 @@ class ExpandableMemory:
         self._device.release(end - begin)
         pool = block.pool
         self._stats.change_reserved(begin - end, small=pool.is_small, private=pool.private_id)
-        if pool.private is not None:
-            pool.private.device_allocs -= 1
 
     def _lowest_room(self, pool: Pool, size: int, stream: int) -> Block | None:
         for index in range(pool.unmapped.first_at_least((stream,)), len(pool.unmapped)):

@@ -3,7 +3,8 @@
 While a pool is entered, everything is allocated from it.  Its memory goes back to the device only
 when nobody uses the pool any more, so until then its free blocks help no other request.  Rules:
 ``PrivatePool``, ``beginAllocateToPool``, ``releasePool`` and ``release_cached_blocks`` of
-``CUDACachingAllocator.cpp``.
+``CUDACachingAllocator.cpp``.  One thing is not followed: with expandable segments torch 2.14.1 can
+forget a released pool whose tensors are still there, and then uses memory that it has freed itself.
 """
 
 from __future__ import annotations
@@ -29,8 +30,6 @@ class PrivatePool:
         self.small = Pool(is_small=True, private=self)
         self.large = Pool(is_small=False, private=self)
         self.uses = 1
-        # Calls for memory that are not yet matched by a call that gives some back.
-        self.device_allocs = 0
 
 
 class PrivatePools:
@@ -86,6 +85,5 @@ class PrivatePools:
             if pool.uses == 0 and pool_id in (DEFAULT_POOL, pool.pool_id)
         ]
 
-    def forget_empty(self, pool: PrivatePool) -> None:
-        if pool.device_allocs == 0:
-            del self._pools[pool.pool_id]
+    def forget(self, pool: PrivatePool) -> None:
+        del self._pools[pool.pool_id]

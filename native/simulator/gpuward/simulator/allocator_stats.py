@@ -86,6 +86,11 @@ class DeviceStats:
     def allocated(self) -> int:
         return self._all.allocated_bytes.current
 
+    def reserved_in(self, private: PoolId) -> int:
+        """Return what one private pool has reserved."""
+        stats = self._private.get(private)
+        return 0 if stats is None else stats["all"].current
+
     def hand_out(self, size: int, requested: int, *, small: bool) -> None:
         for levels in (self._all, self._small if small else self._large):
             levels.allocation.increase(1)
