@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gpuward.agent.fragmentation_trend import forecast, theil_sen, trend_of
 from gpuward.agent.model import Sample, SeriesKey
@@ -79,3 +81,8 @@ def test_the_interval_covers_what_it_promises(ratio, follows):
 
 def test_a_rising_level_is_never_exhausted():
     assert forecast(floors([float(minute) for minute in range(60)])) is None
+
+
+@given(st.lists(st.floats(0, 80 * GIB), max_size=60).map(sorted))
+def test_a_level_that_never_fell_is_never_foretold_to_end(values):
+    assert forecast(floors(values)) is None

@@ -57,8 +57,10 @@ def window(
     driver_used=None,
     processes=(PROCESS,),
     last_s=NOW,
+    more=(),
 ):
     samples = [
+        *more,
         *series("process_memory_reserved_bytes", reserved, last_s=last_s),
         *series("process_memory_stranded_bytes", stranded, last_s=last_s),
         *series("process_allocation_retries_total", *retries, last_s=last_s),
@@ -73,13 +75,14 @@ def window(
     if driver_used is not None:
         samples += series("process_gpu_memory_bytes", driver_used, last_s=last_s)
     gpus = [Gpu(GPU, 0, "H100", "0000:01:00.0", serial="165")]
-    return Window.of(samples, now_s=NOW, gpus=gpus, processes=processes, events=events)
+    return Window.of(samples, now_s=max(NOW, last_s), gpus=gpus, processes=processes, events=events)
 
 
 def said(**facts):
     return [(finding.outcome.value, finding.result.value) for finding in detect(window(**facts))]
 
 
+STORED = [("bad", "ok")]
 WARN = [("bad", "warn")]
 FAIL = [("bad", "fail")]
 DOUBTFUL = [("doubtful", "warn")]
@@ -115,10 +118,10 @@ def test_share_of_stranded_memory(reserved_gib, stranded_gib, expected):
         pytest.param(30, 1, 2.4, [], id="room for thirty requests"),
         pytest.param(29.9, 1, 2.4, DOUBTFUL, id="for less than thirty"),
         pytest.param(24, 1, 2.4, DOUBTFUL, id="for twenty-four"),
-        pytest.param(23.9, 1, 2.4, WARN, id="for less, and one piece would do"),
+        pytest.param(23.9, 1, 2.4, STORED, id="for less, and one piece would do"),
         pytest.param(10, 1, 2.4, [], id="for ten, and one piece would not make it twenty-four"),
         pytest.param(17, 1, 2.4, DOUBTFUL, id="for seventeen, and one piece would almost do"),
-        pytest.param(8, 1, 16, WARN, id="for eight"),
+        pytest.param(8, 1, 16, STORED, id="for eight"),
         pytest.param(7.9, 1, 2.4, FAIL, id="for less than eight, and one piece would do"),
         pytest.param(5.5, 1, 2.4, DOUBTFUL, id="for five, and one piece would almost make eight"),
         pytest.param(3.9, 1, 2.4, [], id="for three, and one piece would not"),
@@ -160,16 +163,59 @@ def test_how_much_explains_that_nothing_fits(reserved_gib, stranded_gib, expecte
     ("ratios", "expected"),
     [
         pytest.param([20, 20], [], id="two samples"),
-        pytest.param([20, 20, 20], WARN, id="three"),
+        pytest.param([20, 20, 20], STORED, id="three"),
         pytest.param([20, 31, 20], [], id="one of the three was good"),
-        pytest.param([31, 20, 20, 20], WARN, id="the fourth last does not count"),
-        pytest.param([50, 50, 7], FAIL, id="critical at once"),
+        pytest.param([31, 20, 20, 20], STORED, id="the fourth last does not count"),
+        pytest.param([50, 50, 7], STORED, id="critical at once, and not for long"),
+        pytest.param([7] * 3, FAIL, id="critical as long as is known"),
     ],
 )
 def test_low_headroom_must_last(ratios, expected):
     facts = {"headroom": 20 * GIB, "mean": GIB, "stranded": 30 * GIB, "reserved": 400 * GIB}
 
     assert expected == said(ratios=ratios, **facts)
+
+
+def falls(mib_a_minute, minutes=40):
+    """A floor of the headroom a minute, which falls to 2 GiB."""
+    key = SeriesKey("process_memory_headroom_floor_bytes", gpu=GPU, process=KEY)
+    return [
+        Sample(key, NOW + 9_000 - 60.0 * ago, 2 * GIB + ago * mib_a_minute * MIB)
+        for ago in reversed(range(minutes))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("facts", "expected"),
+    [
+        pytest.param({}, STORED, id="room for ten, and it stays"),
+        pytest.param({"floors": falls(100)}, FAIL, id="gone in twenty minutes"),
+        pytest.param({"floors": falls(0)}, STORED, id="never fell"),
+        pytest.param({"floors": falls(30)}, STORED, id="gone in more than was looked back"),
+        pytest.param({"floors": falls(100), "ratios": [30, 10, 10]}, STORED, id="room just now"),
+        pytest.param({"ratios": [7.9] * 3}, FAIL, id="hardly any room"),
+        pytest.param({"ratios": [8, 7.9, 7.9]}, STORED, id="hardly more"),
+        pytest.param({"ratios": [7.9] * 241}, FAIL, id="hardly any for four minutes"),
+        pytest.param({"ratios": [8, *[7.9] * 241]}, FAIL, id="a little more, longer ago"),
+        pytest.param({"retries": (1, 9)}, STORED, id="flushes, for once"),
+        pytest.param({"retries": range(250)}, FAIL, id="flushes every minute"),
+        pytest.param({"retries": [*range(200), *[200] * 61]}, STORED, id="not any more"),
+    ],
+)
+def test_what_costs_nobody_anything_is_no_ticket(facts, expected):
+    """A third of the cache lies in pieces: a failure where it hurts, else stored and no ticket."""
+    last = {"last_s": NOW + 9_000}
+    floors = facts.pop("floors", ()) if (facts := dict(facts)) else ()
+    found = window(
+        reserved=30 * GIB,
+        stranded=10 * GIB,
+        headroom=2 * GIB,
+        mean=GIB / 5,
+        **last | {"ratios": [10] * 3} | facts,
+        more=floors,
+    )
+
+    assert expected == [(one.outcome.value, one.result.value) for one in detect(found)]
 
 
 @pytest.mark.parametrize(
@@ -320,7 +366,13 @@ def test_kinds_are_listed():
     assert {"process.memory.fragmentation", "process.memory.oom"} <= KINDS.keys()
 
 
-BADNESS = {(): 0, ("doubtful", "warn"): 1, ("bad", "warn"): 2, ("bad", "fail"): 3}
+BADNESS = {
+    (): 0,
+    ("doubtful", "warn"): 1,
+    ("bad", "ok"): 2,
+    ("bad", "warn"): 3,
+    ("bad", "fail"): 4,
+}
 
 
 @given(

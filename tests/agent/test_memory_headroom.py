@@ -161,6 +161,9 @@ def test_when_the_room_is_gone():
         pytest.param([10 * GIB - m * GIB / 4 for m in range(19)], id="too short"),
         pytest.param([m * GIB / 4 for m in range(40)], id="rises"),
         pytest.param(
+            [10 * GIB - m * GIB / 9 for m in range(40)], id="falls, to last longer than it was seen"
+        ),
+        pytest.param(
             [10 * GIB - min(m, 20) * GIB / 4 for m in range(40)], id="fell, and stays there"
         ),
     ],

@@ -19,13 +19,16 @@ REQUESTED = "process_memory_requested_floor_bytes"
 OVERHEAD = "process_memory_overhead_floor_bytes"
 
 
-def window(floors, *, signal=REQUESTED, started_s_ago=50_000, late_s=0.0):
+def window(floors, *, signal=REQUESTED, started_s_ago=50_000, late_s=0.0, headroom=None):
     """One floor a minute, the last ``late_s`` ago, of a process that began ``started_s_ago``."""
     ticks = int((NOW - started_s_ago) * 100) if started_s_ago is not None else 0
     samples = [
         Sample(SeriesKey(signal, gpu=GPU, process=KEY), NOW - late_s - 60 * back, floor)
         for back, floor in enumerate(reversed(floors))
     ]
+    if headroom is not None:
+        key = SeriesKey("process_memory_headroom_bytes", gpu=GPU, process=KEY)
+        samples.append(Sample(key, NOW, headroom))
     process = Process(KEY, 77, ticks, gpus=(GPU,), tapped=True)
     return Window.of(samples, now_s=NOW, processes=[process])
 
@@ -107,6 +110,29 @@ def test_the_finding_tells_the_pace_with_its_interval_and_what_a_restart_wins():
     assert 256 * MIB == facts["process_memory_floor_rise_bytes"].threshold
     assert "1.1" in facts["process_memory_floor_rise_bytes"].text
     assert facts["remedy_restart_bytes"].value == facts["process_memory_floor_rise_bytes"].value
+
+
+@pytest.mark.parametrize(
+    ("headroom_mib", "expected", "left_s"),
+    [
+        # 20 MiB a minute are 4,800 in four hours.
+        pytest.param(4_799, "warn", 4_799 * 3, id="gone in less than four hours"),
+        pytest.param(4_801, "ok", None, id="in more: stored, no ticket"),
+        pytest.param(0, "warn", 0, id="gone"),
+        pytest.param(None, "warn", None, id="nobody knows the room"),
+    ],
+)
+def test_a_ticket_is_of_what_runs_out_soon(headroom_mib, expected, left_s):
+    headroom = None if headroom_mib is None else headroom_mib * MIB
+    (finding,) = detect(window(ramp(60, 20), headroom=headroom))
+    facts = {fact.name: fact.value for fact in finding.evidence}
+
+    assert ("bad", expected) == (finding.outcome.value, finding.result.value)
+    assert left_s == (
+        pytest.approx(facts["process_memory_exhausted_in_seconds"])
+        if "process_memory_exhausted_in_seconds" in facts
+        else None
+    )
 
 
 def test_hardly_any_level_window_is_taken_for_a_leak():

@@ -47,12 +47,12 @@ def facts_of(server):
 def test_the_agent_finds_fragmentation(node, agent, tap):
     """The finding names process, GPU, stranded bytes and headroom, all as torch counts them.
 
-    It is a warning while memory is only in pieces, and a failure once that fails a request.
+    It is stored while memory is only in pieces, and a failure once that fails a request.
     """
     server = node.serve(**tap)
 
     fragment(server)
-    warning = wait_for_finding(agent, server, finding_pb2.CHECK_RESULT_WARN, facts_of(server))
+    stored = wait_for_finding(agent, server, finding_pb2.CHECK_RESULT_OK, facts_of(server))
     outcome = server.ask("malloc", "large", 1500 * MIB)
     facts = facts_of(server)
     # The error made torch give back whatever it could.
@@ -61,6 +61,6 @@ def test_the_agent_finds_fragmentation(node, agent, tap):
 
     assert outcome["error"] == "OutOfMemoryError"
     assert facts["process_memory_stranded_bytes"] > GIB
-    assert failure.finding_id == warning.finding_id
+    assert failure.finding_id == stored.finding_id
     assert failure.subject.gpu_uuid == "GPU-00000000-aaaa-bbbb-cccc-ddddeeeeffff"
     assert failure.subject.pid == server.process.pid

@@ -2,9 +2,9 @@
 
 Headroom is the largest request that succeeds, a flush of the cache included, measured in mean large
 requests: of all that was tried the best foreteller of an out-of-memory error with one threshold for
-all workloads (AUC 0.94 over simulated loads, reserved minus allocated 0.4).  It is a sign and not a
+all workloads (AUC 0.92 over simulated loads, reserved minus allocated 0.4).  It is a sign and not a
 cause: what took the room is a finding of its own, which this one names, so this one is only stored.
-When the room runs out is told only where its fall is certain.
+When the room runs out is told only where its fall is certain, and at most an hour ahead.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from gpuward.agent.fragmentation_cache import (
     tapped,
 )
 from gpuward.agent.fragmentation_remedies import action, remedies, utilization_change
-from gpuward.agent.fragmentation_trend import forecast
 from gpuward.agent.kind import Kind
 from gpuward.agent.memory_around import around, facts
+from gpuward.agent.memory_exhaustion import EXHAUSTED_IN, exhaustion
 from gpuward.agent.model import (
     Action,
     CauseDomain,
@@ -49,10 +49,7 @@ if TYPE_CHECKING:
     from gpuward.agent.model import Subject
     from gpuward.agent.window import Window
 
-FLOOR = "process_memory_headroom_floor_bytes"
 GPU_TOTAL = "gpu_memory_total_bytes"
-# A floor a minute, as many as a trend takes in.
-FLOORS_S = 3_660.0
 
 KIND = Kind(
     name="process.memory.headroom_low",
@@ -61,7 +58,8 @@ KIND = Kind(
     action=Action.CHECK_APPLICATION,
     meaning="Hardly another large request fits into the memory that a torch process can get.",
     raise_after_s=3.0,
-    clear_after_s=30.0,
+    # A busy server comes and goes around the limit: that is one story, not a hundred.
+    clear_after_s=600.0,
 )
 
 
@@ -121,11 +119,9 @@ def _evidence(
     ):
         if value is not None:
             yield Evidence(name, value, unit, limit, source="tap", at_s=cache.at_s)
-    key = SeriesKey(FLOOR, gpu=subject.gpu, process=subject.process)
-    floors = window.values(key, window.now_s - FLOORS_S)
-    if ahead := forecast(floors):
+    if ahead := exhaustion(window, process=subject.process, gpu=subject.gpu):
         yield Evidence(
-            "process_memory_exhausted_in_seconds",
+            EXHAUSTED_IN,
             ahead.middle_s,
             "seconds",
             text=f"At this pace the headroom is gone in {ahead.earliest_s / 60:.0f} to "

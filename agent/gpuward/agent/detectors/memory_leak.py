@@ -13,9 +13,10 @@ from dataclasses import dataclass, replace
 from math import inf
 from typing import TYPE_CHECKING
 
-from gpuward.agent.fragmentation_cache import GIB, members, tapped
+from gpuward.agent.fragmentation_cache import GIB, HEADROOM, members, tapped
 from gpuward.agent.fragmentation_trend import LEAST_POINTS, trend_of
 from gpuward.agent.kind import Kind
+from gpuward.agent.memory_exhaustion import EXHAUSTED_IN
 from gpuward.agent.model import (
     Action,
     CauseDomain,
@@ -31,7 +32,7 @@ from gpuward.agent.subject import subject_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from gpuward.agent.fragmentation_trend import Trend
+    from gpuward.agent.fragmentation_trend import Slope, Trend
     from gpuward.agent.model import Sample, Subject
     from gpuward.agent.window import Window
 
@@ -56,11 +57,14 @@ KIND = Kind(
 class Limits:
     """``start_s``: weights, graphs and caches of a large model are in place after that.
 
-    ``least_rise_bytes`` is of the certain part of the rise: its interval's lower end.
+    ``least_rise_bytes`` is of the certain part of the rise: its interval's lower end.  What lasts
+    longer than ``soon_s`` at its pace is stored and no ticket: a morning's traffic rises as a leak
+    does, by half a day's swing at most, and that much room is there in a process that is well.
     """
 
     start_s: float = 900.0
     least_rise_bytes: float = 0.25 * GIB
+    soon_s: float = 4 * 3_600.0
     clear_factor: float = 0.8
 
 
@@ -74,9 +78,11 @@ def detect(window: Window, limits: Limits = Limits()) -> Iterator[Finding]:
         )
         found = (_look(window, subject, key, where, limits) for key, where in looks)
         said = [finding for finding in found if finding is not None]
-        # Bad before doubtful before unknown, and of two the first.
+        # Bad before doubtful before unknown, loud before stored, and of two the first.
         order = (Outcome.BAD, Outcome.DOUBTFUL, Outcome.UNKNOWN)
-        yield from sorted(said, key=lambda finding: order.index(finding.outcome))[:1]
+        yield from sorted(
+            said, key=lambda one: (order.index(one.outcome), one.result is Result.OK)
+        )[:1]
 
 
 def _look(
@@ -89,7 +95,9 @@ def _look(
         return Finding(KIND.name, subject, "The floor is unknown.", outcome=Outcome.UNKNOWN)
     if trend is None or trend.change < limits.least_rise_bytes * limits.clear_factor:
         return None
-    finding = _finding(subject, key.signal, where, trend, limits)
+    headroom = window.latest(SeriesKey(HEADROOM, gpu=key.gpu, process=key.process))
+    left_s = headroom.value / trend.slope.middle if headroom is not None else None
+    finding = _finding(subject, key.signal, where, trend, limits, left_s=left_s)
     if trend.sure_rise < limits.least_rise_bytes:
         return replace(finding, outcome=Outcome.DOUBTFUL)
     return finding
@@ -115,7 +123,15 @@ def _count_and_trend(floors: tuple[Sample, ...]) -> tuple[int, Trend | None]:
     return len(floors), trend_of(floors)
 
 
-def _finding(subject: Subject, signal: str, where: str, trend: Trend, limits: Limits) -> Finding:
+def _finding(
+    subject: Subject,
+    signal: str,
+    where: str,
+    trend: Trend,
+    limits: Limits,
+    *,
+    left_s: float | None,
+) -> Finding:
     hour = 3_600.0
     slope = trend.slope
     return Finding(
@@ -125,8 +141,9 @@ def _finding(subject: Subject, signal: str, where: str, trend: Trend, limits: Li
             f"Process {subject.process} keeps {trend.change / GIB:.2f} GiB more than "
             f"{trend.span_s / 60:.0f} minutes ago in {where}: a leak is suspected."
         ),
-        result=Result.WARN,
+        result=Result.OK if left_s is not None and left_s > limits.soon_s else Result.WARN,
         evidence=(
+            *_time_left(left_s, slope, limits),
             Evidence(signal, trend.level, "bytes", source="tap"),
             Evidence(
                 "process_memory_floor_rise_bytes",
@@ -145,4 +162,18 @@ def _finding(subject: Subject, signal: str, where: str, trend: Trend, limits: Li
                 source="tap",
             ),
         ),
+    )
+
+
+def _time_left(left_s: float | None, slope: Slope, limits: Limits) -> Iterator[Evidence]:
+    if left_s is None or left_s > limits.soon_s or slope.lowest <= 0:
+        return
+    soonest_s, latest_s = (left_s * slope.middle / pace for pace in (slope.highest, slope.lowest))
+    yield Evidence(
+        EXHAUSTED_IN,
+        left_s,
+        "seconds",
+        text=f"At this pace the headroom is gone in {soonest_s / 60:.0f} to {latest_s / 60:.0f} "
+        "minutes (99 %).",
+        source="tap",
     )
