@@ -225,21 +225,29 @@ def told(coordinator: Daemon) -> dict[str, bytes]:
     """Acknowledge and resolve every incident; return all that people and programs read of them."""
     url = f"http://{coordinator.address('http')}"
     incidents = json.loads(coordinator.get("/api/v1/incidents"))["incidents"]
-    found = {}
-    for number, incident in enumerate(incidents):
+    found: dict[str, bytes] = {}
+    for incident in incidents:
         place = f"/incidents/{incident['id']}"
-        for verb in ("ack", "resolve"):
-            found[f"{verb} {number}"] = coordinator.get(
-                f"/api/v1{place}/{verb}", "POST", {"by": "Ann"}
-            )
+        texts = {
+            verb: coordinator.get(f"/api/v1{place}/{verb}", "POST", {"by": "Ann"})
+            for verb in ("ack", "resolve")
+        }
         for path in (place, f"{place}/review", f"/api/v1{place}", f"/api/v1{place}/review"):
-            found[path.replace(incident["id"], str(number))] = coordinator.get(path)
+            texts[path.replace(incident["id"], "ID")] = coordinator.get(path)
         for option in ([], ["--json"]):
             words = ("incidents", "show", incident["id"], "--url", url, *option)
-            found[f"gpuward incidents show {number} {option}"] = command(*words)
+            texts[f"gpuward incidents show {option}"] = command(*words)
+        found |= {name: found.get(name, b"") + text for name, text in texts.items()}
     found |= {path: coordinator.get(path) for path in ("/", "/api/v1/incidents", "/readyz")}
     found["gpuward incidents list"] = command("incidents", "list", "--all", "--url", url)
     return found
+
+
+def explained(coordinator: Daemon) -> bytes:
+    """Return the incidents that have torch among their causes."""
+    incidents = json.loads(coordinator.get("/api/v1/incidents"))["incidents"]
+    texts = (coordinator.get(f"/api/v1/incidents/{incident['id']}") for incident in incidents)
+    return b"".join(text for text in texts if SHOWN.encode() in text)
 
 
 def command(*words: str) -> bytes:
@@ -253,15 +261,15 @@ KEYS = (b"vllm:qwen", b"llama.cpp:phi.gguf", b"sglang", b"app.py", SHOWN.encode(
 KINDS = ("process.memory.fragmentation", "process.memory.oom", "gpu.xid")
 # Where a secret would have shown, as the model's name stands there.
 SHOWN_IN = {
-    "/api/v1/incidents/0",
-    "/api/v1/incidents/0/review",
-    "/incidents/0",
-    "/incidents/0/review",
+    "/api/v1/incidents/ID",
+    "/api/v1/incidents/ID/review",
+    "/incidents/ID",
+    "/incidents/ID/review",
     "agent.json.log",
     "agent/spool.db",
     "coordinator/coordinator.db",
-    "gpuward incidents show 0 []",
-    "gpuward incidents show 0 ['--json']",
+    "gpuward incidents show []",
+    "gpuward incidents show ['--json']",
     "on the wire",
     "torch is gone: /metrics",
     "torch is there: /metrics",
@@ -298,6 +306,7 @@ def test_no_output_holds_a_secret(tmp_path, canary):
         (node.inside / "trouble").touch()
         until(lambda: all(key in agent.get("/metrics") for key in KEYS))
         until(lambda: b"process.memory.oom" in coordinator.get("/api/v1/incidents"))
+        until(lambda: b"service.impact" in explained(coordinator))
         until((tmp_path / "pages.jsonl").exists)
         said |= {f"torch is there: {name}": text for name, text in answers(agent).items()}
 
@@ -308,7 +317,7 @@ def test_no_output_holds_a_secret(tmp_path, canary):
         said |= {f"killed: {name}": text for name, text in node.files().items()}
         coordinator, agent = node.coordinator(console=True), node.agent(console=True)
         until(lambda: b"vllm:qwen" in agent.get("/metrics"))
-        until(lambda: json.loads(coordinator.get("/api/v1/incidents"))["incidents"])
+        until(lambda: b"service.impact" in explained(coordinator))
         said |= {f"torch is gone: {name}": text for name, text in answers(agent).items()}
         said |= told(coordinator)
         agent.end(signal.SIGTERM)
