@@ -67,6 +67,12 @@ def libraries(tmp_path_factory):
         pytest.skip(str(error))
 
 
+@pytest.fixture(scope="session")
+def torch_python(libraries):
+    """The interpreter of the torch that these tests run."""
+    return TORCH_PYTHON
+
+
 @dataclass
 class Server:
     """A torch process that does what it is told, one operation at a time (``serve.py``)."""

@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
@@ -206,14 +205,13 @@ def test_interpreter_without_torch(tmp_path):
 
 
 @pytest.mark.torch
-def test_every_symbol_of_torch_binds(libraries):
+def test_every_symbol_of_torch_binds(libraries, torch_python):
     """Nothing that the real torch asks for is missing: the loader resolves all of it at once."""
-    python = Path(__file__).parents[2] / ".venv" / "torch" / "bin" / "python"
-    program = f"import ctypes; ctypes.CDLL('{_find_torch(python)}/lib/libtorch_python.so')"
+    program = f"import ctypes; ctypes.CDLL('{_find_torch(torch_python)}/lib/libtorch_python.so')"
     search = ":".join(str(folder) for folder in libraries)
 
     subprocess.run(
-        [python, "-c", program],
+        [torch_python, "-c", program],
         env={**os.environ, "LD_BIND_NOW": "1", "LD_LIBRARY_PATH": search},
         check=True,
     )
