@@ -17,7 +17,7 @@ from gpuward.agent.nvml_call import Lane
 from gpuward.agent.nvml_conditions import DeviceLost, DriverGone, Unavailable, Unsupported
 from gpuward.agent.nvml_device import Device, Slot
 from gpuward.agent.nvml_holders import HolderLists
-from gpuward.agent.nvml_lanes import next_period_s
+from gpuward.agent.nvml_lanes import next_due_s, next_period_s
 from gpuward.agent.nvml_mig import Slices
 
 if TYPE_CHECKING:
@@ -98,8 +98,7 @@ class Reader(threading.Thread):
             self._turn(gpu, lane)
             who = self._tell_changes(gpu, lane, who)
             period_s[lane] = next_period_s(lane, period_s[lane], self.slot.spent_s - spent_s)
-            # From now, not from when it was due: a stall is not followed by a burst.
-            due_s[lane] = time.monotonic() + period_s[lane]
+            due_s[lane] = next_due_s(time.monotonic(), period_s[lane], self._index)
 
     def _turn(self, gpu: _Parts, lane: Lane) -> None:
         """Make the lane's calls and tell what they said."""
