@@ -47,7 +47,7 @@ def measure(effort: Effort) -> Iterator[Figure]:
             workload.answer()
         node.state.row.delay_groups = CALLS_CUDA
         node.state.row.delay_microseconds = int(1e6 * LOCK_HELD_S)
-        for _ in range(effort.times(15)):
+        for _ in range(effort.times(20)):
             for workload in workloads:
                 pauses[workload.kind].append(1e3 * workload.turn())
     without = pauses["none"]
