@@ -19,7 +19,8 @@ import torch
 from gpuward.tap import layout
 from gpuward.tap.map_layout import ANSWERED
 from gpuward.tap.memory_walk import summarise
-from gpuward.tap.statistics import figures, totals
+from gpuward.tap.publisher import SnapshotSummary
+from gpuward.tap.statistics import figures
 from gpuward.tap.torch_source import TorchSource
 from gpuward.tap.walk_budget import WalkBudget, predicted_blocks
 
@@ -32,8 +33,8 @@ def tick(directory: str, rounds: int) -> dict[str, list[float]]:
     source = TorchSource(torch)
     publisher = source.open_publisher(directory, 1000)
     stats = source.stats(0)
-    gpu = publisher.devices[0].gpu_uuid
-    record = layout.Record(2, 1, 1, gpu, 0, 0, *figures(stats), totals(stats))
+    gpu, oom = publisher.devices[0].gpu_uuid, layout.OutOfMemory()
+    found, no_walk = figures(stats, 0), layout.pack_walk(*SnapshotSummary())
     buffer = bytearray(layout.SLOT_SIZE)
     view = memoryview(buffer)[: layout.RECORD_SIZE]
     body = bytes(range(256)) * 3 + bytes(128)
@@ -41,13 +42,13 @@ def tick(directory: str, rounds: int) -> dict[str, list[float]]:
     scratch = os.open(f"{directory}/scratch", os.O_RDWR | os.O_CREAT)
 
     def write() -> None:
-        layout.pack_record(buffer, record)
+        layout.pack_parts(buffer, (2, 1, 1, gpu, 0, 0), found, no_walk, (0, 0, 0, *oom))
         os.pwrite(scratch, view, layout.HEADER_SIZE)
 
     calls = {
         "tick": lambda: publisher.publish(0, source.stats(0)),
         "torch's statistics": lambda: source.stats(0),
-        "extract": lambda: (figures(stats), totals(stats)),
+        "extract": lambda: figures(stats, 0),
         "pack, crc, pwrite": write,
         "crc32": lambda: zlib.crc32(body),
     }

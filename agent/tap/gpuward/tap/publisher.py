@@ -19,9 +19,8 @@ import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from gpuward.tap import layout
+from gpuward.tap import layout, statistics
 from gpuward.tap.process import process_facts
-from gpuward.tap.statistics import Figures, figures, totals
 from gpuward.tap.version import VERSION
 
 if TYPE_CHECKING:
@@ -48,12 +47,23 @@ class Device:
         self.ordinal = ordinal
         self.seq = 0
         self.flags = 0
-        self.figures = Figures()
-        self.totals = layout.Totals()
+        # In the order of the file.
+        self.figures = [0] * layout.FIGURES
         self.snapshot = SnapshotSummary()
         self.oom = layout.OutOfMemory()
         self.tick_cost_ns = 0
         self.missed = 0
+
+    @property
+    def snapshot(self) -> SnapshotSummary:
+        return self._snapshot
+
+    @snapshot.setter
+    def snapshot(self, snapshot: SnapshotSummary) -> None:
+        self._snapshot = snapshot
+        flags = layout.SUMMARY_VALID if snapshot.summary.mono_ns else 0
+        # Together, because another thread may be about to write them.
+        self.walk = (layout.pack_walk(*snapshot), flags)
 
 
 class Publisher:
@@ -121,8 +131,9 @@ class Publisher:
         be written, ``ValueError`` after ``close``, ``struct.error`` for a figure below 0.
         """
         device = self.devices[device_index]
-        device.snapshot = snapshot_summary or device.snapshot
-        device.figures, device.totals = figures(stats), totals(stats)
+        if snapshot_summary is not None:
+            device.snapshot = snapshot_summary
+        device.figures = statistics.figures(stats, device.oom.request_bytes)
         device.flags, device.tick_cost_ns = flags, tick_cost_ns
         return self._write(device_index, device)
 
@@ -139,13 +150,14 @@ class Publisher:
         """
         device = self.devices[device_index]
         if stats is not None:
-            device.figures, device.totals = figures(stats), totals(stats)
+            device.figures = statistics.figures(stats, request_bytes)
+        device.figures[statistics.LAST_OOM_REQUEST_BYTES] = request_bytes
         device.oom = layout.OutOfMemory(
             time.monotonic_ns(),
             request_bytes,
             device_free_bytes,
-            device.figures.all_pools.reserved_bytes,
-            device.figures.all_pools.active_bytes,
+            device.figures[statistics.RESERVED_BYTES],
+            device.figures[statistics.ACTIVE_BYTES],
         )
         return self._write(device_index, device)
 
@@ -178,53 +190,39 @@ class Publisher:
             if self._fd < 0:
                 raise ValueError("the tap file is closed")
             device.seq += 2
-            record = _record(device)
-            layout.pack_record(self._buffer, record)
-            os.pwrite(self._fd, self._view, self.header.slot_offset(device_index, record.seq))
-            entry = layout.pack_ring_entry(_ring_entry(record))
-            os.pwrite(self._fd, entry, self.header.ring_offset(device_index, record.seq))
+            entry = _pack(self._buffer, device)
+            os.pwrite(self._fd, self._view, self.header.slot_offset(device_index, device.seq))
+            os.pwrite(self._fd, entry, self.header.ring_offset(device_index, device.seq))
         finally:
             self._busy.release()
         return True
 
 
-def _record(device: Device) -> layout.Record:
-    flags, oom, snapshot = device.flags, device.oom, device.snapshot
+def _pack(buffer: bytearray, device: Device) -> bytes:
+    """Fill ``buffer`` with the record of ``device`` as it is now; return its entry of the ring."""
+    figures, oom = device.figures, device.oom
+    walk, walk_flags = device.walk
+    flags = device.flags | walk_flags
     if oom.mono_ns:
         flags |= layout.OOM_SEEN
-    if snapshot.summary.mono_ns:
-        flags |= layout.SUMMARY_VALID
-    if device.totals.private_pool_reserved_bytes:
+    if figures[statistics.PRIVATE_POOL_RESERVED_BYTES]:
         flags |= layout.CAPTURE_POOLS
-    return layout.Record(
-        device.seq,
-        time.monotonic_ns(),
-        time.time_ns(),
-        device.gpu_uuid,
-        device.ordinal,
+    mono_ns = time.monotonic_ns()
+    stamp = (device.seq, mono_ns, time.time_ns(), device.gpu_uuid, device.ordinal, flags)
+    own = (min(device.tick_cost_ns, _U32), device.missed & _U32, 0, *oom)
+    layout.pack_parts(buffer, stamp, figures, walk, own)
+    entry = layout.RingEntry(
+        mono_ns,
+        figures[statistics.RESERVED_BYTES],
+        figures[statistics.ALLOCATED_BYTES],
+        figures[statistics.ACTIVE_BYTES],
+        figures[statistics.INACTIVE_SPLIT_BYTES],
+        figures[statistics.ALLOC_RETRIES],
+        figures[statistics.OOMS],
+        figures[statistics.ALLOCATIONS],
         flags,
-        *device.figures,
-        device.totals._replace(last_oom_request_bytes=oom.request_bytes),
-        *snapshot,
-        min(device.tick_cost_ns, _U32),
-        device.missed & _U32,
-        oom,
     )
-
-
-def _ring_entry(record: layout.Record) -> layout.RingEntry:
-    now, counted = record.all_pools, record.totals
-    return layout.RingEntry(
-        record.mono_ns,
-        now.reserved_bytes,
-        now.allocated_bytes,
-        now.active_bytes,
-        now.inactive_split_bytes,
-        counted.alloc_retries,
-        counted.ooms,
-        counted.allocations,
-        record.flags,
-    )
+    return layout.pack_ring_entry(entry)
 
 
 def _create(directory: Path, header: layout.Header) -> tuple[Path, int]:

@@ -1,4 +1,4 @@
-"""Take from torch's nested statistics what a record carries.
+"""Take from torch's nested statistics what a record carries, in the order of the file.
 
 The shape is ``torch.cuda.memory_stats_as_nested_dict()``; ``memory_stats()`` flattens and sorts the
 same and costs six times as much.  Families and counters that this torch does not have are 0: torch
@@ -8,79 +8,69 @@ are read as if nothing could be missing, and only when something is are they mad
 
 from __future__ import annotations
 
-from functools import partial
+from itertools import chain
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from gpuward.tap.layout import Counters, Totals
+from gpuward.tap.layout import FIGURES, Counters, Totals
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+# Where some of the figures are.
+ALLOCATED_BYTES, RESERVED_BYTES, ACTIVE_BYTES, INACTIVE_SPLIT_BYTES = (
+    3 * Counters._fields.index(family)
+    for family in ("allocated_bytes", "reserved_bytes", "active_bytes", "inactive_split_bytes")
+)
+_TOTALS = FIGURES - len(Totals._fields)
+ALLOCATIONS, ALLOC_RETRIES, OOMS, PRIVATE_POOL_RESERVED_BYTES, LAST_OOM_REQUEST_BYTES = (
+    _TOTALS + Totals._fields.index(name)
+    for name in (
+        *("allocations", "alloc_retries", "ooms"),
+        *("private_pool_reserved_bytes", "last_oom_request_bytes"),
+    )
+)
 
 _POOLS = ("all", "small_pool", "large_pool")
 _COUNTERS = (
     *("num_alloc_retries", "num_ooms", "num_sync_all_streams", "num_device_alloc"),
     *("num_device_free",),
 )
-_families, _counters = itemgetter(*Counters._fields), itemgetter(*_COUNTERS)
-_all, _small, _large = map(itemgetter, _POOLS)
-_current, _peak = itemgetter("current"), itemgetter("peak")
-# Counters of nine figures; ``_make`` counts them too, and takes half as long again.
-_nine = partial(tuple.__new__, Counters)
+_families, _pools = itemgetter(*Counters._fields), itemgetter(*_POOLS)
+_all, _current, _peak = map(itemgetter, ("all", "current", "peak"))
+_counters = itemgetter(*_COUNTERS)
 _NOTHING: dict[str, Any] = {}
 _ZERO = {"current": 0, "peak": 0, "allocated": 0}
 
 
-class Figures(NamedTuple):
-    """Current values of each pool, and the peaks over both."""
-
-    all_pools: Counters = Counters()
-    small_pool: Counters = Counters()
-    large_pool: Counters = Counters()
-    peak: Counters = Counters()
-
-
-def figures(stats: Mapping[str, Any]) -> Figures:
-    """Return the nine families of ``stats``."""
+def figures(stats: Mapping[str, Any], last_oom_request_bytes: int) -> list[int]:
+    """Return the figures of ``stats``, see ``layout.FIGURES``; torch does not keep the last one."""
     try:
-        return _figures(stats)
+        return _figures(stats, last_oom_request_bytes)
     except KeyError:
-        return _figures(_complete(stats))
+        return _figures(_complete(stats), last_oom_request_bytes)
 
 
-def totals(stats: Mapping[str, Any]) -> Totals:
-    """Return the cumulative counters of ``stats``; the last OOM's size is the publisher's."""
-    try:
-        return _totals(stats)
-    except KeyError:
-        return _totals(_complete(stats))
-
-
-def _figures(stats: Mapping[str, Any]) -> Figures:
+def _figures(stats: Mapping[str, Any], last_oom_request_bytes: int) -> list[int]:
     families = _families(stats)
-    both = tuple(map(_all, families))
-    return Figures(
-        _nine(map(_current, both)),
-        _nine(map(_current, map(_small, families))),
-        _nine(map(_current, map(_large, families))),
-        _nine(map(_peak, both)),
-    )
-
-
-def _totals(stats: Mapping[str, Any]) -> Totals:
-    allocation = stats["allocation"]
-    retries, ooms, syncs, device_allocs, device_frees = _counters(stats)
-    private_pools = stats.get("reserved_bytes_by_private_pools", _NOTHING)
-    private = [pools.get("all", _NOTHING).get("current", 0) for pools in private_pools.values()]
-    return Totals(
+    found: list[int] = list(map(_current, chain.from_iterable(map(_pools, families))))
+    found += map(_peak, map(_all, families))
+    allocation, private_pools = stats["allocation"], stats.get("reserved_bytes_by_private_pools")
+    found += (
         allocation["large_pool"]["allocated"],
         stats["allocated_bytes"]["large_pool"]["allocated"],
         allocation["all"]["allocated"],
-        *(retries, ooms, syncs, device_allocs, device_frees),
+        *_counters(stats),
         stats["oversize_segments"]["current"],
         stats.get("num_oom_rejections", 0),
-        sum(private),
+        _reserved(private_pools) if private_pools else 0,
+        last_oom_request_bytes,
     )
+    return found
+
+
+def _reserved(private_pools: Mapping[str, Any]) -> int:
+    return sum(p.get("all", _NOTHING).get("current", 0) for p in private_pools.values())
 
 
 def _complete(stats: Mapping[str, Any]) -> dict[str, Any]:
