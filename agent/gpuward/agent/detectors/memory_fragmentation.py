@@ -6,8 +6,8 @@ when it is what stands between the process and enough headroom; memory that is s
 ``gpu.memory.saturation``.  Never judged by reserved minus allocated, which shrinks to nothing just
 when memory runs out.  While it costs nobody anything it is stored and no ticket: a server that
 works is full of short-lived pieces (a hundred tickets a day in simulated weeks).  Shares: below 5 %
-is normal for a server (STAlloc calls 10 % severe, GMLake removes up to 30 %); headroom limits: 99 %
-of simulated out-of-memory errors came from a ratio below 24, 57 % from below 8 at 4 % false alarms.
+is normal for a server (STAlloc calls 10 % severe, GMLake removes up to 30 %); headroom limits: 98 %
+of simulated out-of-memory errors came from a ratio below 24, 51 % from below 8 at 5 % false alarms.
 """
 
 from __future__ import annotations

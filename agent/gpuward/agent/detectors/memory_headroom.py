@@ -2,7 +2,7 @@
 
 Headroom is the largest request that succeeds, a flush of the cache included, measured in mean large
 requests: of all that was tried the best foreteller of an out-of-memory error with one threshold for
-all workloads (AUC 0.92 over simulated loads, reserved minus allocated 0.4).  It is a sign and not a
+all workloads (AUC 0.91 over simulated loads, reserved minus allocated 0.4).  It is a sign and not a
 cause: what took the room is a finding of its own, which this one names, so this one is only stored.
 When the room runs out is told only where its fall is certain, and at most an hour ahead.
 """
