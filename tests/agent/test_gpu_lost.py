@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from gpuward.agent.detectors.gpu_lost import detect
-from gpuward.agent.model import Action, Driver, Gpu, LostGpu, Outcome
+from gpuward.agent.lost_gpu import LostGpu
+from gpuward.agent.model import Action, Driver, Gpu, Outcome
 from gpuward.agent.window import Window
 
 H100 = Gpu("GPU-1", 1, "NVIDIA H100 80GB HBM3", "00000000:43:00.0", serial="165")

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from gpuward.agent.lost_gpu import LostGpu
+    from gpuward.agent.maintenance import Maintenance
     from gpuward.agent.mig_device import MigDevice
 
 
@@ -190,6 +192,8 @@ class Finding:
     evidence: tuple[Evidence, ...] = ()
     action: Action | None = None
     causes: tuple[str, ...] = ()
+    # Seen while the driver was being changed on purpose: evidence only.
+    in_maintenance: bool = False
 
     @property
     def dedup_key(self) -> str:
@@ -211,6 +215,10 @@ class OpenFinding:
     raised_s: float
     last_seen_s: float
     count: int
+    # Keys of other findings that this one follows from, beside those that the detector named.
+    explained_by: tuple[str, ...] = ()
+    # One of them is as loud: this one is evidence, and nobody is told of it.
+    suppressed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,19 +261,6 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
-class LostGpu:
-    """A GPU that does not answer as one; ``gpu`` is empty when it never said who it is.
-
-    ``code``: nvmlReturn_t, as GPU_IS_LOST 15, RESET_REQUIRED 16, GPU_NOT_FOUND 28.
-    """
-
-    index: int
-    code: int
-    gpu: str = ""
-    text: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class Driver:
     """How the driver is: ``waiting_s`` is the age of the oldest unanswered call, 0 when none."""
 
@@ -278,8 +273,13 @@ class Driver:
     # State letter and wait channel of the child's blocked thread, where /proc shows them.
     blocked_state: str = ""
     wait_channel: str = ""
+    # Who else found the driver silent; empty while it is the word of one process.
+    confirmed_by: str = ""
     reason: str = ""
+    code: int = 0
     lost: tuple[LostGpu, ...] = ()
+    denied: tuple[str, ...] = ()
+    maintenance: Maintenance | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from gpuward.agent import nvml_protocol as protocol
-from gpuward.agent.model import Gpu, LostGpu, Process, Sample, SeriesKey
+from gpuward.agent.lost_gpu import LostGpu
+from gpuward.agent.model import Gpu, Process, Sample, SeriesKey
 from gpuward.agent.signals import SIGNALS
 
 if TYPE_CHECKING:

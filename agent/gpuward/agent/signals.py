@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from gpuward.agent.signals_hardware import HARDWARE
+from gpuward.agent.signals_load import LOAD
 
 
 class Scope(StrEnum):
@@ -80,6 +81,7 @@ _GPU = (
     ),
     ("gpu_processes", "Processes that hold memory on the GPU.", 30.0),
     *HARDWARE,
+    *LOAD,
     ("gpu_mig_memory_total_bytes", "Memory of a MIG device; its UUID stands for the GPU.", 10.0),
     ("gpu_mig_memory_used_bytes", "Memory of a MIG device in use.", 10.0),
     ("gpu_mig_memory_free_bytes", "Memory of a MIG device that nobody holds.", 10.0),
@@ -209,6 +211,18 @@ _NODE = (
     ("driver_call_wait_seconds", "Age of the oldest unanswered driver call.", 10.0),
     ("node_gpus_expected", "GPUs that PCI has bound to the driver.", 30.0),
     ("node_gpus_present", "GPUs that the driver lists and that answer.", 10.0),
+    (
+        "node_driver_generation",
+        "Times that the agent has met a driver: another when it was reloaded or replaced.",
+        10.0,
+    ),
+    ("node_children_abandoned", "Children that hang in the driver, left behind, now.", 10.0),
+    ("node_maintenance", "1 while the node's driver is being changed on purpose, else 0.", 10.0),
+    (
+        "node_maintenance_end_timestamp_seconds",
+        "When the maintenance ends, seconds since 1970.",
+        10.0,
+    ),
     ("probe_launch_seconds", "Median round trip of an empty piece of work.", 90.0),
 )
 

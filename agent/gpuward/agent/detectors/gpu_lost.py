@@ -22,7 +22,7 @@ from gpuward.agent.subject import subject_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from gpuward.agent.model import LostGpu
+    from gpuward.agent.lost_gpu import LostGpu
     from gpuward.agent.window import Window
 
 RESET_REQUIRED = 16

@@ -1,0 +1,18 @@
+"""A GPU that does not answer as one, as the driver tells it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class LostGpu:
+    """``gpu`` is empty when it never said who it is.
+
+    ``code``: nvmlReturn_t, as GPU_IS_LOST 15, RESET_REQUIRED 16, GPU_NOT_FOUND 28.
+    """
+
+    index: int
+    code: int
+    gpu: str = ""
+    text: str = ""
