@@ -11,11 +11,11 @@ found = {"available": torch.cuda.is_available(), "count": torch.cuda.device_coun
 try:
     torch.cuda.init()
     found["init"] = "worked"
-except RuntimeError as error:
+except (RuntimeError, AssertionError) as error:
     found["init"] = str(error)
 try:
     torch.empty(1, device="cuda")
-except RuntimeError as error:
+except (RuntimeError, AssertionError) as error:
     found["empty"] = str(error)
 found["sum"] = torch.arange(10).sum().item()
 time.sleep(0.3)
