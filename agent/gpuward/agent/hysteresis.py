@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from gpuward.agent.kinds import KINDS
 from gpuward.agent.model import Finding, OpenFinding, Outcome, Result
+from gpuward.agent.suppression import UNEXPLAINED, explain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,7 +28,7 @@ class Change(Enum):
     """What happened to a finding."""
 
     RAISED = "raised"
-    # Its result changed, say from a ticket's to a page's.
+    # Its result changed, say from a ticket's to a page's, or whether another explains it.
     UPDATED = "updated"
     CLEARED = "cleared"
 
@@ -75,7 +76,6 @@ def fold(
     said = _by_key(verdicts)
     failed = {verdict.detector for verdict in verdicts if verdict.findings is None}
     raised, conditions = state.raised, {}
-    changes: list[tuple[Change, OpenFinding]] = []
     for key in sorted(said.keys() | state.conditions.keys()):
         before = state.conditions.get(key)
         detector, finding = said.get(key, ("", None))
@@ -85,8 +85,24 @@ def fold(
             after = replace(after, opened=_open(after, f"{state.instance}-{raised}", now_s))
         if after is not None:
             conditions[key] = after
-        changes += _changes(before, after)
+    _link(conditions)
+    changes = [
+        change
+        for key in sorted(state.conditions.keys() | conditions.keys())
+        for change in _changes(state.conditions.get(key), conditions.get(key))
+    ]
     return State(state.instance, raised, MappingProxyType(conditions)), tuple(changes)
+
+
+def _link(conditions: dict[str, Condition]) -> None:
+    """Link what is open to what it follows from; what is only about to be raised counts too."""
+    explained = explain({key: condition.finding for key, condition in conditions.items()})
+    for key, condition in conditions.items():
+        opened, why = condition.opened, explained.get(key, UNEXPLAINED)
+        if opened is None or (opened.explained_by, opened.suppressed) == (why.causes, why.is_told):
+            continue
+        opened = replace(opened, explained_by=why.causes, suppressed=why.is_told)
+        conditions[key] = replace(condition, opened=opened)
 
 
 def _by_key(verdicts: Sequence[Verdict]) -> dict[str, tuple[str, Finding]]:
@@ -180,6 +196,10 @@ def _changes(
         return ((Change.RAISED, now),)
     if was is not None and now is None:
         return ((Change.CLEARED, was),)
-    if was is not None and now is not None and was.finding.result is not now.finding.result:
+    if was is not None and now is not None and _loudness(was) != _loudness(now):
         return ((Change.UPDATED, now),)
     return ()
+
+
+def _loudness(opened: OpenFinding) -> tuple[Result, bool]:
+    return (opened.finding.result, opened.suppressed)

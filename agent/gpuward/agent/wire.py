@@ -12,18 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from gpuward.agent.kind import class_of
 from gpuward.agent.kinds import KINDS
-from gpuward.agent.model import FindingClass, Result, SeriesKey
+from gpuward.agent.model import FindingClass, SeriesKey
 from gpuward.v1 import agent_pb2, finding_pb2, report_pb2
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from gpuward.agent.kind import Kind
     from gpuward.agent.model import (
         ComponentHealth,
         Evidence,
-        Finding,
         Gpu,
         OpenFinding,
         Process,
@@ -101,7 +100,7 @@ def finding_message(
         code=finding.code,
         subject=_subject(finding.subject, node),
         state=state,
-        default_class=_class(kind, finding),
+        default_class=_class(opened),
         cause_domain=_enum(finding_pb2.CauseDomain, "CAUSE_DOMAIN", kind.domain.name),
         result=_enum(finding_pb2.CheckResult, "CHECK_RESULT", finding.result.name),
         since=wall_time(opened.since_s + wall_offset_s),
@@ -113,7 +112,10 @@ def finding_message(
         suggested_action=_enum(
             finding_pb2.SuggestedAction, "SUGGESTED_ACTION", (finding.action or kind.action).name
         ),
-        cause_dedup_keys=[f"{node}|{_text(cause, MAX_KEY_LENGTH)}" for cause in finding.causes],
+        cause_dedup_keys=[
+            f"{node}|{_text(cause, MAX_KEY_LENGTH)}"
+            for cause in dict.fromkeys((*finding.causes, *opened.explained_by))
+        ],
     )
 
 
@@ -168,14 +170,11 @@ def _open_findings(snapshot: Snapshot) -> list[finding_pb2.Finding]:
     ]
 
 
-def _class(kind: Kind, finding: Finding) -> finding_pb2.FindingClass.ValueType:
-    """A kind's class, louder for a page's failure, silent where nothing of ours is at fault."""
-    default = kind.default_class
-    if finding.result is Result.OK:
-        default = FindingClass.STORE
-    elif finding.result is Result.FAIL and kind.page_when_failed:
-        default = FindingClass.PAGE
-    return finding_pb2.FindingClass.Value(f"FINDING_CLASS_{default.name}")
+def _class(opened: OpenFinding) -> finding_pb2.FindingClass.ValueType:
+    finding = opened.finding
+    told = class_of(KINDS[finding.kind], finding.result)
+    name = (FindingClass.STORE if opened.suppressed else told).name
+    return finding_pb2.FindingClass.Value(f"FINDING_CLASS_{name}")
 
 
 def _spooled_event(seq: int, data: bytes) -> report_pb2.SpooledEvent:

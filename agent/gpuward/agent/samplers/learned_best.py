@@ -1,0 +1,96 @@
+"""Sample the best that each card was ever seen to do, and keep it in a file of the state folder.
+
+The file is small and changes a few times in a card's life; it is written beside its place and
+renamed, so that a crash leaves the old one.  One that cannot be read is begun anew: the best is
+soon seen again, unless the card is sick, and then its siblings tell.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+import structlog
+
+from gpuward.agent.learned_best import (
+    CLOCK_BEST,
+    GENERATION_BEST,
+    WIDTH_BEST,
+    Best,
+    learn,
+    name_of,
+)
+from gpuward.agent.model import Batch, Sample, SeriesKey
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from gpuward.agent.model import Gpu
+    from gpuward.agent.window import Window
+
+log = structlog.get_logger()
+
+# Cards that come and go over the years; the oldest learned is forgotten first.
+MOST_CARDS = 256
+MOST_BYTES = 1 << 16
+
+
+class LearnedBest:
+    """Learns from ``window`` and keeps what it learned at ``path``."""
+
+    name = "learned_best"
+    period_s = 10.0
+
+    def __init__(self, path: Path, window: Callable[[float], Window]) -> None:
+        self._path = path
+        self._window = window
+        self._known = _read(path)
+        self._unwritten = False
+
+    async def sample(self, now_s: float) -> Batch:
+        window = self._window(now_s)
+        for gpu in window.gpus:
+            known = self._known.get(name_of(gpu), Best())
+            best = learn(window, gpu, known)
+            if best != known:
+                self._known[name_of(gpu)] = best
+                self._unwritten = True
+        if self._unwritten:
+            self._write()
+        return Batch(samples=tuple(self._samples(window.gpus, now_s)))
+
+    def _samples(self, gpus: tuple[Gpu, ...], now_s: float) -> Iterator[Sample]:
+        for gpu in gpus:
+            best = self._known.get(name_of(gpu), Best())
+            for signal, value in (
+                (GENERATION_BEST, best.pcie_link_generation),
+                (WIDTH_BEST, best.pcie_link_width),
+                (CLOCK_BEST, best.sm_clock_hertz),
+            ):
+                if value:
+                    yield Sample(SeriesKey(signal, gpu=gpu.uuid), now_s, value)
+
+    def _write(self) -> None:
+        for name in list(self._known)[:-MOST_CARDS]:
+            del self._known[name]
+        unfinished = self._path.with_suffix(".tmp")
+        try:
+            unfinished.write_bytes(msgspec.json.encode(self._known))
+            unfinished.replace(self._path)
+        except OSError as error:
+            # A full disk: the next turn tries again.
+            log.warning("best.not_written", path=str(self._path), reason=error.strerror)
+        else:
+            self._unwritten = False
+
+
+def _read(path: Path) -> dict[str, Best]:
+    try:
+        with path.open("rb") as file:
+            return msgspec.json.decode(file.read(MOST_BYTES), type=dict[str, Best])
+    except FileNotFoundError:
+        return {}
+    except (OSError, msgspec.MsgspecError) as error:
+        log.warning("best.forgotten", path=str(path), reason=str(error))
+        return {}
