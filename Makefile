@@ -1,6 +1,6 @@
 # Everything that is installed lands under .venv/; nothing else on the machine changes.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench proto golden docs gpu clean soak chaos load fuzz coverage
+.PHONY: help demo test check bench bench-prediction proto golden docs gpu clean soak chaos load fuzz coverage
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -53,8 +53,11 @@ check: .venv/base.stamp ## format, lint, types, architecture, contracts, documen
 coverage: .venv/base.stamp ## branch coverage; the pure packages must be at 95 %
 	@.ci/coverage
 
-bench: .venv/base.stamp ## measure the budgets of docs/budgets.md; exits 1 when one is missed
+bench: .venv/base.stamp .venv/torch.stamp ## measure the budgets of docs/budgets.md; exits 1 when one is missed
 	@$(BIN)/python tests/bench/run.py $(ARGS)
+
+bench-prediction: .venv/base.stamp ## how well trouble with memory is foretold, and how often in vain; exits 1 on a miss
+	@$(BIN)/python tests/bench/prediction.py $(ARGS)
 
 proto: .venv/base.stamp ## regenerate protos/gpuward/v1 from its .proto files
 	@.ci/generate-protos protos
