@@ -201,5 +201,5 @@ def _changes(
     return ()
 
 
-def _loudness(opened: OpenFinding) -> tuple[Result, bool]:
-    return (opened.finding.result, opened.suppressed)
+def _loudness(opened: OpenFinding) -> tuple[Result, bool, bool]:
+    return (opened.finding.result, opened.finding.in_maintenance, opened.suppressed)

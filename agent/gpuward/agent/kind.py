@@ -9,10 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gpuward.agent.model import FindingClass, Result
-
 if TYPE_CHECKING:
-    from gpuward.agent.model import Action, CauseDomain
+    from gpuward.agent.model import Action, CauseDomain, FindingClass
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +30,3 @@ class Kind:
     clear_after_s: float = 60.0
     # A WARN result has the default class, a FAIL result pages.  OK (evidence only) is stored.
     page_when_failed: bool = False
-
-
-def class_of(kind: Kind, result: Result) -> FindingClass:
-    """Return a kind's class: louder for a page's failure, silent where nothing is at fault."""
-    if result is Result.OK:
-        return FindingClass.STORE
-    if result is Result.FAIL and kind.page_when_failed:
-        return FindingClass.PAGE
-    return kind.default_class

@@ -15,8 +15,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from gpuward.agent.kind import class_of
-from gpuward.agent.kinds import KINDS
+from gpuward.agent.kinds import class_of
 from gpuward.agent.model import FindingClass
 
 if TYPE_CHECKING:
@@ -149,4 +148,4 @@ def _causes(rule: Rule, effect: Finding, known: Iterable[Finding]) -> Sequence[F
 
 
 def _loudness(finding: Finding) -> int:
-    return _LOUDNESS.index(class_of(KINDS[finding.kind], finding.result))
+    return _LOUDNESS.index(class_of(finding))

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from gpuward.agent.kind import class_of
-from gpuward.agent.kinds import KINDS
+from gpuward.agent.kinds import KINDS, class_of
 from gpuward.agent.model import FindingClass, SeriesKey
 from gpuward.v1 import agent_pb2, finding_pb2, report_pb2
 
@@ -171,10 +170,8 @@ def _open_findings(snapshot: Snapshot) -> list[finding_pb2.Finding]:
 
 
 def _class(opened: OpenFinding) -> finding_pb2.FindingClass.ValueType:
-    finding = opened.finding
-    told = class_of(KINDS[finding.kind], finding.result)
-    name = (FindingClass.STORE if opened.suppressed else told).name
-    return finding_pb2.FindingClass.Value(f"FINDING_CLASS_{name}")
+    told = FindingClass.STORE if opened.suppressed else class_of(opened.finding)
+    return finding_pb2.FindingClass.Value(f"FINDING_CLASS_{told.name}")
 
 
 def _spooled_event(seq: int, data: bytes) -> report_pb2.SpooledEvent:
