@@ -3,32 +3,18 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
-from typing import NoReturn
 
 import click
 
-from gpuward.agent.config import AgentConfig, GrpcConfig
-from gpuward.daemon import config as files
+from gpuward.agent.command_line import CANNOT_START, CONFIG_OPTION, exit_with, load
+from gpuward.agent.config import GrpcConfig
+from gpuward.agent.people_commands import scan
 from gpuward.daemon import log, serve
 from gpuward.daemon.clock import SystemClock
-from gpuward.daemon.config import ConfigError
 from gpuward.daemon.notify import Notifier
 
-DEFAULT_CONFIG = Path("/etc/gpuward/agent.toml")
 DEFAULT_GRPC_ADDRESS = GrpcConfig().address
-CANNOT_START = 1
-WRONG_CONFIG = 2
-
-CONFIG_OPTION = click.option(
-    "--config",
-    "path",
-    type=click.Path(path_type=Path),
-    default=DEFAULT_CONFIG,
-    show_default=True,
-    help="The agent's TOML file.",
-)
 
 
 @click.group()
@@ -40,7 +26,7 @@ def agent() -> None:
 @CONFIG_OPTION
 def run(path: Path) -> None:
     """Run until SIGTERM."""
-    config = _load(path)
+    config = load(path)
     # A port that is taken, a peer that goes away: we say it once; grpc's own lines go past our log.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     # Loaded here: to check a configuration takes none of it.
@@ -50,14 +36,14 @@ def run(path: Path) -> None:
     try:
         serve.run(App(config, clock=SystemClock(), notifier=Notifier()).run)
     except* StartError as errors:
-        _exit(str(_first(errors)), CANNOT_START)
+        exit_with(str(_first(errors)), CANNOT_START)
 
 
 @agent.command("check-config")
 @CONFIG_OPTION
 def check_config(path: Path) -> None:
     """Say whether the configuration can be used; changes nothing."""
-    _load(path)
+    load(path)
     click.echo(f"{path}: ok")
 
 
@@ -88,16 +74,9 @@ def map_command(*, gpu: str, process_key: str, pid: int, svg: Path | None, addre
             svg.write_text(command.svg(memory_map), encoding="utf-8")
             click.echo(f"{svg}: written")
     except command.NoMapError as error:
-        _exit(str(error), CANNOT_START)
+        exit_with(str(error), CANNOT_START)
     except OSError as error:
-        _exit(f"--svg {svg}: {error.strerror}", CANNOT_START)
-
-
-def _load(path: Path) -> AgentConfig:
-    try:
-        return files.load(path, AgentConfig)
-    except ConfigError as error:
-        _exit(str(error), WRONG_CONFIG)
+        exit_with(f"--svg {svg}: {error.strerror}", CANNOT_START)
 
 
 def _first(errors: BaseExceptionGroup) -> BaseException:
@@ -107,10 +86,7 @@ def _first(errors: BaseExceptionGroup) -> BaseException:
     return error
 
 
-def _exit(message: str, status: int) -> NoReturn:
-    click.echo(f"gpuward agent: {message}", err=True)
-    sys.exit(status)
-
+agent.add_command(scan)
 
 if __name__ == "__main__":
     agent()

@@ -1,0 +1,177 @@
+"""Choose what a person is shown of a node, from one snapshot.  Pure.
+
+`gpuward agent scan` and `gpuward agent top` show the same rows; how they are drawn is another
+module's business.  A figure that is not known is ``None`` and never 0, and a GPU is called well
+only when somebody looked: unknown is not healthy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from gpuward.agent.node_view_gpus import GpuRow, Loudness, gpu_rows
+from gpuward.v1 import finding_pb2, report_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from gpuward.v1 import agent_pb2
+
+# What to do, in the words of somebody who has to.
+ACTIONS = {
+    finding_pb2.SUGGESTED_ACTION_CHECK_APPLICATION: "look at the application",
+    finding_pb2.SUGGESTED_ACTION_RESTART_APPLICATION: "restart the application",
+    finding_pb2.SUGGESTED_ACTION_SCALE_UP: "add replicas",
+    finding_pb2.SUGGESTED_ACTION_RESET_GPU: "drain the GPU and reset it",
+    finding_pb2.SUGGESTED_ACTION_REBOOT_NODE: "drain and reboot the node",
+    finding_pb2.SUGGESTED_ACTION_DRAIN_NODE: "drain the node",
+    finding_pb2.SUGGESTED_ACTION_REPLACE_HARDWARE: "drain the node and replace the hardware",
+    finding_pb2.SUGGESTED_ACTION_INSTALL_DRIVER: "install another driver",
+}
+_LOUDNESS = {
+    finding_pb2.FINDING_CLASS_STORE: Loudness.NOTE,
+    finding_pb2.FINDING_CLASS_TICKET: Loudness.TICKET,
+    finding_pb2.FINDING_CLASS_PAGE: Loudness.PAGE,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class FindingRow:
+    """A finding; ``gpu`` is the index of a known GPU, ``lasted_s`` since its onset."""
+
+    loudness: Loudness
+    kind: str
+    code: int
+    gpu: int | None
+    gpu_uuid: str
+    process: str
+    service: str
+    summary: str
+    # Empty where nothing need be done.
+    action: str
+    lasted_s: float
+    # Keys of what explains it; what they say is told already.
+    causes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceRow:
+    """One instance of a service, since it started."""
+
+    service: str
+    instance: str
+    ready: bool
+    waiting: int
+    running: int
+    requests: int
+    failed: int
+    timed_out: int
+    over_objective: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unchecked:
+    """Something that nobody looked at, and why."""
+
+    what: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class NodeView:
+    """What is known of a node at ``at_s``, seconds since 1970."""
+
+    node: str
+    at_s: float
+    driver_up: bool
+    driver_version: str
+    # That PCI has bound to the driver; ``None`` where PCI cannot be read.
+    gpus_expected: int | None
+    gpus: tuple[GpuRow, ...]
+    # Loudest first, then oldest first.
+    findings: tuple[FindingRow, ...]
+    services: tuple[ServiceRow, ...]
+    unchecked: tuple[Unchecked, ...]
+
+    @property
+    def loudest(self) -> Loudness:
+        """Return how loud the loudest finding is; ``NOTE`` when there is none."""
+        return max((row.loudness for row in self.findings), default=Loudness.NOTE)
+
+
+def node_view(
+    snapshot: agent_pb2.Snapshot,
+    *,
+    xids: Mapping[str, Sequence[int]] | None = None,
+    unchecked: Sequence[Unchecked] = (),
+) -> NodeView:
+    """Return what to show of ``snapshot``.
+
+    ``xids``: codes that the kernel logged since the boot, by UUID; ``None``: nobody knows.
+    """
+    at_s = snapshot.at.ToNanoseconds() / 1e9
+    indexes = {gpu.uuid: gpu.index for gpu in snapshot.gpus}
+    findings = sorted(
+        (_finding_row(finding, indexes, at_s) for finding in snapshot.findings),
+        key=lambda row: (-row.loudness, -row.lasted_s, row.kind),
+    )
+    loudest: dict[str, Loudness] = {}
+    for row in findings:
+        loudest[row.gpu_uuid] = max(row.loudness, loudest.get(row.gpu_uuid, Loudness.NOTE))
+    return NodeView(
+        node=snapshot.node,
+        at_s=at_s,
+        driver_up=snapshot.driver_up,
+        driver_version=snapshot.driver_version,
+        gpus_expected=_gpus_expected(snapshot),
+        gpus=gpu_rows(snapshot, loudest, xids),
+        findings=tuple(findings),
+        services=tuple(map(_service_row, snapshot.service_totals)),
+        unchecked=(*unchecked, *_unwell(snapshot)),
+    )
+
+
+def _gpus_expected(snapshot: agent_pb2.Snapshot) -> int | None:
+    values = (v.value for v in snapshot.values if v.series.signal == "node_gpus_expected")
+    return next(map(int, values), None)
+
+
+def _finding_row(
+    finding: finding_pb2.Finding, indexes: Mapping[str, int], at_s: float
+) -> FindingRow:
+    about = finding.subject
+    return FindingRow(
+        loudness=_LOUDNESS.get(finding.default_class, Loudness.NOTE),
+        kind=finding.kind,
+        code=finding.code,
+        gpu=indexes.get(about.gpu_uuid),
+        gpu_uuid=about.gpu_uuid,
+        process=about.process_key,
+        service=about.service,
+        summary=finding.summary,
+        action=ACTIONS.get(finding.suggested_action, ""),
+        lasted_s=max(0.0, at_s - finding.since.ToNanoseconds() / 1e9),
+        causes=tuple(finding.cause_dedup_keys),
+    )
+
+
+def _service_row(totals: report_pb2.ServiceTotals) -> ServiceRow:
+    return ServiceRow(
+        service=totals.service,
+        instance=totals.instance,
+        ready=totals.ready,
+        waiting=totals.waiting,
+        running=totals.running,
+        requests=totals.requests,
+        failed=totals.failed,
+        timed_out=totals.timed_out,
+        over_objective=totals.over_objective,
+    )
+
+
+def _unwell(snapshot: agent_pb2.Snapshot) -> Iterator[Unchecked]:
+    """Yield the parts of the agent that cannot look."""
+    for health in snapshot.components:
+        if health.result != finding_pb2.CHECK_RESULT_OK:
+            yield Unchecked(health.component, health.reason or "it failed")

@@ -1,0 +1,42 @@
+"""The subcommands of `gpuward agent` for people; each loads its work only when it is run."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from gpuward.agent.command_line import CONFIG_OPTION, load_or_default
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+WIDTH_WITHOUT_TERMINAL = 120
+
+
+@click.command()
+@CONFIG_OPTION
+@click.option("--json", "as_json", is_flag=True, help="For programs: stable names, base units.")
+def scan(*, path: Path, as_json: bool) -> None:
+    """Look at this node once, without a running agent.
+
+    Exit status: 0 nothing is wrong, 1 a finding worth a ticket, 2 one worth a page, 3 could not
+    look.
+    """
+    from gpuward.agent import scan_command as command
+
+    view = command.scan(load_or_default(path))
+    if as_json:
+        click.echo(command.as_json(view))
+    else:
+        columns, _ = shutil.get_terminal_size((WIDTH_WITHOUT_TERMINAL, 0))
+        click.echo(command.as_text(view, width=columns, colours=wants_colours()))
+    sys.exit(command.status(view))
+
+
+def wants_colours() -> bool:
+    """Return whether standard output is a terminal whose user wants colours."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
