@@ -9,9 +9,10 @@ import pytest
 from structlog.testing import capture_logs
 
 from gpuward.agent import event_keeper
+from gpuward.agent.disk_thread import DiskBusyError
 from gpuward.agent.event_keeper import EventKeeper
 from gpuward.agent.model import Batch, Event
-from gpuward.agent.spool import Spool, SpoolBusyError
+from gpuward.agent.spool import Spool
 from gpuward.agent.spool_file import Item
 from gpuward.v1 import finding_pb2
 
@@ -96,7 +97,7 @@ async def test_a_dead_disk_does_not_fill_our_memory(make_judge, spool, stuck):
 
     assert keeper.dropped == 2
     assert [log["event"] for log in logs] == ["spool.events_dropped"]
-    with pytest.raises(SpoolBusyError):
+    with pytest.raises(DiskBusyError):
         await spool.append([Item("c", b"c")])
     stuck.set()
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import structlog
 
 from gpuward.agent import wire
+from gpuward.agent.disk_thread import DiskBusyError
 from gpuward.agent.model import Result
-from gpuward.agent.spool import SpoolBusyError
 from gpuward.agent.spool_file import Item
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class EventKeeper:
         except TimeoutError:
             # Still queued: written, and reported, when the disk answers.
             log.warning("spool.slow", events=len(items), after_s=WRITTEN_WITHIN_S)
-        except SpoolBusyError as error:
+        except DiskBusyError as error:
             self.dropped += len(items)
             log.error("spool.events_dropped", events=len(items), reason=str(error))  # noqa: TRY400
 

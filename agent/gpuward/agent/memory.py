@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 import msgspec
 import structlog
 
+from gpuward.agent.disk_thread import DiskBusyError
 from gpuward.agent.hysteresis import Condition, State
 from gpuward.agent.kinds import KINDS
-from gpuward.agent.spool import SpoolBusyError
 
 if TYPE_CHECKING:
     from gpuward.agent.judge import Judge
@@ -78,6 +78,6 @@ class Memory:
                 data = encode(self._judge.state, self._judge.snapshot.boot_id)
                 async with asyncio.timeout(WRITTEN_WITHIN_S):
                     await self._spool.remember(data)
-            except (TimeoutError, SpoolBusyError, UnicodeEncodeError) as error:
+            except (TimeoutError, DiskBusyError, UnicodeEncodeError) as error:
                 # The next change is another chance; until then a restart forgets this one.
                 log.warning("findings.not_saved", reason=str(error) or "timed out")

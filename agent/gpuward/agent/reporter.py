@@ -18,7 +18,7 @@ import grpc.aio
 import structlog
 
 from gpuward.agent import wire
-from gpuward.agent.spool import SpoolBusyError
+from gpuward.agent.disk_thread import DiskBusyError
 from gpuward.agent.version import VERSION
 from gpuward.v1 import coordinator_pb2, coordinator_pb2_grpc
 
@@ -200,7 +200,7 @@ class Reporter:
         try:
             async with asyncio.timeout(ANSWER_WITHIN_S):
                 events = await self._spool.after(self._acknowledged, MAX_EVENTS)
-        except (TimeoutError, SpoolBusyError, sqlite3.Error) as error:
+        except (TimeoutError, DiskBusyError, sqlite3.Error) as error:
             if not self._is_spool_lost:
                 log.warning("spool.unreadable", reason=str(error) or "timed out")
             self._is_spool_lost = True
@@ -213,7 +213,7 @@ class Reporter:
             return
         self._acknowledged = event_seq
         # Not deleted now, they are sent again after a restart, under the same numbers.
-        with contextlib.suppress(TimeoutError, SpoolBusyError):
+        with contextlib.suppress(TimeoutError, DiskBusyError):
             async with asyncio.timeout(ANSWER_WITHIN_S):
                 await self._spool.acknowledge(event_seq)
 
