@@ -9,7 +9,6 @@ from gpuward.agent.fragmentation import AllocatorState, attribute, headroom_safe
 from gpuward.simulator.allocator import CachingAllocator, OutOfMemory
 from gpuward.simulator.allocator_config import AllocatorConfig
 from gpuward.simulator.allocator_device import FixedDevice
-from gpuward.tap.statistics import figures
 
 MIB = 2**20
 DEVICE = 400 * MIB
@@ -24,10 +23,10 @@ STEPS = st.lists(
 
 
 def state_of(allocator, *, expandable=False):
-    now = figures(allocator.memory_stats()).all_pools
-    return AllocatorState(
-        now.reserved_bytes, now.active_bytes, now.inactive_split_bytes, expandable=expandable
-    )
+    stats = allocator.memory_stats()
+    families = ("reserved_bytes", "active_bytes", "inactive_split_bytes")
+    now = [stats[family]["all"]["current"] for family in families]
+    return AllocatorState(*now, expandable=expandable)
 
 
 def run(allocator, steps):

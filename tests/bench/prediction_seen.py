@@ -25,6 +25,7 @@ from gpuward.agent.fragmentation import AllocatorState, headroom_safe
 from gpuward.agent.hysteresis import State, Verdict, fold
 from gpuward.agent.memory_exhaustion import EXHAUSTED_IN
 from gpuward.agent.model import Batch, Gpu, Process, Result, Sample, SeriesKey
+from gpuward.agent.samplers.tap_record import unpack_record
 from gpuward.agent.samplers.tap_samples import DeviceMemory, Reading, gpu_name, samples
 from gpuward.agent.window import Readings
 from gpuward.simulator.allocator import CachingAllocator
@@ -49,6 +50,7 @@ LEAST_OF_MINUTE = 30
 # A fifth above the limit that raises, and a little more.
 CALM_RATIO = 31.0
 CALM_EVERY_S = 30
+NOT_WALKED = layout.pack_walk(layout.NO_SUMMARY, layout.NO_CLASSES, layout.NO_CLASSES)
 
 
 class Moment(NamedTuple):
@@ -213,19 +215,14 @@ def published(
     oom: layout.OutOfMemory | None = None,
 ) -> Reading:
     """Return the record that a tap makes of an allocator's statistics, without a walk."""
-    stats = allocator.memory_stats()
-    now_ns = int(now_s * 1e9)
-    record = layout.Record(
-        2,
-        now_ns,
-        now_ns,
-        UUID,
-        0,
-        layout.EXPANDABLE if expandable else 0,
-        *statistics.figures(stats),
-        statistics.totals(stats),
-        oom=oom or layout.OutOfMemory(),
-    )
+    now_ns, failed = int(now_s * 1e9), oom or layout.OutOfMemory()
+    figures = statistics.figures(allocator.memory_stats(), failed.request_bytes)
+    stamp = (2, now_ns, now_ns, UUID, 0, layout.EXPANDABLE if expandable else 0)
+    raw = bytearray(layout.RECORD_SIZE)
+    layout.pack_parts(raw, stamp, figures, NOT_WALKED, (0, 0, 0, *failed))
+    record = unpack_record(bytes(raw))
+    if record is None:
+        raise ValueError("the agent does not accept the tap's record")
     return Reading(record, now_s)
 
 
