@@ -80,6 +80,11 @@ class NvmlSampler:
         """How many hung children were ever left behind."""
         return self._children.abandoned_total
 
+    @property
+    def child_pid(self) -> int | None:
+        """Return the pid of the running child, if there is one."""
+        return None if self._children.current is None else self._children.current.pid
+
     async def __aenter__(self) -> Self:
         await self.start()
         return self
