@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from sqlalchemy import text
 
 from gpuward.coordinator import events as e
 from gpuward.coordinator.escalation import DEFAULT_POLICY
@@ -131,6 +132,35 @@ async def test_a_lease_of_the_dead_runs_out(store, clock, make, incident):
     await outbox(store, clock, pager).deliver_due()
 
     assert [f"inc-{incident.id}-L1"] == [message.dedup_key for message in pager.messages]
+
+
+async def test_a_database_that_fails_while_a_page_is_on_its_way_stops_nobody(
+    store, clock, make, incident
+):
+    """What cannot be marked as sent goes out again when its lease has run out, under one key."""
+    pager = make.notifier()
+
+    class Unmarkable:
+        async def send(self, message):
+            await rename(store, "sent_at_s", "away")
+            return await pager.send(message)
+
+    box = outbox(store, clock, Unmarkable())
+    assert 1 == await box.deliver_due()
+    await rename(store, "away", "sent_at_s")
+
+    await clock.advance(30.1)
+    assert 1 == await outbox(store, clock, pager).deliver_due()
+
+    first, second = pager.messages
+    assert first.dedup_key == second.dedup_key
+    (page,) = (await store.get_incident(incident.id)).pages
+    assert (clock.wall_s(), 2) == (page.sent_at_s, page.attempts)
+
+
+async def rename(store, column, name):
+    async with store.writing() as tx:
+        await tx.connection.execute(text(f"ALTER TABLE outbox RENAME COLUMN {column} TO {name}"))
 
 
 async def test_two_replicas_send_one_page(store, clock, make, incident):

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import structlog
+from sqlalchemy.exc import SQLAlchemyError
 
 from gpuward.coordinator import escalation, store_incidents, store_outbox, store_reports
 from gpuward.coordinator import events as e
@@ -78,6 +79,9 @@ class Outbox:
             message = await self._compose(page)
             if message is not None:
                 await self._mark(page, await self._send(page, message))
+        except SQLAlchemyError as error:
+            # The lease runs out, and the page is tried again.
+            log.warning("store.failed", loop="delivery", reason=str(error).partition("\n")[0])
         finally:
             self._in_flight -= 1
 
