@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from gpuward.agent.model import CauseDomain
 
 if TYPE_CHECKING:
-    from gpuward.agent.kind import Kind
     from gpuward.agent.model import Finding
 
 # The finding that tells of it, and its key: there is one of a node.
@@ -31,12 +30,12 @@ class Maintenance:
     is_release: bool = False
 
 
-def marked(finding: Finding, kind: Kind, maintenance: Maintenance | None) -> Finding:
-    """Return ``finding`` marked when it is about hardware and ``maintenance`` is under way.
+def marked(finding: Finding, domain: CauseDomain, maintenance: Maintenance | None) -> Finding:
+    """Return ``finding`` marked when its domain is hardware and ``maintenance`` is under way.
 
     The mark is of what was seen: trouble that outlasts the maintenance is told once it is seen
     again, and what only takes its time to clear is not.
     """
-    if maintenance is None or kind.domain not in HARDWARE:
+    if maintenance is None or domain not in HARDWARE:
         return finding
     return replace(finding, in_maintenance=True)

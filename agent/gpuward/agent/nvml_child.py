@@ -5,10 +5,13 @@ left behind.  So NVML lives here, in a program of its own (started, never forked
 not survive a fork), with a thread for each GPU and none of the calls on the main thread, which only
 tells the parent that it lives and which calls are unanswered, and leaves when the parent hangs up.
 
-    python -P -m gpuward.agent.nvml_child --socket FD [--proc-root /proc]
+    python -P -m gpuward.agent.nvml_child --socket FD [--proc-root /proc] [--only INDEX]
 
 Ends with status 75 (EX_TEMPFAIL) when the driver is missing or was replaced: the library that is
-loaded cannot serve another driver, so only a new process can look again.
+loaded cannot serve another driver, so only a new process can look again.  Ends with it too, within
+a second, when the driver announces that it leaves: the end of the process closes what it holds
+open, without a call that might wait.  With ``--only`` it reads one GPU alone, or none (-1), and so
+tells whether the driver answers anybody.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 from gpuward.agent import nvml_protocol as protocol
 from gpuward.agent.nvml_conditions import DeviceLost, DriverGone, Unavailable, Unsupported
 from gpuward.agent.nvml_device import Slot
+from gpuward.agent.nvml_events import DriverEvents
 from gpuward.agent.nvml_reader import Reader, Surroundings
 
 if TYPE_CHECKING:
@@ -36,15 +40,16 @@ LIBRARY_NOT_FOUND = 12
 HEARTBEAT_S = 1.0
 # A call shorter than this is no news.
 UNANSWERED_S = 0.3
-LEAVE_WITHIN_S = 1.0
+LEAVE_WITHIN_S = 0.5
 
 
 class Child:
     """Starts a reader for each GPU and keeps the parent informed."""
 
-    def __init__(self, link: socket.socket, proc_root: Path) -> None:
+    def __init__(self, link: socket.socket, proc_root: Path, only: int | None = None) -> None:
         self._link = link
         self._proc_root = proc_root
+        self._only = only
         self._stopping = threading.Event()
         self._status = 0
         self._dropped = 0
@@ -95,6 +100,7 @@ class Child:
             self._leave(DriverGone(0, str(error)))
             return
         self._send(present)
+        DriverEvents(pynvml, self._stopping, self._leave_to_the_driver).start()
         around = Surroundings(
             pynvml,
             _major(present.driver_version),
@@ -103,11 +109,15 @@ class Child:
             send=self._send,
             leave=self._leave,
         )
-        for index in range(present.gpus):
+        for index in self._wanted(present.gpus):
             reader = Reader(index, around)
             self._slots.append(reader.slot)
             self._readers.append(reader)
             reader.start()
+
+    def _wanted(self, gpus: int) -> Sequence[int]:
+        everyone = range(gpus)
+        return [i for i in everyone if i == self._only] if self._only is not None else everyone
 
     def _initialise(self, nvml: Any, slot: Slot) -> protocol.Present:
         with slot.calling("nvmlInit"):
@@ -120,6 +130,10 @@ class Child:
     def _leave(self, reason: DriverGone) -> None:
         """End because the driver is gone; called from any thread."""
         self._send(protocol.Gone(reason.code, str(reason)))
+        self._end(EX_TEMPFAIL)
+
+    def _leave_to_the_driver(self) -> None:
+        self._send(protocol.Leaving())
         self._end(EX_TEMPFAIL)
 
     def _fail(self, failure: threading.ExceptHookArgs) -> None:
@@ -154,8 +168,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="gpuward.agent.nvml_child")
     parser.add_argument("--socket", type=int, required=True, help="descriptor of the socket pair")
     parser.add_argument("--proc-root", type=Path, default=Path("/proc"))
+    parser.add_argument(
+        "--only", type=int, metavar="INDEX", help="of the one GPU to read; -1: none"
+    )
     options = parser.parse_args(argv)
-    return Child(socket.socket(fileno=options.socket), options.proc_root).run()
+    link = socket.socket(fileno=options.socket)
+    return Child(link, options.proc_root, options.only).run()
 
 
 if __name__ == "__main__":

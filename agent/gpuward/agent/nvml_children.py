@@ -1,13 +1,15 @@
 """Keep one NVML child running: start it again when it ends, leave it behind when it hangs.
 
-Restarts back off from 1 s to 30 s, since a node may be without a driver for days.  At most two
-hung children are left behind at a time: each may hold driver memory and locks until the reboot.
+Restarts back off from 1 s to 30 s, since a node may be without a driver for days; a child that died
+by itself is started again at once, though not twice within half a minute.  At most two hung
+children are left behind at a time: each may hold driver memory and locks until the reboot.
 """
 
 from __future__ import annotations
 
 import asyncio
 import signal
+from math import inf
 from typing import TYPE_CHECKING
 
 import structlog
@@ -43,12 +45,18 @@ class Children:
         self._abandoned: list[Link] = []
         self._start_s = 0.0
         self._back_off_s = FIRST_BACK_OFF_S
+        self._hurried_s = -inf
         self.started_total = 0
         self.abandoned_total = 0
 
+    @property
+    def abandoned(self) -> int:
+        """How many hung children are left behind now."""
+        self._abandoned = [link for link in self._abandoned if link.exit_status() is None]
+        return len(self._abandoned)
+
     def start_if_due(self, now_s: float) -> bool:
         """Return whether a new child was started; raises ``OSError`` when one cannot be."""
-        self._abandoned = [link for link in self._abandoned if link.exit_status() is None]
         if self.current is not None or now_s < self._start_s:
             return False
         try:
@@ -57,6 +65,18 @@ class Children:
             self._retry_later(now_s)
             raise
         self.started_total += 1
+        return True
+
+    def hurry(self, now_s: float) -> None:
+        """Start the next child now, whatever came before."""
+        self._start_s, self._back_off_s = now_s, FIRST_BACK_OFF_S
+
+    def forgive(self, now_s: float) -> bool:
+        """Start the next child at once after one that died; returns False when one just did."""
+        if now_s - self._hurried_s < SETTLED_S:
+            return False
+        self._hurried_s = now_s
+        self.hurry(now_s)
         return True
 
     def receive(self, now_s: float) -> tuple[list[Message], int | None]:
@@ -77,7 +97,7 @@ class Children:
 
     def abandon(self, now_s: float) -> bool:
         """Leave the child behind if that is still allowed; returns whether it was."""
-        if self.current is None or len(self._abandoned) >= ABANDONED_LIMIT:
+        if self.current is None or self.abandoned >= ABANDONED_LIMIT:
             return False
         self.current.hang_up()
         self._abandoned.append(self.current)
@@ -90,23 +110,30 @@ class Children:
         """Return the process ids of all that still run, the current one first."""
         return [link.pid for link in (self.current, *self._abandoned) if link is not None]
 
-    async def stop(self) -> None:
-        """End all within 3 s; one that the kernel holds is left behind."""
+    async def stop(self) -> tuple[int, ...]:
+        """End all within 3 s; returns the pids of those that the kernel holds, left behind."""
         links = [link for link in (self.current, *self._abandoned) if link is not None]
         self.current, self._abandoned = None, []
-        for link in links:
-            link.hang_up()
-        links = await _still_running(links, LEAVE_S)
-        for number, within_s in ((signal.SIGTERM, TERMINATE_S), (signal.SIGKILL, KILL_S)):
-            for link in links:
-                link.signal(number)
-            links = await _still_running(links, within_s)
-        for link in links:
-            log.error("nvml_child.left_behind", pid=link.pid)
+        self._abandoned = await end(links)
+        return tuple(link.pid for link in self._abandoned)
 
     def _retry_later(self, now_s: float) -> None:
         self._start_s = now_s + self._back_off_s
         self._back_off_s = min(2 * self._back_off_s, LONGEST_BACK_OFF_S)
+
+
+async def end(links: list[Link]) -> list[Link]:
+    """End the children within 3 s, politely first; returns those that did not end."""
+    for link in links:
+        link.hang_up()
+    links = await _still_running(links, LEAVE_S)
+    for number, within_s in ((signal.SIGTERM, TERMINATE_S), (signal.SIGKILL, KILL_S)):
+        for link in links:
+            link.signal(number)
+        links = await _still_running(links, within_s)
+    for link in links:
+        log.error("nvml_child.left_behind", pid=link.pid)
+    return links
 
 
 async def _still_running(links: Iterable[Link], within_s: float) -> list[Link]:

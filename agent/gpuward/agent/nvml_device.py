@@ -14,7 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from gpuward.agent import nvml_protocol as protocol
 from gpuward.agent.nvml_calls import CALLS
-from gpuward.agent.nvml_conditions import UNKNOWN, Unavailable, Unsupported, condition
+from gpuward.agent.nvml_conditions import (
+    NO_PERMISSION,
+    UNKNOWN,
+    Unavailable,
+    Unsupported,
+    condition,
+)
 from gpuward.agent.nvml_fields import SIGNALS_OF_FIELDS, FieldValues
 from gpuward.agent.nvml_gpm import SIGNALS_OF_GPM, SOURCE_COARSE, SOURCE_GPM, Gpm
 
@@ -45,6 +51,8 @@ class Slot:
         self.spent_s = 0.0
         # Of the calls since it was set to zero.
         self.slowest_s = 0.0
+        # Names of the calls that are not for this user.
+        self.denied: set[str] = set()
 
     @contextmanager
     def calling(self, name: str, *, is_driver: bool = True) -> Iterator[None]:
@@ -64,6 +72,8 @@ class Slot:
             raise Unsupported(f"{name}: the installed nvidia-ml-py does not know it") from error
         except self._nvml_error as error:
             code = getattr(error, "value", UNKNOWN)
+            if code == NO_PERMISSION:
+                self.denied.add(name)
             raise condition(code, f"{name}: {error}") from error
         finally:
             self._current = None

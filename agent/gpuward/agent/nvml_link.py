@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 # One drain's share of the event loop; what is left comes next time.
 DRAIN_LIMIT = 512
+# Of the modules nvidia and nvidia-uvm.
+DRIVER_FUNCTIONS = ("nvidia_", "nv_", "_nv", "uvm_", "rm_")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,8 @@ class Blocked:
 
     state: str = ""
     wait_channel: str = ""
+    # The kernel's own word that the driver's code is what it waits in.
+    in_driver: bool = False
 
 
 class Link:
@@ -95,5 +99,11 @@ def blocked(proc_root: Path, pid: int, thread_id: int) -> Blocked:
         channel = (folder / "wchan").read_text(errors="replace").strip()
     except (OSError, ValueError):
         return Blocked()
+    # The stack is for CAP_SYS_ADMIN, and names the module of each frame.
+    try:
+        frames = (folder / "stack").read_text(errors="replace")
+    except OSError:
+        frames = ""
+    in_driver = "[nvidia" in frames or channel.startswith(DRIVER_FUNCTIONS)
     # The kernel writes 0 for a thread that does not wait, or to a reader it does not trust.
-    return Blocked(state, "" if channel == "0" else channel[:64])
+    return Blocked(state, "" if channel == "0" else channel[:64], in_driver)

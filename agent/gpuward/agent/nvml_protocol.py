@@ -26,7 +26,7 @@ class Present(msgspec.Struct, frozen=True, tag="present"):
 
 
 class Found(msgspec.Struct, frozen=True, tag="found"):
-    """A GPU said who it is; sent again whenever what it does not support becomes known."""
+    """A GPU said who it is; sent again whenever it becomes known what it does not answer."""
 
     index: int
     uuid: str
@@ -34,6 +34,8 @@ class Found(msgspec.Struct, frozen=True, tag="found"):
     pci_bus_id: str
     serial: str = ""
     unsupported: tuple[str, ...] = ()
+    # Calls that NVML refuses to the child's user.
+    denied: tuple[str, ...] = ()
     mig: tuple[MigDevice, ...] = ()
 
 
@@ -97,7 +99,11 @@ class Gone(msgspec.Struct, frozen=True, tag="gone"):
     text: str
 
 
-Message = Present | Found | Trouble | Readings | Holders | Heartbeat | Gone
+class Leaving(msgspec.Struct, frozen=True, tag="leaving"):
+    """The driver wants to leave its GPUs: the child ends, and must not come back before that."""
+
+
+Message = Present | Found | Trouble | Readings | Holders | Heartbeat | Gone | Leaving
 
 _DECODER: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
 _ENCODER = msgspec.msgpack.Encoder()

@@ -117,12 +117,16 @@ class Reader(threading.Thread):
         self._send(protocol.Readings(self._index, time.monotonic(), values, parts))
 
     def _tell_changes(self, gpu: _Parts, lane: Lane, who: protocol.Found) -> protocol.Found:
-        unsupported, mig = gpu.device.unsupported(), gpu.slices.devices
+        now = msgspec.structs.replace(
+            who,
+            unsupported=gpu.device.unsupported(),
+            denied=tuple(sorted(self.slot.denied)),
+            mig=gpu.slices.devices,
+        )
         # Also now and then when nothing changed: the message may have been dropped.
-        if lane is Lane.SLOW or (unsupported, mig) != (who.unsupported, who.mig):
-            who = msgspec.structs.replace(who, unsupported=unsupported, mig=mig)
-            self._send(who)
-        return who
+        if lane is Lane.SLOW or now != who:
+            self._send(now)
+        return now
 
     def _identity(self, handle: Any) -> protocol.Found:
         pci = self._get("nvmlDeviceGetPciInfo", handle)

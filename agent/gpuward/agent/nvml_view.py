@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 # An inventory older than its samples' life is no inventory.
 HOLDERS_STALE_S = SIGNALS["process_gpu_memory_bytes"].stale_after_s
 
+LEAVING = "the driver has announced that it leaves its GPUs"
+
 
 class View:
     """A fold over messages; one lives through any number of children."""
@@ -29,6 +31,9 @@ class View:
         self.version = ""
         # Why the driver is down; empty while it is up or was never asked.
         self.reason = ""
+        # nvmlReturn_t that goes with the reason, where NVML gave it.
+        self.code = 0
+        self._denied: dict[int, tuple[str, ...]] = {}
         self._lost: dict[int, protocol.Trouble] = {}
         self.heartbeat: protocol.Heartbeat | None = None
         self._present = 0
@@ -56,6 +61,10 @@ class View:
             for index, trouble in sorted(self._lost.items())
         )
 
+    def denied(self) -> tuple[str, ...]:
+        """Return the calls that NVML refuses to the child's user, of any GPU."""
+        return tuple(sorted({call for calls in self._denied.values() for call in calls}))
+
     def processes(self, now_s: float) -> tuple[Process, ...]:
         """Return each process once, with all its GPUs."""
         found: dict[int, Process] = {}
@@ -67,22 +76,25 @@ class View:
                 found[known.pid] = replace(known, gpus=(*known.gpus, self.uuid(index)))
         return tuple(found.values())
 
-    def down(self, reason: str) -> None:
+    def down(self, reason: str, code: int = 0) -> None:
         """Note that the driver cannot be asked."""
         self.up = False
-        self.reason = reason
+        self.reason, self.code = reason, code
         self._lost.clear()
         self._holders.clear()
 
     def started(self) -> None:
         """Note that a new child has been started: it has said nothing yet."""
         self.heartbeat = None
+        self._read.clear()
+        self._denied.clear()
 
     def take(self, message: protocol.Message) -> Iterator[Sample]:
         """Fold a message in; yields the samples in it."""
         match message:
             case protocol.Present():
-                self.up, self.version, self.reason = True, message.driver_version, ""
+                self.up, self.version = True, message.driver_version
+                self.reason, self.code = "", 0
                 self._present = message.gpus
                 self._gpus = {i: gpu for i, gpu in self._gpus.items() if i < message.gpus}
             case protocol.Found():
@@ -99,10 +111,13 @@ class View:
             case protocol.Heartbeat():
                 self.heartbeat = message
             case protocol.Gone():
-                self.down(message.text)
+                self.down(message.text, message.code)
+            case protocol.Leaving():
+                self.down(LEAVING)
 
     def _find(self, found: protocol.Found) -> None:
         self._lost.pop(found.index, None)
+        self._denied[found.index] = found.denied
         self._gpus[found.index] = Gpu(
             uuid=found.uuid,
             index=found.index,
