@@ -1,16 +1,22 @@
-"""Every XID that means something on an inference node: whose fault it is, and how bad.
+"""What every XID means on an inference node: whose fault it is, how bad, what helps.
 
-Source: NVIDIA's XID catalogue, https://docs.nvidia.com/deploy/xid-errors/analyzing-xid-catalog.html
-(its "immediate action" column decides the fault), read October 2025.  Where we deviate, a comment
-says why: other monitors page for an application's own errors, or ignore a GPU that is wearing out.
+NVIDIA's advised first action (``xid_rows``) decides, by one table, the fault and the result.  Where
+we deviate, a reason says why: other monitors page for an application's own errors, or ignore a GPU
+that is wearing out.  A node may deviate further: ``[xid.overrides]`` in its configuration.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from gpuward.agent.model import Action, Result
+from gpuward.agent.xid_rows import ROWS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class Fault(StrEnum):
@@ -41,77 +47,67 @@ ACTIONS: dict[Fault, Action] = {
 
 @dataclass(frozen=True, slots=True)
 class Xid:
-    """What a code means; ``result`` is OK where the GPU itself is well."""
+    """What a code means; ``result`` is OK where the GPU itself is well.
+
+    ``advice`` is NVIDIA's word for the first action, ``why`` the reason of a deviation from it.
+    """
 
     fault: Fault
     result: Result
     meaning: str
+    mnemonic: str = ""
+    advice: str = ""
+    why: str = ""
 
 
-_A, _I, _S, _D, _R, _U = (
-    Fault.APPLICATION,
-    Fault.INFORMATION,
-    Fault.RESETTABLE,
-    Fault.DRAIN,
-    Fault.REPLACE,
-    Fault.UNKNOWN,
-)
-_ROWS: tuple[tuple[tuple[int, ...], Fault, Result, str], ...] = (
-    ((79,), _D, Result.FAIL, "GPU has fallen off the bus"),
-    ((119, 120), _S, Result.FAIL, "GSP firmware does not answer"),
-    ((140,), _S, Result.FAIL, "unrecovered ECC error"),
-    ((143,), _S, Result.FAIL, "GPU initialisation error"),
-    ((158,), _S, Result.FAIL, "GPU fatal timeout"),
-    ((95,), _S, Result.FAIL, "uncontained memory error"),
-    ((48, 171, 172), _S, Result.FAIL, "double-bit ECC error"),
-    ((64,), _R, Result.FAIL, "memory remapping failure"),
-    ((46,), _S, Result.FAIL, "GPU stopped processing"),
-    ((62,), _S, Result.FAIL, "PMU halt"),
-    ((110,), _S, Result.FAIL, "security fault"),
-    ((109,), _A, Result.WARN, "context-switch timeout"),
-    ((136,), _S, Result.FAIL, "NVLink training failed"),
-    ((155,), _S, Result.FAIL, "NVLink software-defined error"),
-    ((156,), _I, Result.WARN, "resource retirement event"),
-    ((74, *range(144, 151)), _D, Result.WARN, "NVLink error"),
-    ((167,), _D, Result.FAIL, "PCIe fatal timeout"),
-    ((168,), _U, Result.WARN, "reduced memory capacity"),
-    ((169,), _S, Result.FAIL, "internal micro-controller halt"),
-    ((151,), _D, Result.WARN, "key rotation error"),
-    ((54,), _R, Result.FAIL, "auxiliary power not connected"),
-    ((94,), _A, Result.WARN, "contained memory error"),
-    ((63,), _I, Result.OK, "memory row remapped"),
-    # The catalogue ignores it; a high rate of corrected errors is how worn memory announces itself.
-    ((92,), _R, Result.WARN, "high rate of single-bit ECC errors"),
-    ((157, 160, 161), _R, Result.WARN, "channel or resource retirement"),
-    ((163, 164), _I, Result.OK, "power-smoothing circuitry"),
-    ((165,), _R, Result.WARN, "power-smoothing circuitry exhausted"),
-    ((154,), _I, Result.OK, "recovery action changed"),
-    ((13,), _A, Result.OK, "graphics engine exception"),
-    ((31,), _A, Result.OK, "MMU page fault"),
-    ((45,), _A, Result.OK, "clean-up after an earlier error"),
-    (
-        (8, 11, 25, 32, 39, 40, 41, 60, *range(68, 73), 75, 76, 77, 80, *range(82, 87), 88, 89),
-        _A,
-        Result.OK,
-        "channel or engine exception",
-    ),
-    (
-        (*range(96, 106), *range(126, 136), 139),
-        _A,
-        Result.OK,
-        "channel or engine exception",
-    ),
-    (
-        (14, 37, 38, 43, 44, 66, 67, 93, 106, 107, 108, 121, 137, 141, 152, 153),
-        _I,
-        Result.OK,
-        "informational",
-    ),
-    ((78, 159), _U, Result.WARN, "driver or firmware needs an update"),
-)
-
-CATALOGUE: dict[int, Xid] = {
-    code: Xid(fault, result, meaning) for codes, fault, result, meaning in _ROWS for code in codes
+# What NVIDIA's first actions come to.
+_BY_ADVICE: dict[str, tuple[Fault, Result]] = {
+    "RESTART_APP": (Fault.APPLICATION, Result.OK),
+    "WORKFLOW_XID_45": (Fault.APPLICATION, Result.OK),
+    "IGNORE": (Fault.INFORMATION, Result.OK),
+    "XID_154": (Fault.INFORMATION, Result.OK),
+    "RESET_GPU": (Fault.RESETTABLE, Result.FAIL),
+    "WORKFLOW_XID_48": (Fault.RESETTABLE, Result.FAIL),
+    "RESTART_BM": (Fault.DRAIN, Result.FAIL),
+    "RESTART_VM": (Fault.DRAIN, Result.WARN),
+    "WORKFLOW_NVLINK_ERR": (Fault.DRAIN, Result.WARN),
+    "WORKFLOW_NVLINK5_ERR": (Fault.DRAIN, Result.WARN),
+    "CHECK_MECHANICALS": (Fault.REPLACE, Result.FAIL),
+    "UPDATE_SWFW": (Fault.UNKNOWN, Result.WARN),
+    "CHECK_UVM": (Fault.UNKNOWN, Result.WARN),
+    "CONTACT_SUPPORT": (Fault.UNKNOWN, Result.WARN),
+    # No action yet in the catalogue.
+    "": (Fault.UNKNOWN, Result.WARN),
 }
+
+_DEVIATIONS: dict[int, tuple[Fault, Result, str]] = {
+    64: (Fault.REPLACE, Result.FAIL, "A row that cannot be remapped is for ever unsafe."),
+    92: (Fault.REPLACE, Result.WARN, "It is how memory that wears out announces itself."),
+    94: (Fault.APPLICATION, Result.WARN, "The victim is one program, but the memory is at fault."),
+    109: (
+        Fault.APPLICATION,
+        Result.WARN,
+        "One program's endless kernel looks the same.",
+    ),
+    156: (Fault.INFORMATION, Result.WARN, "The investigation's action is to ignore it."),
+    157: (Fault.REPLACE, Result.WARN, "What cannot be retired stays in use."),
+    161: (Fault.REPLACE, Result.WARN, "What cannot be retired stays in use."),
+    162: (Fault.INFORMATION, Result.OK, "Power smoothing is back."),
+    163: (Fault.INFORMATION, Result.OK, "Power smoothing does not serve inference."),
+    164: (Fault.INFORMATION, Result.OK, "Power smoothing does not serve inference."),
+    165: (Fault.REPLACE, Result.WARN, "The part has reached its end."),
+    167: (Fault.DRAIN, Result.FAIL, "Its name says fatal; nothing on the link answers."),
+    169: (Fault.RESETTABLE, Result.FAIL, "A halted micro-controller, as in 62."),
+    171: (Fault.RESETTABLE, Result.FAIL, "Details of a 48."),
+    172: (Fault.RESETTABLE, Result.FAIL, "Details of a 48."),
+}
+
+
+def _entry(code: int, mnemonic: str, meaning: str, advice: str) -> Xid:
+    fault, result, why = _DEVIATIONS.get(code, (*_BY_ADVICE[advice], ""))
+    return Xid(fault, result, meaning, mnemonic, advice, why)
+
+
+CATALOGUE: Mapping[int, Xid] = MappingProxyType({row[0]: _entry(*row) for row in ROWS})
 # A newer driver than this table: never dropped, never more than a ticket.
 UNLISTED = Xid(Fault.UNKNOWN, Result.WARN, "not in the catalogue")
