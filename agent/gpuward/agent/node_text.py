@@ -41,13 +41,15 @@ def gpu_count(view: NodeView) -> str:
     return f"{cards}{of} GPUs"
 
 
-def gpu_table(rows: Sequence[GpuRow], *, width: int, colours: bool) -> Iterator[str]:
-    """Yield the table of GPUs."""
+def gpu_table(
+    rows: Sequence[GpuRow], order: Sequence[str], *, width: int, colours: bool
+) -> Iterator[str]:
+    """Yield the table of GPUs; ``order``: headings, the one that is left out first comes last."""
     if not rows:
         return
     columns = [
-        Column(heading, tuple(map(cell, rows)), rank, is_number=is_number)
-        for heading, rank, is_number, cell in _COLUMNS
+        Column(heading, tuple(map(cell, rows)), order.index(heading), is_number=is_number)
+        for heading, (is_number, cell) in _CELLS.items()
     ]
     yield from table(columns, width=width, colours=colours)
 
@@ -176,21 +178,56 @@ def _xids(row: GpuRow) -> Cell:
     return Cell(",".join(map(str, row.xids)) or "none", Tone.WARNING if row.xids else Tone.PLAIN)
 
 
-# Heading, rank (the highest goes first), whether it is a number, cell.
-_COLUMNS: tuple[tuple[str, int, bool, Callable[[GpuRow], Cell]], ...] = (
-    ("gpu", 0, True, _index),
-    ("name", 9, False, _name),
-    ("verdict", 0, False, _verdict),
-    ("memory", 1, True, _memory),
-    ("headroom", 2, True, _headroom),
-    ("stranded", 4, True, _stranded),
-    ("releasable", 8, True, _releasable),
-    ("active", 3, True, _activity),
-    ("limited by", 5, False, _limiter),
-    ("temp", 4, True, _temperature),
-    ("power", 6, True, _power),
-    ("pcie", 5, True, _link),
-    ("ecc c/u", 6, True, _ecc),
-    ("remap", 7, True, _remap),
-    ("xid", 3, True, _xids),
+# Whether it is a number, and its cell.
+_CELLS: dict[str, tuple[bool, Callable[[GpuRow], Cell]]] = {
+    "gpu": (True, _index),
+    "name": (False, _name),
+    "verdict": (False, _verdict),
+    "memory": (True, _memory),
+    "headroom": (True, _headroom),
+    "stranded": (True, _stranded),
+    "releasable": (True, _releasable),
+    "active": (True, _activity),
+    "limited by": (False, _limiter),
+    "temp": (True, _temperature),
+    "power": (True, _power),
+    "pcie": (True, _link),
+    "ecc c/u": (True, _ecc),
+    "remap": (True, _remap),
+    "xid": (True, _xids),
+}
+# What goes last when there is no room: the hardware's health in a scan, memory in a live view.
+SCAN_ORDER = (
+    "gpu",
+    "verdict",
+    "memory",
+    "headroom",
+    "xid",
+    "active",
+    "temp",
+    "pcie",
+    "ecc c/u",
+    "remap",
+    "power",
+    "stranded",
+    "limited by",
+    "name",
+    "releasable",
+)
+TOP_ORDER = (
+    "gpu",
+    "verdict",
+    "memory",
+    "headroom",
+    "stranded",
+    "active",
+    "limited by",
+    "releasable",
+    "temp",
+    "power",
+    "xid",
+    "pcie",
+    "ecc c/u",
+    "name",
+    "remap",
 )

@@ -10,7 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gpuward.agent.node_view_gpus import GpuRow, Loudness, gpu_rows
+from gpuward.agent.node_view_gpus import Figures, GpuRow, Loudness, gpu_rows
+from gpuward.agent.node_view_processes import ProcessRow, process_rows
 from gpuward.v1 import finding_pb2, report_pb2
 
 if TYPE_CHECKING:
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
     from gpuward.v1 import agent_pb2
 
+KMSG = "sampler.kmsg"
+XID = "gpu.xid"
+OK = finding_pb2.CHECK_RESULT_OK
 # What to do, in the words of somebody who has to.
 ACTIONS = {
     finding_pb2.SUGGESTED_ACTION_CHECK_APPLICATION: "look at the application",
@@ -89,6 +93,8 @@ class NodeView:
     # That PCI has bound to the driver; ``None`` where PCI cannot be read.
     gpus_expected: int | None
     gpus: tuple[GpuRow, ...]
+    # Those whose allocator is seen.
+    processes: tuple[ProcessRow, ...]
     # Loudest first, then oldest first.
     findings: tuple[FindingRow, ...]
     services: tuple[ServiceRow, ...]
@@ -108,9 +114,10 @@ def node_view(
 ) -> NodeView:
     """Return what to show of ``snapshot``.
 
-    ``xids``: codes that the kernel logged since the boot, by UUID; ``None``: nobody knows.
+    ``xids``: codes that the kernel logged since the boot, by UUID; ``None``: those of findings.
     """
     at_s = snapshot.at.ToNanoseconds() / 1e9
+    figures = Figures(snapshot)
     indexes = {gpu.uuid: gpu.index for gpu in snapshot.gpus}
     findings = sorted(
         (_finding_row(finding, indexes, at_s) for finding in snapshot.findings),
@@ -125,11 +132,25 @@ def node_view(
         driver_up=snapshot.driver_up,
         driver_version=snapshot.driver_version,
         gpus_expected=_gpus_expected(snapshot),
-        gpus=gpu_rows(snapshot, loudest, xids),
+        gpus=gpu_rows(
+            figures, snapshot.gpus, loudest, _open_xids(snapshot) if xids is None else xids
+        ),
+        processes=process_rows(figures, indexes),
         findings=tuple(findings),
         services=tuple(map(_service_row, snapshot.service_totals)),
         unchecked=(*unchecked, *_unwell(snapshot)),
     )
+
+
+def _open_xids(snapshot: agent_pb2.Snapshot) -> dict[str, list[int]] | None:
+    """Return codes of open findings by UUID, ``None`` while the kernel's log cannot be read."""
+    if not any(h.component == KMSG and h.result == OK for h in snapshot.components):
+        return None
+    codes: dict[str, list[int]] = {}
+    for finding in snapshot.findings:
+        if finding.kind == XID:
+            codes.setdefault(finding.subject.gpu_uuid, []).append(finding.code)
+    return codes
 
 
 def _gpus_expected(snapshot: agent_pb2.Snapshot) -> int | None:
@@ -173,5 +194,5 @@ def _service_row(totals: report_pb2.ServiceTotals) -> ServiceRow:
 def _unwell(snapshot: agent_pb2.Snapshot) -> Iterator[Unchecked]:
     """Yield the parts of the agent that cannot look."""
     for health in snapshot.components:
-        if health.result != finding_pb2.CHECK_RESULT_OK:
+        if health.result != OK:
             yield Unchecked(health.component, health.reason or "it failed")

@@ -11,7 +11,7 @@ from enum import IntEnum, StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from gpuward.v1 import agent_pb2
 
@@ -114,6 +114,9 @@ class Figures:
     def processes(self, signal: str, uuid: str) -> list[tuple[float, str]]:
         return self._of_processes.get((signal, uuid), [])
 
+    def process(self, signal: str, uuid: str, process: str) -> float | None:
+        return next((v for v, key in self.processes(signal, uuid) if key == process), None)
+
     def total(self, signal: str, uuid: str) -> float | None:
         """Return the sum over the processes of a GPU, ``None`` when none of them says."""
         found = self.processes(signal, uuid)
@@ -128,17 +131,17 @@ _MIG_TOTAL = "gpu_mig_memory_total_bytes"
 
 
 def gpu_rows(
-    snapshot: agent_pb2.Snapshot,
+    figures: Figures,
+    gpus: Iterable[agent_pb2.GpuIdentity],
     loudest: Mapping[str, Loudness],
     xids: Mapping[str, Sequence[int]] | None,
 ) -> tuple[GpuRow, ...]:
     """Return GPUs in order of their indexes, then slices.
 
-    ``loudest``: of the findings about each GPU; ``xids`` as ``node_view`` takes it.
+    ``loudest``: of the findings about each GPU; ``xids``: codes by UUID, ``None``: nobody knows.
     """
-    figures = Figures(snapshot)
     rows = []
-    for gpu in sorted(snapshot.gpus, key=lambda gpu: gpu.index):
+    for gpu in sorted(gpus, key=lambda gpu: gpu.index):
         codes = None if xids is None else tuple(dict.fromkeys(xids.get(gpu.uuid, ())))
         verdict = _verdict(figures, gpu.uuid, loudest.get(gpu.uuid, Loudness.NOTE), codes)
         rows.append(_row(figures, gpu, verdict, codes))

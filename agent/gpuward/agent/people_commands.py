@@ -9,12 +9,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gpuward.agent.command_line import CONFIG_OPTION, load_or_default
+from gpuward.agent.command_line import CANNOT_START, CONFIG_OPTION, exit_with, load_or_default
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 WIDTH_WITHOUT_TERMINAL = 120
+
+ADDRESS_OPTION = click.option(
+    "--address", default="", help="The agent's [grpc] address; found where it is left out."
+)
 
 
 @click.command()
@@ -35,6 +39,28 @@ def scan(*, path: Path, as_json: bool) -> None:
         columns, _ = shutil.get_terminal_size((WIDTH_WITHOUT_TERMINAL, 0))
         click.echo(command.as_text(view, width=columns, colours=wants_colours()))
     sys.exit(command.status(view))
+
+
+@click.command()
+@CONFIG_OPTION
+@ADDRESS_OPTION
+@click.option("--once", is_flag=True, help="Print one frame and end.")
+def top(*, path: Path, address: str, once: bool) -> None:
+    """Watch what the running agent sees: fragmentation, headroom, limits, findings, services.
+
+    q ends it.
+    """
+    from gpuward.agent import top_command as command
+    from gpuward.agent.agent_client import NoAnswerError, address_of
+
+    address = address or address_of(load_or_default(path))
+    try:
+        if once or not (sys.stdin.isatty() and sys.stdout.isatty()):
+            click.echo(command.once(address, colours=wants_colours()))
+        else:
+            command.live(address, colours=wants_colours())
+    except NoAnswerError as error:
+        exit_with(str(error), CANNOT_START)
 
 
 def wants_colours() -> bool:

@@ -12,7 +12,7 @@ import msgspec
 
 from gpuward.agent import wire
 from gpuward.agent.look import look
-from gpuward.agent.node_text import finding_lines, gpu_count, gpu_table, unchecked_lines
+from gpuward.agent.node_text import SCAN_ORDER, finding_lines, gpu_count, gpu_table, unchecked_lines
 from gpuward.agent.node_view import NodeView, node_view
 from gpuward.agent.node_view_gpus import Loudness, Verdict
 from gpuward.agent.process_identity import sees_every_pid
@@ -88,11 +88,13 @@ def _lines(view: NodeView, width: int, *, colours: bool) -> Iterator[str]:
     )
     if view.gpus:
         yield ""
-        yield from gpu_table(view.gpus, width=width, colours=colours)
+        yield from gpu_table(view.gpus, SCAN_ORDER, width=width, colours=colours)
     yield ""
     if view.findings:
         yield painted("Findings", Tone.HEADING, colours=colours)
         yield from finding_lines(view.findings, width=width, colours=colours)
+    elif status(view) is Status.COULD_NOT_LOOK:
+        yield "Nobody could look, which is not the same as nothing being wrong."
     else:
         yield "No findings."
     yield ""
