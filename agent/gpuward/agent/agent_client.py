@@ -49,7 +49,9 @@ class Agent:
 
     def snapshot(self) -> agent_pb2.Snapshot:
         """Return what the agent knows now."""
-        return self.ask(self.stub.GetSnapshot, agent_pb2.GetSnapshotRequest()).snapshot
+        answer = self.ask(self.stub.GetSnapshot, agent_pb2.GetSnapshotRequest())
+        snapshot: agent_pb2.Snapshot = answer.snapshot
+        return snapshot
 
     def ask(self, method: Any, request: Any) -> Any:
         """Return the answer of ``method`` to ``request``."""

@@ -32,9 +32,13 @@ OLD_S = 3.0
 class Rates:
     """What an instance of a service did a second, between two pictures."""
 
-    requests: float
-    failed: float
-    over_objective: float
+    requests: float | None = None
+    failed: float | None = None
+    over_objective: float | None = None
+
+
+# Of an instance that is new, or has started anew.
+NO_RATES = Rates()
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,16 +157,16 @@ def _services(
 ) -> Iterator[str]:
     if not rows:
         return
-    now = [rates_of.get((row.service, row.instance)) for row in rows]
+    now = [rates_of.get((row.service, row.instance), NO_RATES) for row in rows]
     columns = [
         Column("service", tuple(Cell(plain(row.service)) for row in rows), 0, is_number=False),
         Column("instance", tuple(Cell(plain(row.instance)) for row in rows), 7, is_number=False),
         Column("ready", tuple(_ready(row) for row in rows), 3, is_number=False),
         Column("waiting", tuple(Cell(str(row.waiting)) for row in rows), 1),
         Column("running", tuple(Cell(str(row.running)) for row in rows), 2),
-        Column("req/s", tuple(_rate(rate and rate.requests) for rate in now), 4),
-        Column("slow/s", tuple(_rate(rate and rate.over_objective) for rate in now), 5),
-        Column("failed/s", tuple(_rate(rate and rate.failed) for rate in now), 6),
+        Column("req/s", tuple(_rate(rate.requests) for rate in now), 4),
+        Column("slow/s", tuple(_rate(rate.over_objective) for rate in now), 5),
+        Column("failed/s", tuple(_rate(rate.failed) for rate in now), 6),
     ]
     yield from table(columns, width=width, colours=colours)
 
