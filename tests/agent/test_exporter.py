@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gzip
+import json
+import os
 
 import pytest
+from prometheus_client.openmetrics.parser import (
+    text_string_to_metric_families as openmetrics_families,
+)
 from prometheus_client.parser import text_string_to_metric_families
 
 from gpuward.agent import http_server
 from gpuward.agent.exporter import Exporter
-from gpuward.agent.http_server import HttpServer, Response
+from gpuward.agent.http_message import Request, Response, parse_request
+from gpuward.agent.http_server import HttpServer
 from gpuward.agent.model import Batch, Driver
-from gpuward.agent.self_metrics import SelfMetric
+from gpuward.agent.self_metrics import SelfCollector, SelfMetric
 
 
 @contextlib.asynccontextmanager
@@ -47,7 +54,8 @@ async def all_closed(server):
         await asyncio.sleep(0.001)
 
 
-PAGES = {"/page": lambda: Response("text\n")}
+ASK = Request("/any")
+PAGES = {"/page": lambda _: Response("text\n")}
 
 
 @pytest.mark.parametrize(
@@ -90,7 +98,7 @@ async def test_the_41st_connection_is_turned_away():
     async with serving(PAGES) as (server, address):
         idle = [await asyncio.open_connection(*address) for _ in range(40)]
         await asyncio.sleep(0)
-        refused, _, _ = await get(address, "/page")
+        refused, head, _ = await get(address, "/page")
         for _, writer in idle:
             writer.close()
             await writer.wait_closed()
@@ -98,6 +106,7 @@ async def test_the_41st_connection_is_turned_away():
         served, _, _ = await get(address, "/page")
 
     assert (refused, served, server.refused) == (503, 200, 1)
+    assert "\r\nRetry-After: 1" in head
 
 
 async def test_a_client_that_dribbles_is_dropped(monkeypatch):
@@ -111,7 +120,7 @@ async def test_a_client_that_dribbles_is_dropped(monkeypatch):
 async def test_a_client_that_does_not_read_is_dropped(monkeypatch):
     """Its page does not stay in our memory."""
     monkeypatch.setattr(http_server, "TAKEN_WITHIN_S", 0.05)
-    pages = {"/page": lambda: Response("x" * (32 << 20))}
+    pages = {"/page": lambda _: Response("x" * (32 << 20))}
     async with serving(pages) as (server, address):
         reader, writer = await asyncio.open_connection(*address, limit=1)
         writer.write(b"GET /page HTTP/1.1\r\n\r\n")
@@ -119,6 +128,55 @@ async def test_a_client_that_does_not_read_is_dropped(monkeypatch):
             await reader.read(1)
             await all_closed(server)
         writer.close()
+
+
+async def test_nobody_takes_a_page_that_prometheus_no_longer_waits_for():
+    """Its header says for how long it waits; our own ten seconds are then too long."""
+    pages = {"/page": lambda _: Response("x" * (32 << 20))}
+    async with serving(pages) as (server, address):
+        reader, writer = await asyncio.open_connection(*address, limit=1)
+        writer.write(b"GET /page HTTP/1.1\r\nX-Prometheus-Scrape-Timeout-Seconds: 0.05\r\n\r\n")
+        async with asyncio.timeout(5):
+            await reader.read(1)
+            await all_closed(server)
+        writer.close()
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        pytest.param("10", 10.0, id="seconds"),
+        pytest.param("0.5", 0.5, id="less than one"),
+        pytest.param("", None, id="nothing"),
+        pytest.param("soon", None, id="no number"),
+        pytest.param("0", None, id="no time at all"),
+        pytest.param("-1", None, id="less"),
+        pytest.param("nan", None, id="nan"),
+        pytest.param("inf", None, id="for ever"),
+    ],
+)
+def test_scrape_timeout(said, expected):
+    head = f"GET /metrics HTTP/1.1\r\nX-PROMETHEUS-scrape-timeout-seconds: {said}\r\n\r\n"
+
+    assert expected == parse_request(head.encode()).scrape_timeout_s
+
+
+@pytest.mark.parametrize(
+    ("length", "asked", "is_compressed"),
+    [
+        pytest.param(4_096, "gzip", True, id="a long page"),
+        pytest.param(4_095, "gzip", False, id="a short page"),
+        pytest.param(4_096, "identity", False, id="not asked for"),
+    ],
+)
+async def test_compression(length, asked, is_compressed):
+    async with serving({"/page": lambda _: Response("x" * length)}) as (_, address):
+        request = f"GET /page HTTP/1.1\r\nAccept-Encoding: {asked}\r\n\r\n"
+        head, _, body = (await say(address, request.encode())).partition(b"\r\n\r\n")
+
+    assert is_compressed == (b"\r\nContent-Encoding: gzip" in head)
+    assert b"\r\nContent-Length: %d" % len(body) in head
+    assert b"x" * length == (gzip.decompress(body) if is_compressed else body)
 
 
 async def test_a_client_that_leaves_is_no_error():
@@ -140,7 +198,7 @@ async def test_a_taken_port_is_an_error():
 
 @pytest.fixture
 def make_exporter(clock, make_judge):
-    def make(*, is_started=True):
+    def make(*, is_started=True, child_pid=lambda: None):
         judge = make_judge()
         metrics = (SelfMetric("judgements_total", "Turns of the loop.", lambda: judge.ticks),)
         exporter = Exporter(
@@ -148,6 +206,7 @@ def make_exporter(clock, make_judge):
             snapshot=lambda: judge.snapshot,
             is_started=lambda: is_started,
             self_metrics=metrics,
+            child_pid=child_pid,
         )
         return exporter, judge
 
@@ -158,7 +217,7 @@ async def test_metrics_hold_the_node_and_the_agent_itself(make_exporter):
     exporter, judge = make_exporter()
     judge.tick()
 
-    page = exporter.metrics()
+    page = exporter.metrics(ASK)
     read = {s.name for f in text_string_to_metric_families(page.body) for s in f.samples}
 
     assert page.content_type == "text/plain; version=0.0.4; charset=utf-8"
@@ -182,8 +241,8 @@ async def test_health_is_the_judges_loop(make_exporter, clock, late_s, status):
     judge.tick()
     await clock.advance(late_s)
 
-    assert exporter.healthz().status == status
-    assert exporter.readyz().status == status
+    assert exporter.healthz(ASK).status == status
+    assert exporter.readyz(ASK).status == status
 
 
 async def test_a_hung_driver_changes_neither_health_nor_readiness(make_exporter, clock):
@@ -194,11 +253,68 @@ async def test_a_hung_driver_changes_neither_health_nor_readiness(make_exporter,
         await clock.advance(1.0)
 
     assert [f.finding.kind for f in judge.snapshot.open_findings] == ["driver.unresponsive"]
-    assert (exporter.healthz().status, exporter.readyz().status) == (200, 200)
+    assert (exporter.healthz(ASK).status, exporter.readyz(ASK).status) == (200, 200)
 
 
 async def test_not_ready_before_the_first_round(make_exporter):
     exporter, judge = make_exporter(is_started=False)
     judge.tick()
 
-    assert (exporter.healthz().status, exporter.readyz().status) == (200, 503)
+    assert (exporter.healthz(ASK).status, exporter.readyz(ASK).status) == (200, 503)
+
+
+async def test_prometheus_gets_openmetrics(make_exporter):
+    exporter, judge = make_exporter()
+    judge.tick()
+
+    page = exporter.metrics(Request("/metrics", headers={"accept": "application/openmetrics-text"}))
+    read = {family.name: family for family in openmetrics_families(page.body)}
+
+    assert page.content_type == "application/openmetrics-text; version=1.0.0; charset=utf-8"
+    assert page.body.endswith("\n# EOF\n")
+    assert "info" == read["gpuward_build"].type
+    assert "counter" == read["gpuward_agent_judgements"].type
+
+
+async def test_the_agent_tells_what_it_costs(make_exporter):
+    """CPU and memory of the agent, and of its child while there is one."""
+    costs = {
+        f"gpuward_{who}_process_{what}"
+        for who in ("agent", "nvml_child")
+        for what in ("cpu_seconds_total", "resident_memory_bytes")
+    }
+    pages = []
+    for pid in (None, os.getpid()):
+        exporter, _ = make_exporter(child_pid=lambda pid=pid: pid)
+        text = exporter.metrics(ASK).body
+        pages.append({s.name for f in text_string_to_metric_families(text) for s in f.samples})
+
+    assert {name for name in costs if "nvml_child" in name} == costs - pages[0]
+    assert costs <= pages[1]
+
+
+async def test_a_number_for_each_of_several():
+    metric = SelfMetric("age_seconds", "Age.", lambda: {"b": 2, "a": 1.5}, "sampler")
+    (family,) = list(SelfCollector((metric,)).collect())[1:]
+
+    assert [({"sampler": "a"}, 1.5), ({"sampler": "b"}, 2)] == [
+        (sample.labels, sample.value) for sample in family.samples
+    ]
+
+
+async def test_conditions(make_exporter, clock):
+    exporter, judge = make_exporter()
+    judge.take("nvml", Batch(driver=Driver(up=True)))
+    judge.tick()
+
+    everything = exporter.conditions(ASK)
+    one = exporter.conditions(Request("/conditions", query="type=GpuFault"))
+    none = exporter.conditions(Request("/conditions", query="type=NoSuch"))
+    await clock.advance(10.1)
+    stuck = exporter.conditions(Request("/conditions", query="type=GpuFault"))
+
+    told = json.loads(everything.body)["conditions"]
+    assert ["GpuDriverFault", "GpuFault", "GpuDegraded"] == [each["type"] for each in told]
+    assert "False\nNoGpuFault: nothing found\n" == one.body
+    assert 404 == none.status
+    assert "Unknown\n" == stuck.body.partition("AgentStuck")[0]

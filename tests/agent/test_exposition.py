@@ -5,15 +5,20 @@ from __future__ import annotations
 import shutil
 import subprocess
 from dataclasses import replace
+from itertools import permutations
 from pathlib import Path
 from types import MappingProxyType
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client.openmetrics.parser import (
+    text_string_to_metric_families as openmetrics_families,
+)
 from prometheus_client.parser import text_string_to_metric_families
 
 from gpuward.agent.exposition import Exposition
+from gpuward.agent.exposition_format import OPEN
 from gpuward.agent.model import (
     ComponentHealth,
     Driver,
@@ -133,8 +138,69 @@ def test_a_process_is_told_on_each_of_its_gpus():
     text = Exposition().text(snapshot(processes=processes))
 
     found = families(text)["gpuward_process_info"].samples
-    names = [(one.labels["gpu"], one.labels["pid"], one.labels["rank"]) for one in found]
-    assert [("G1", "7", "TP0"), ("G2", "7", "TP0"), ("G1", "8", "")] == names
+    names = [(one.labels["gpu"], one.labels["rank"]) for one in found]
+    assert [("G1", ""), ("G1", "TP0"), ("G2", "TP0")] == names
+
+
+def test_a_restarted_process_is_the_same_series():
+    """A pid in a label would make a new series of everything at each deploy."""
+    before, after = (
+        Exposition().text(snapshot(processes=(Process("a", pid, 5, ("G1",)),))) for pid in (7, 8)
+    )
+    together = tuple(Process("a", pid, 5, ("G1",)) for pid in (7, 8))
+
+    assert before == after == Exposition().text(snapshot(processes=together))
+
+
+@pytest.mark.parametrize(
+    ("changes", "loudness"),
+    [
+        pytest.param({}, "ticket", id="as its kind"),
+        pytest.param({"suppressed": True}, "store", id="a consequence"),
+    ],
+)
+def test_a_finding_says_how_loud_it_is(changes, loudness):
+    """An alert rule needs no list of kinds."""
+    finding = Finding("gpu.pcie.replays", Subject(gpu=GPU), "text", result=Result.WARN)
+    opened = OpenFinding("i-1", finding, 990.0, 995.0, 1_000.0, 6, **changes)
+    text = Exposition().text(snapshot(open_findings=(opened,)))
+
+    (found,) = families(text)["gpuward_finding_open"].samples
+    assert loudness == found.labels["class"]
+
+
+def test_the_order_is_not_that_of_arrival():
+    """Two pages of one node differ in values alone."""
+    samples = [
+        sample("gpu_power_draw_watts", gpu="G2"),
+        sample("gpu_memory_used_bytes", gpu="G2"),
+        sample("gpu_power_draw_watts", gpu="G1"),
+        sample("gpu_memory_used_bytes", gpu="G1"),
+    ]
+
+    pages = {Exposition().text(snapshot(*each)) for each in permutations(samples)}
+
+    assert 1 == len(pages)
+
+
+def test_openmetrics_as_its_own_parser_reads_it():
+    """Families without _total and _info, units, the end; and every value as in the classic page."""
+    page = Exposition(OPEN).text(full_snapshot(), "# EOF\n")
+    read = {family.name: family for family in openmetrics_families(page)}
+
+    energy = read["gpuward_gpu_energy_joules"]
+    assert ("counter", "joules") == (energy.type, energy.unit)
+    assert "info" == read["gpuward_gpu"].type
+    assert ("gauge", "") == (read["gpuward_gpu_processes"].type, read["gpuward_gpu_processes"].unit)
+    assert values(families(Exposition().text(full_snapshot()))) == values(read)
+
+
+def values(read):
+    return {
+        (sample.name, *sorted(sample.labels.items())): sample.value
+        for family in read.values()
+        for sample in family.samples
+    }
 
 
 @pytest.mark.debian

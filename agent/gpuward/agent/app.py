@@ -29,9 +29,14 @@ from gpuward.agent.memory_map_request import MemoryMapRequests
 from gpuward.agent.query import QueryServer
 from gpuward.agent.reporter import Reporter
 from gpuward.agent.sampler_table import build_samplers
+from gpuward.agent.samplers.nvml import NvmlSampler
 from gpuward.agent.samplers.tap import TapSampler
 from gpuward.agent.sampling import Sampling
-from gpuward.agent.self_metrics import SelfMetric
+from gpuward.agent.self_metric_table import (
+    figures_of_judge,
+    figures_of_reports,
+    figures_of_sampling,
+)
 from gpuward.agent.spool import Spool
 from gpuward.agent.state_directory import StateError
 
@@ -103,7 +108,12 @@ class App:
                 clock=self._clock,
                 snapshot=self._snapshot,
                 is_started=sampling.started.is_set,
-                self_metrics=_self_metrics(self._judge, self._components, spool, keeper, reporter),
+                self_metrics=(
+                    *figures_of_judge(self._judge, self._components),
+                    *figures_of_sampling(sampling, self._clock),
+                    *figures_of_reports(self._judge, spool, keeper, reporter),
+                ),
+                child_pid=lambda: _nvml_child_pid(samplers),
             )
             http_address = await self._start_http(parts, exporter)
             addresses = {"http": http_address, "grpc": query_address}
@@ -209,6 +219,11 @@ class App:
         )
 
 
+def _nvml_child_pid(samplers: Sequence[Sampler]) -> int | None:
+    nvml = next((sampler for sampler in samplers if isinstance(sampler, NvmlSampler)), None)
+    return None if nvml is None else nvml.child_pid
+
+
 def _words(error: OSError) -> str:
     # asyncio writes an essay of its own around the operating system's words.
     return os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
@@ -227,49 +242,3 @@ def _close_within(parts: AsyncExitStack, name: str, close: Callable[[], Awaitabl
             log.warning("part.not_closed", part=name, after_s=CLOSED_WITHIN_S)
 
     parts.push_async_callback(closed)
-
-
-def _self_metrics(
-    judge: Judge,
-    components: Components,
-    spool: Spool,
-    keeper: EventKeeper,
-    reporter: Reporter | None,
-) -> tuple[SelfMetric, ...]:
-    rows = (
-        SelfMetric("judgements_total", "Turns of the judge's loop.", lambda: judge.ticks),
-        SelfMetric(
-            "component_failures_total", "Turns of parts that failed.", components.failures.total
-        ),
-        SelfMetric("series", "Series in the window.", lambda: judge.readings.series),
-        SelfMetric(
-            "samples_refused_total",
-            "Samples of series beyond the bound.",
-            lambda: judge.readings.refused,
-        ),
-        SelfMetric("history_series", "Series with an hour.", lambda: judge.history.series),
-        SelfMetric(
-            "history_series_refused",
-            "Series beyond the bound of the history, in the last minute.",
-            lambda: judge.history.refused,
-        ),
-        SelfMetric("spool_events", "Events not acknowledged yet.", lambda: spool.events),
-        SelfMetric("spool_held_events", "Of these, not on disk: it is full.", lambda: spool.held),
-        SelfMetric(
-            "events_dropped_total",
-            "Events lost for want of room.",
-            lambda: judge.events_dropped + keeper.dropped + spool.dropped,
-        ),
-    )
-    if reporter is None:
-        return rows
-    return (
-        *rows,
-        SelfMetric("coordinator_connected", "1 in a session.", lambda: reporter.connected),
-        SelfMetric("reports_total", "Reports sent.", lambda: reporter.reports),
-        SelfMetric(
-            "reports_acknowledged_total",
-            "Reports that the coordinator has stored.",
-            lambda: reporter.reports_acknowledged,
-        ),
-    )

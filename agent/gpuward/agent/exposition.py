@@ -3,8 +3,8 @@
 ``prometheus_client.generate_latest`` needs 30 ms for 5,000 series; this needs one, because from
 scrape to scrape only values are new: all text between them is kept while the series are the same.
 Help and type come from ``SIGNALS``, labels from the series' key, so one key is one series.  A value
-that is not in the snapshot is stale, and absent here.  Format: exposition_formats.md of Prometheus,
-0.0.4.
+that is not in the snapshot is stale, and absent here.  The order is that of ``SIGNALS``, and of the
+labels within a family: two pages of the same node differ in values alone.
 """
 
 from __future__ import annotations
@@ -13,24 +13,29 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from gpuward.agent.coverage import TAP_DEGRADED, coverage
+from gpuward.agent.exposition_format import CLASSIC
 from gpuward.agent.fragmentation_cache import RESERVED
-from gpuward.agent.model import Result, SeriesKey
+from gpuward.agent.kinds import class_of
+from gpuward.agent.model import FindingClass, Result, SeriesKey
 from gpuward.agent.signals import SIGNALS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
+    from gpuward.agent.exposition_format import Format
     from gpuward.agent.model import Process, Sample, Snapshot
 
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+    Heading = Callable[[str, str], str]
+
 DRIVER_UP = SeriesKey("driver_up")
 _ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
 
 
 class Exposition:
-    """Writes snapshots of one agent."""
+    """Writes snapshots of one agent in one format."""
 
-    def __init__(self) -> None:
+    def __init__(self, page_format: Format = CLASSIC) -> None:
+        self._heading = page_format.heading
         # Series in the snapshot's order, the text before each value in the page's, and the place
         # of each of the page's values in the snapshot.
         self._keys: list[SeriesKey] = []
@@ -43,12 +48,12 @@ class Exposition:
         ``others`` is the text of further families, which comes last: a page is copied only once.
         """
         lines: list[str] = []
-        lines += _driver(snapshot)
-        lines += _gpus(snapshot)
-        lines += _processes(snapshot)
+        lines += _driver(snapshot, self._heading)
+        lines += _gpus(snapshot, self._heading)
+        lines += _processes(snapshot, self._heading)
         lines += self._series(snapshot.samples)
-        lines += _findings(snapshot)
-        lines += _components(snapshot)
+        lines += _findings(snapshot, self._heading)
+        lines += _components(snapshot, self._heading)
         lines.append(others)
         return "".join(lines)
 
@@ -68,9 +73,10 @@ class Exposition:
             families.setdefault(key.signal, []).append(place)
         self._keys, self._before, self._order = keys, [], []
         for name, signal in SIGNALS.items():
-            heading = _heading(f"gpuward_{name}", signal.help)
+            heading = self._heading(f"gpuward_{name}", signal.help)
             # Shown apart, above all others.
-            for place in families.get(name, ()) if name != DRIVER_UP.signal else ():
+            shown = families.get(name, ()) if name != DRIVER_UP.signal else ()
+            for place in sorted(shown, key=keys.__getitem__):
                 end_of_last = "\n" if self._before else ""
                 self._before.append(f"{end_of_last}{heading}{_name(keys[place])} ")
                 self._order.append(place)
@@ -92,27 +98,22 @@ def _name(key: SeriesKey) -> str:
     return f"gpuward_{key.signal}{{{labels[1:]}}}" if labels else f"gpuward_{key.signal}"
 
 
-def _heading(name: str, help_text: str) -> str:
-    kind = "counter" if name.endswith("_total") else "gauge"
-    return f"# HELP {name} {help_text}\n# TYPE {name} {kind}\n"
-
-
-def _family(name: str, help_text: str, series: Iterable[str]) -> Iterator[str]:
-    yield _heading(name, help_text)
+def _family(heading: str, series: Iterable[str]) -> Iterator[str]:
+    yield heading
     yield from series
 
 
-def _driver(snapshot: Snapshot) -> Iterator[str]:
+def _driver(snapshot: Snapshot, heading: Heading) -> Iterator[str]:
     # Always there: an agent that cannot look must not look like one whose driver is well.
     up = snapshot.samples.get(DRIVER_UP)
     line = f"gpuward_driver_up {0.0 if up is None else up.value!r}\n"
-    yield from _family("gpuward_driver_up", SIGNALS["driver_up"].help, (line,))
+    yield from _family(heading("gpuward_driver_up", SIGNALS["driver_up"].help), (line,))
     if snapshot.driver.version:
         line = f'gpuward_driver_info{{version="{label(snapshot.driver.version)}"}} 1\n'
-        yield from _family("gpuward_driver_info", "Version of the loaded driver.", (line,))
+        yield from _family(heading("gpuward_driver_info", "Version of the loaded driver."), (line,))
 
 
-def _gpus(snapshot: Snapshot) -> Iterator[str]:
+def _gpus(snapshot: Snapshot, heading: Heading) -> Iterator[str]:
     if not snapshot.gpus:
         return
     series = (
@@ -120,17 +121,18 @@ def _gpus(snapshot: Snapshot) -> Iterator[str]:
         f'pci_bus_id="{label(gpu.pci_bus_id)}",serial="{label(gpu.serial)}"}} 1\n'
         for gpu in snapshot.gpus
     )
-    yield from _family("gpuward_gpu_info", "Identity of a GPU.", series)
+    yield from _family(heading("gpuward_gpu_info", "Identity of a GPU."), series)
 
 
-def _processes(snapshot: Snapshot) -> Iterator[str]:
+def _processes(snapshot: Snapshot, heading: Heading) -> Iterator[str]:
     # A process that is on several GPUs is on each of them a series, to be joined with its figures.
-    series = [
+    # Its pid is in none: processes that share a name are one series, and a restart makes no other.
+    series = {
         _process(snapshot, process, gpu) for process in snapshot.processes for gpu in process.gpus
-    ]
+    }
     if series:
         help_text = "Who a process on a GPU is, and how much of its allocator is in sight."
-        yield from _family("gpuward_process_info", help_text, series)
+        yield from _family(heading("gpuward_process_info", help_text), sorted(series))
 
 
 def _process(snapshot: Snapshot, process: Process, gpu: str) -> str:
@@ -144,27 +146,31 @@ def _process(snapshot: Snapshot, process: Process, gpu: str) -> str:
     unit, pod, container, engine, model = map(label, names)
     return (
         f'gpuward_process_info{{gpu="{label(gpu)}",process="{label(process.key)}",'
-        f'pid="{process.pid}",rank="{label(process.rank)}",unit="{unit}",pod="{pod}",'
+        f'rank="{label(process.rank)}",unit="{unit}",pod="{pod}",'
         f'container="{container}",engine="{engine}",model="{model}",'
         f'service="{label(process.service)}",coverage="{seen.sight}",reason="{seen.reason}"}} 1\n'
     )
 
 
-def _findings(snapshot: Snapshot) -> Iterator[str]:
+def _findings(snapshot: Snapshot, heading: Heading) -> Iterator[str]:
     if not snapshot.open_findings:
         return
-    series = []
+    series = set()
     for opened in snapshot.open_findings:
-        about = opened.finding.subject
-        series.append(
-            f'gpuward_finding_open{{kind="{opened.finding.kind}",code="{opened.finding.code}",'
-            f'result="{opened.finding.result}",gpu="{label(about.gpu)}",'
+        finding, about = opened.finding, opened.finding.subject
+        # Of a consequence nobody is told.
+        loudness = FindingClass.STORE if opened.suppressed else class_of(finding)
+        series.add(
+            f'gpuward_finding_open{{kind="{finding.kind}",code="{finding.code}",'
+            f'class="{loudness}",result="{finding.result}",gpu="{label(about.gpu)}",'
             f'process="{label(about.process)}",service="{label(about.service)}"}} 1\n'
         )
-    yield from _family("gpuward_finding_open", "A finding that is open now.", series)
+    yield from _family(
+        heading("gpuward_finding_open", "A finding that is open now."), sorted(series)
+    )
 
 
-def _components(snapshot: Snapshot) -> Iterator[str]:
+def _components(snapshot: Snapshot, heading: Heading) -> Iterator[str]:
     if not snapshot.components:
         return
     series = (
@@ -173,4 +179,4 @@ def _components(snapshot: Snapshot) -> Iterator[str]:
         for health in snapshot.components
     )
     help_text = "1 when a part of the agent worked on its last turn, 0 when it failed."
-    yield from _family("gpuward_component_up", help_text, series)
+    yield from _family(heading("gpuward_component_up", help_text), series)

@@ -12,9 +12,10 @@ import asyncio
 import contextlib
 import errno
 import os
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING
+
+from gpuward.agent.http_message import Request, Response, error, parse_request
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -24,22 +25,14 @@ MAX_HEAD_BYTES = 8_192
 HEAD_WITHIN_S = 5.0
 TAKEN_WITHIN_S = 10.0
 LINGER_S = 1.0
-TEXT = "text/plain; charset=utf-8"
-
-
-@dataclass(frozen=True, slots=True)
-class Response:
-    """What to answer."""
-
-    body: str
-    status: HTTPStatus = HTTPStatus.OK
-    content_type: str = TEXT
+# Sooner than any scrape interval, later than it takes to serve all that are open.
+RETRY_AFTER = {"Retry-After": "1"}
 
 
 class HttpServer:
     """Serves ``routes``: exact paths, each a function that answers without waiting."""
 
-    def __init__(self, routes: Mapping[str, Callable[[], Response]]) -> None:
+    def __init__(self, routes: Mapping[str, Callable[[Request], Response]]) -> None:
         self._routes = routes
         self._open: set[asyncio.StreamWriter] = set()
         self._server: asyncio.Server | None = None
@@ -74,16 +67,7 @@ class HttpServer:
         writer.transport.set_write_buffer_limits(0)
         self._open.add(writer)
         try:
-            response, with_body = await self._answer(reader)
-            async with asyncio.timeout(TAKEN_WITHIN_S):
-                body = response.body.encode()
-                # Apart, so that half a megabyte is not copied to stand behind its head.
-                writer.write(_head(response, len(body)))
-                if with_body:
-                    writer.write(body)
-                await writer.drain()
-            writer.write_eof()
-            await _linger(reader)
+            await self._serve(reader, writer)
         except (TimeoutError, OSError, asyncio.IncompleteReadError):
             writer.transport.abort()
         finally:
@@ -91,29 +75,44 @@ class HttpServer:
             with contextlib.suppress(OSError):
                 writer.close()
 
-    async def _answer(self, reader: asyncio.StreamReader) -> tuple[Response, bool]:
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        request, response = await self._answer(reader)
+        async with asyncio.timeout(_taken_within_s(request)):
+            head, body = response.encoded(request)
+            writer.write(head)
+            if request is None or request.method != "HEAD":
+                writer.write(body)
+            await writer.drain()
+        writer.write_eof()
+        await _linger(reader)
+
+    async def _answer(self, reader: asyncio.StreamReader) -> tuple[Request | None, Response]:
         if len(self._open) > MAX_CONNECTIONS:
             self.refused += 1
-            return _error(HTTPStatus.SERVICE_UNAVAILABLE), True
+            return None, error(HTTPStatus.SERVICE_UNAVAILABLE, RETRY_AFTER)
         try:
             async with asyncio.timeout(HEAD_WITHIN_S):
                 head = await reader.readuntil(b"\r\n\r\n")
+            request = parse_request(head)
         except asyncio.LimitOverrunError:
-            return _error(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE), True
+            return None, error(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
         except TimeoutError:
-            return _error(HTTPStatus.REQUEST_TIMEOUT), True
-        return self._route(head.partition(b"\r\n")[0])
+            return None, error(HTTPStatus.REQUEST_TIMEOUT)
+        except ValueError:
+            return None, error(HTTPStatus.BAD_REQUEST)
+        return request, self._route(request)
 
-    def _route(self, request_line: bytes) -> tuple[Response, bool]:
-        words = request_line.decode("latin-1").split(" ")
-        if len(words) != 3 or not words[2].startswith("HTTP/1."):  # noqa: PLR2004 - RFC 9112, 3
-            return _error(HTTPStatus.BAD_REQUEST), True
-        method, target, _ = words
-        if method not in {"GET", "HEAD"}:
-            return _error(HTTPStatus.METHOD_NOT_ALLOWED), True
-        answer = self._routes.get(target.partition("?")[0])
-        response = _error(HTTPStatus.NOT_FOUND) if answer is None else answer()
-        return response, method == "GET"
+    def _route(self, request: Request) -> Response:
+        if request.method not in {"GET", "HEAD"}:
+            return error(HTTPStatus.METHOD_NOT_ALLOWED)
+        answer = self._routes.get(request.path)
+        return error(HTTPStatus.NOT_FOUND) if answer is None else answer(request)
+
+
+def _taken_within_s(request: Request | None) -> float:
+    """Return for how long an answer is offered: nobody takes it once Prometheus has given up."""
+    timeout_s = None if request is None else request.scrape_timeout_s
+    return TAKEN_WITHIN_S if timeout_s is None else min(TAKEN_WITHIN_S, timeout_s)
 
 
 async def _linger(reader: asyncio.StreamReader) -> None:
@@ -122,17 +121,3 @@ async def _linger(reader: asyncio.StreamReader) -> None:
         async with asyncio.timeout(LINGER_S):
             while await reader.read(MAX_HEAD_BYTES):
                 pass
-
-
-def _error(status: HTTPStatus) -> Response:
-    return Response(f"{status.phrase}\n", status)
-
-
-def _head(response: Response, length: int) -> bytes:
-    head = (
-        f"HTTP/1.1 {response.status.value} {response.status.phrase}\r\n"
-        f"Content-Type: {response.content_type}\r\n"
-        f"Content-Length: {length}\r\n"
-        "Connection: close\r\n\r\n"
-    )
-    return head.encode()

@@ -81,6 +81,8 @@ class Judge:
         self.events_dropped = 0
         self._events_seen = 0
         self.ticks = 0
+        # How long all judgements took, their pauses included.
+        self.judging_seconds = 0.0
         # The judgement that pauses, and what has been brought since it began.
         self._unfinished: Iterator[None] = iter(())
         self._is_judging = False
@@ -156,6 +158,7 @@ class Judge:
         self.state, changes = fold(self.state, verdicts, now_s)
         self.snapshot = self._snapshot(window)
         self.ticks += 1
+        self.judging_seconds += self._clock.mono_s() - now_s
         for change, finding in changes:
             _log(change, finding)
         if changes:

@@ -9,6 +9,7 @@ keep the agent from being ready.
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from typing import TYPE_CHECKING, Protocol
 
 from gpuward.agent.window import NOT_LOOKED
@@ -52,6 +53,9 @@ class Sampling:
         self._components = components
         self._silent = {sampler.name for sampler in samplers}
         self.started = asyncio.Event()
+        # By sampler: the end of its last turn that worked, and how long all turns took.
+        self.worked_s: dict[str, float] = {}
+        self.turns_seconds: defaultdict[str, float] = defaultdict(float)
 
     async def run(self) -> None:
         """Sample for ever."""
@@ -78,11 +82,14 @@ class Sampling:
 
     async def _turn(self, sampler: Sampler) -> None:
         component = f"sampler.{sampler.name}"
+        began_s = self._clock.mono_s()
         with self._components.contain(component):
             async with asyncio.timeout(max(sampler.period_s, LEAST_LIMIT_S)):
-                batch = await sampler.sample(self._clock.mono_s())
+                batch = await sampler.sample(began_s)
             self._judge.take(sampler.name, batch)
             self._components.note(component, getattr(sampler, "health", None))
+            self.worked_s[sampler.name] = self._clock.mono_s()
+        self.turns_seconds[sampler.name] += self._clock.mono_s() - began_s
 
     def _knows_every_gpu(self) -> bool:
         window = self._judge.readings.window(self._clock.mono_s())
