@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 from gpuward.agent.fragmentation import (
     AllocatorState,
-    attribute,
     headroom_fast,
     headroom_ratio,
     headroom_safe,
@@ -113,28 +112,6 @@ def test_headroom_ratio(headroom, mean, ratio):
 )
 def test_counters_of_memory_that_is_not_mapped(reserved, driver_used, expected):
     assert expected == is_virtual(reserved, driver_used)
-
-
-@pytest.mark.parametrize(
-    ("free", "releasable", "neighbours", "cause"),
-    [
-        pytest.param(80, 0, 0, "fragmentation", id="free bytes would just do"),
-        pytest.param(79, 0, 0, "capacity", id="one byte short"),
-        pytest.param(79, 30, 50, "neighbour", id="with the neighbours' caches"),
-        pytest.param(79, 30, 49, "capacity", id="not even then"),
-        pytest.param(80, 0, 500, "fragmentation", id="the own cache comes first"),
-    ],
-)
-def test_why_a_request_of_100_failed_with_20_on_the_device(free, releasable, neighbours, cause):
-    verdict = attribute(
-        request=100,
-        device_free=20,
-        free=free,
-        releasable=releasable,
-        neighbours_releasable=neighbours,
-    )
-
-    assert cause == verdict
 
 
 @pytest.mark.parametrize(

@@ -27,11 +27,6 @@ def event(**mib):
         pytest.param({"neighbours_releasable": 90}, "neighbour", id="the neighbours had it"),
         pytest.param({"neighbours_releasable": 89}, "capacity", id="they had too little"),
         pytest.param(
-            {"neighbours_releasable": 89, "cache_releasable": 50},
-            "capacity",
-            id="the own cache was flushed before",
-        ),
-        pytest.param(
             {"reserved": 1_090, "cache_free": 90, "neighbours_releasable": 900},
             "fragmentation",
             id="what the process can mend alone comes first",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpuward.agent.fragmentation import AllocatorState, attribute, headroom_safe
+from gpuward.agent.fragmentation import AllocatorState, headroom_safe
 from gpuward.simulator.allocator import CachingAllocator, OutOfMemory
 from gpuward.simulator.allocator_config import AllocatorConfig
 from gpuward.simulator.allocator_device import FixedDevice
@@ -66,26 +66,6 @@ def test_a_request_within_the_headroom_succeeds(steps, size_mib):
 
     if needed <= headroom:
         allocator.malloc(size_mib * MIB)
-
-
-@given(STEPS, st.integers(2, 400))
-def test_a_request_that_fails_is_called_fragmentation_when_the_bytes_were_there(steps, size_mib):
-    device = FixedDevice(DEVICE)
-    allocator = CachingAllocator(device)
-    run(allocator, steps)
-    try:
-        allocator.malloc(size_mib * MIB)
-    except OutOfMemory:
-        state = state_of(allocator)
-        verdict = attribute(
-            request=size_mib * MIB,
-            device_free=device.free_bytes,
-            free=state.free,
-            releasable=state.releasable,
-            neighbours_releasable=0,
-        )
-        in_use = state.active
-        assert (verdict == "fragmentation") == (in_use + size_mib * MIB <= DEVICE)
 
 
 @given(STEPS)

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gpuward.agent.fragmentation import Attribution, is_virtual
-from gpuward.agent.fragmentation_oom import OOM, verdict
+from gpuward.agent.fragmentation import is_virtual
+from gpuward.agent.fragmentation_oom import OOM, Attribution, verdict
 from gpuward.agent.model import Finding, Result, SeriesKey
 from gpuward.agent.remembered import once_a_window, once_an_inventory
 

@@ -9,9 +9,9 @@ found some, had the neighbours given back their caches?  Else the memory was not
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from gpuward.agent.fragmentation import Attribution
 from gpuward.agent.model import Action
 
 if TYPE_CHECKING:
@@ -20,6 +20,19 @@ if TYPE_CHECKING:
 OOM = "process.memory.oom"
 # ``kLargeBuffer`` of ``c10/core/AllocatorConfig.h``.
 PAGE_BYTES = 20 * 2**20
+
+
+class Attribution(StrEnum):
+    """Why a request found no memory, decided by what would have helped."""
+
+    # The bytes were there, in pieces.
+    FRAGMENTATION = "fragmentation"
+    # Caches of other processes on the GPU held them.
+    NEIGHBOUR = "neighbour"
+    # They were not there.
+    CAPACITY = "capacity"
+
+
 CAUSES = {
     Attribution.FRAGMENTATION: "the memory was free, but in pieces: fragmentation",
     Attribution.NEIGHBOUR: "caches of other processes on the GPU held the memory",

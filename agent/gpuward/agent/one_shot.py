@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from gpuward.agent.fragmentation import Attribution
 from gpuward.agent.fragmentation_cache import FRAGMENTATION
-from gpuward.agent.fragmentation_oom import OOM, verdict
+from gpuward.agent.fragmentation_oom import OOM, Attribution, verdict
 from gpuward.agent.kinds import KINDS
+from gpuward.agent.maintenance import marked
 from gpuward.agent.model import Evidence, Finding, OpenFinding, Result
 from gpuward.agent.oom_remedies import after_oom
 from gpuward.agent.subject import subject_of
@@ -46,6 +46,7 @@ def one_shot(event: Event, window: Window, finding_id: str) -> OpenFinding:
     )
     if event.kind == OOM:
         finding = _with_verdict(finding, event, window)
+    finding = marked(finding, kind.domain, window.driver.maintenance)
     return OpenFinding(finding_id, finding, event.at_s, event.at_s, event.at_s, count=1)
 
 

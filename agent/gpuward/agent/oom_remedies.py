@@ -10,9 +10,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from gpuward.agent.fragmentation import Attribution
 from gpuward.agent.fragmentation_cache import cache_of
-from gpuward.agent.fragmentation_oom import ACTIONS
+from gpuward.agent.fragmentation_oom import ACTIONS, Attribution
 from gpuward.agent.fragmentation_remedies import VLLM, action, remedies, remedy, smaller_share
 from gpuward.agent.memory_around import around
 from gpuward.agent.model import SeriesKey
@@ -58,7 +57,7 @@ def _in_pieces(
 
 
 def _where_there_is_none(event: Event, window: Window, subject: Subject) -> Iterator[Evidence]:
-    given = ("device_free_bytes", "cache_releasable_bytes", "neighbours_releasable_bytes")
+    given = ("device_free_bytes", "neighbours_releasable_bytes")
     missing = event.values.get("requested_bytes", 0.0) - sum(
         event.values.get(name, 0.0) for name in given
     )

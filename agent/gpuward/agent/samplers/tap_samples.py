@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from gpuward.agent.allocator_conf import AllocatorConf
 from gpuward.agent.fragmentation import (
     AllocatorState,
-    attribute,
     headroom_fast,
     headroom_ratio,
     headroom_safe,
     rounding_waste_ratio,
     unusable_free_ratio,
 )
-from gpuward.agent.fragmentation_oom import CAUSES, OOM
+from gpuward.agent.fragmentation_oom import CAUSES, OOM, verdict
 from gpuward.agent.gpu_names import gpu_name
 from gpuward.agent.model import Event, Process, Sample, SeriesKey
 from gpuward.tap import layout
@@ -189,30 +188,22 @@ def oom_event(
     ``neighbours_releasable``: bytes that caches of other processes on the GPU could give back.
     """
     record, oom = reading.record, reading.record.oom
-    free = max(0, oom.reserved_bytes - oom.active_bytes)
-    # A failed request has flushed the cache before it gave up, so what is left is all there is.
-    releasable = min(free, allocator_state(record).releasable)
-    cause = attribute(
-        request=oom.request_bytes,
-        device_free=oom.device_free_bytes,
-        free=free,
-        releasable=releasable,
-        neighbours_releasable=neighbours_releasable,
-    )
-    return Event(
+    event = Event(
         kind=OOM,
         at_s=reading.at_s - (record.mono_ns - oom.mono_ns) / 1e9,
         identity=f"{tap_name}:{oom.mono_ns}",
         gpu=gpu or gpu_name(record.gpu_uuid),
         process=process.key,
         pid=process.pid,
-        text=f"A request of {oom.request_bytes / 2**20:.0f} MiB found no memory; {CAUSES[cause]}.",
         values={
             "requested_bytes": float(oom.request_bytes),
             "device_free_bytes": float(oom.device_free_bytes),
-            "cache_free_bytes": float(free),
-            "cache_releasable_bytes": float(releasable),
+            "cache_free_bytes": float(max(0, oom.reserved_bytes - oom.active_bytes)),
             "neighbours_releasable_bytes": float(neighbours_releasable),
             "reserved_bytes": float(oom.reserved_bytes),
         },
     )
+    cause = verdict(event)
+    why = f"; {CAUSES[cause]}" if cause else ""
+    size_mib = oom.request_bytes / 2**20
+    return replace(event, text=f"A request of {size_mib:.0f} MiB found no memory{why}.")
