@@ -30,6 +30,7 @@ from gpuward.agent.nvml_conditions import DeviceLost, DriverGone, Unavailable, U
 from gpuward.agent.nvml_device import Slot
 from gpuward.agent.nvml_events import DriverEvents
 from gpuward.agent.nvml_reader import Reader, Surroundings
+from gpuward.agent.nvml_xids import XidEvents
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -109,6 +110,7 @@ class Child:
             send=self._send,
             leave=self._leave,
         )
+        XidEvents(pynvml, self._wanted(present.gpus), self._stopping, self._send).start()
         for index in self._wanted(present.gpus):
             reader = Reader(index, around)
             self._slots.append(reader.slot)

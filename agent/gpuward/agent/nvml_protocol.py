@@ -99,11 +99,19 @@ class Gone(msgspec.Struct, frozen=True, tag="gone"):
     text: str
 
 
+class XidReported(msgspec.Struct, frozen=True, tag="xid"):
+    """NVML has an event of an XID; the rest of what the driver says stands in the kernel's log."""
+
+    index: int
+    at_s: float
+    code: int
+
+
 class Leaving(msgspec.Struct, frozen=True, tag="leaving"):
     """The driver wants to leave its GPUs: the child ends, and must not come back before that."""
 
 
-Message = Present | Found | Trouble | Readings | Holders | Heartbeat | Gone | Leaving
+Message = Present | Found | Trouble | Readings | Holders | Heartbeat | XidReported | Gone | Leaving
 
 _DECODER: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
 _ENCODER = msgspec.msgpack.Encoder()

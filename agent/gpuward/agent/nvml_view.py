@@ -6,8 +6,9 @@ about them can still be given a name; their samples simply end.
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from gpuward.agent import nvml_protocol as protocol
 from gpuward.agent.lost_gpu import LostGpu
@@ -21,6 +22,15 @@ if TYPE_CHECKING:
 HOLDERS_STALE_S = SIGNALS["process_gpu_memory_bytes"].stale_after_s
 
 LEAVING = "the driver has announced that it leaves its GPUs"
+MOST_XIDS = 1_000
+
+
+class ReportedXid(NamedTuple):
+    """An XID as NVML reports it: of which GPU, which, when it was heard of."""
+
+    gpu: str
+    code: int
+    at_s: float
 
 
 class View:
@@ -34,6 +44,8 @@ class View:
         # nvmlReturn_t that goes with the reason, where NVML gave it.
         self.code = 0
         self._denied: dict[int, tuple[str, ...]] = {}
+        # What NVML reported and nobody has fetched; the kernel's log says more, where it is read.
+        self.xids: deque[ReportedXid] = deque(maxlen=MOST_XIDS)
         self._lost: dict[int, protocol.Trouble] = {}
         self.heartbeat: protocol.Heartbeat | None = None
         self._present = 0
@@ -110,6 +122,9 @@ class View:
                 yield from self._count(message)
             case protocol.Heartbeat():
                 self.heartbeat = message
+            case protocol.XidReported():
+                uuid = self.uuid(message.index)
+                self.xids.append(ReportedXid(uuid, message.code, message.at_s))
             case protocol.Gone():
                 self.down(message.text, message.code)
             case protocol.Leaving():

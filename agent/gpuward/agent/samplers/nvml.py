@@ -78,6 +78,7 @@ class NvmlSampler:
         self._children = Children(command, env)
         self._witness = Witness(command, env)
         self._view = View()
+        self.xids = self._view.xids
         self._maintenance = maintenance or MaintenanceKeeper(None, clock)
         self._life = DriverLife(driver_files, self._maintenance)
         self._events: list[Event] = []
