@@ -8,7 +8,7 @@ import pytest
 
 from gpuward.agent.component import Components
 from gpuward.agent.judge import Judge
-from gpuward.agent.model import Gpu, Sample, SeriesKey
+from gpuward.agent.model import Gpu, Process, Sample, SeriesKey
 from gpuward.agent.window import Window
 from gpuward.daemon.testing import FakeClock
 
@@ -99,5 +99,36 @@ def gpu_window():
             unsupported=frozenset(unsupported),
         )
         return Window.of(samples, now_s=1_000.0, gpus=(card,))
+
+    return build
+
+
+@pytest.fixture
+def serving_window():
+    """Build the window at 1,000 s of GPUs that serve ``chat``, one engine each.
+
+    ``each``: signals of every GPU; ``first``: others of GPU-0; ``service``: signals of the service.
+    A number is a steady series, a list its last values, a value a second.
+    """
+
+    def series(key, values):
+        steady = values if isinstance(values, list) else [values] * 300
+        first_s = 1_001.0 - len(steady)
+        return [Sample(key, first_s + place, float(value)) for place, value in enumerate(steady)]
+
+    def build(each, *, first=None, service=None, gpus=1, name="NVIDIA H100 80GB HBM3", model="m"):
+        cards = tuple(Gpu(f"GPU-{n}", n, name, f"00000000:{n:02X}:00.0") for n in range(gpus))
+        processes = tuple(
+            Process(f"vllm-{n}", 100 + n, n, (card.uuid,), service="chat", model=model)
+            for n, card in enumerate(cards)
+        )
+        samples = []
+        for n, card in enumerate(cards):
+            for signal, values in (each | ((first or {}) if n == 0 else {})).items():
+                process = f"vllm-{n}" if signal.startswith("process_") else ""
+                samples += series(SeriesKey(signal, gpu=card.uuid, process=process), values)
+        for signal, values in (service or {}).items():
+            samples += series(SeriesKey(signal, service="chat"), values)
+        return Window.of(samples, now_s=1_000.0, gpus=cards, processes=processes)
 
     return build

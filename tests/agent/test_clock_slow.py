@@ -9,6 +9,7 @@ from gpuward.agent.model import Outcome, Result
 
 CLOCK, HIGHEST = "gpu_sm_clock_hertz", "gpu_sm_clock_max_hertz"
 ACTIVE, UTILIZED = "gpu_sm_active_ratio", "gpu_utilization_ratio"
+BEST = "gpu_sm_clock_best_hertz"
 REASONS = "gpu_clock_event_reasons"
 BUSY = {HIGHEST: 1.98e9, ACTIVE: 0.9, REASONS: 0x0}
 SLOW_HZ = 0.7 * 1.98e9
@@ -30,6 +31,9 @@ SLOW_HZ = 0.7 * 1.98e9
         pytest.param({CLOCK: SLOW_HZ, REASONS: 0x2}, False, id="somebody set the clock"),
         pytest.param({CLOCK: SLOW_HZ, REASONS: 0x40}, False, id="hot: another finding"),
         pytest.param({CLOCK: SLOW_HZ, REASONS: []}, False, id="the reasons are unknown"),
+        pytest.param({CLOCK: 1.6e9, BEST: 1.8e9}, False, id="near what it once held"),
+        pytest.param({CLOCK: 1.6e9, BEST: 1.9e9}, True, id="it once held much more"),
+        pytest.param({CLOCK: 1.6e9, BEST: 1.9e9, REASONS: 0x4}, False, id="and so it did uncapped"),
         pytest.param({CLOCK: SLOW_HZ, HIGHEST: []}, False, id="its clock is unknown"),
     ],
 )

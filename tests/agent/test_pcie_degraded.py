@@ -34,6 +34,31 @@ FAIL, WARN = Result.FAIL, Result.WARN
             id="busy for less than half a minute",
         ),
         pytest.param(
+            BUSY | {"gpu_pcie_link_width_best": 16, "gpu_pcie_link_generation_best": 5},
+            [],
+            id="as good as it ever was",
+        ),
+        pytest.param(
+            IDLE
+            | {
+                "gpu_pcie_link_width": 8,
+                "gpu_pcie_link_width_max": 8,
+                "gpu_pcie_link_width_best": 16,
+            },
+            [(Outcome.BAD, WARN)],
+            id="x8 is all in this slot, and it had x16",
+        ),
+        pytest.param(
+            BUSY
+            | {
+                "gpu_pcie_link_generation": 4,
+                "gpu_pcie_link_generation_max": 4,
+                "gpu_pcie_link_generation_best": 5,
+            },
+            [(Outcome.BAD, WARN)],
+            id="Gen4 is all in this slot, and it had Gen5",
+        ),
+        pytest.param(
             {"gpu_pcie_link_width": []}, [(Outcome.UNKNOWN, FAIL)], id="the width is unknown"
         ),
     ],

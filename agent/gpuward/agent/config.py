@@ -10,6 +10,7 @@ import re
 import socket
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta
@@ -127,6 +128,22 @@ class PciConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     )
 
 
+class DcgmConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Profiling counters of GPUs older than Hopper, which only DCGM may read where it runs."""
+
+    url: Annotated[
+        str,
+        Meta(
+            description="`http://host:port` of a DCGM exporter on this node; empty: there is none."
+        ),
+    ] = ""
+
+    def __post_init__(self) -> None:
+        parts = urlsplit(self.url)
+        if self.url and (parts.scheme != "http" or not parts.hostname):
+            raise ValueError(f"url {self.url!r} is not http://host:port of an exporter")
+
+
 class ProbesConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Measurements that the agent makes itself."""
 
@@ -153,6 +170,7 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     tap: TapConfig = TapConfig()
     kmsg: KmsgConfig = KmsgConfig()
     pci: PciConfig = PciConfig()
+    dcgm: DcgmConfig = DcgmConfig()
     probes: ProbesConfig = ProbesConfig()
     engines: tuple[EngineConfig, ...] = ()
 

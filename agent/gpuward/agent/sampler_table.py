@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING
 
 from gpuward.agent.model import SeriesKey
 from gpuward.agent.process_identity import sees_every_pid
+from gpuward.agent.samplers.dcgm import DcgmSampler
 from gpuward.agent.samplers.engine import EngineSampler
 from gpuward.agent.samplers.kmsg import KmsgSampler
+from gpuward.agent.samplers.learned_best import LearnedBest
 from gpuward.agent.samplers.memory_accounts import MemoryAccounts
 from gpuward.agent.samplers.memory_floors import MemoryFloors
 from gpuward.agent.samplers.nvml import NvmlSampler
 from gpuward.agent.samplers.pci import PciSampler
 from gpuward.agent.samplers.probe import ProbeSampler
+from gpuward.agent.samplers.saturation import SaturationSampler
 from gpuward.agent.samplers.serving import ServingSampler
 from gpuward.agent.samplers.tap import TapSampler
 from gpuward.agent.samplers.tap_identity import WriterNames
@@ -30,6 +33,8 @@ PROC = Path("/proc")
 CGROUPS = Path("/sys/fs/cgroup")
 # Made by gpuward-probe@.service.
 OF_SYSTEMD = Path("/run/gpuward-probe")
+# What each card was seen to do at its best.
+BEST_FILE = "gpu-best.json"
 
 
 def build_samplers(
@@ -49,8 +54,12 @@ def build_samplers(
         ),
         MemoryAccounts(judge.readings.window, sees_every_pid=sees_every_pid(PROC)),
         MemoryFloors(judge.readings.window),
+        LearnedBest(Path(config.state.directory, BEST_FILE), judge.readings.window),
         PciSampler(Path(config.pci.devices), gpus=lambda: judge.snapshot.gpus),
+        SaturationSampler(judge.readings.window),
     ]
+    if config.dcgm.url:
+        samplers.append(DcgmSampler(config.dcgm.url, gpus=lambda: judge.snapshot.gpus))
     if config.engines:
         engines = EngineSampler(config.engines, clock)
         serving = ServingSampler(

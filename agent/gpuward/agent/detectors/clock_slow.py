@@ -1,6 +1,7 @@
 """Detect a busy GPU whose clock is low for no reason that is known.
 
 A GPU that runs at 60 % of its clock answers everything, only later, and no counter calls it sick.
+What it can do is what its data sheet says or, where that is more, what it was once seen to hold.
 Idle GPUs, GPUs at their power limit and GPUs whose clock somebody set are slow on purpose; heat and
 the power brake have findings of their own.
 """
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 from gpuward.agent.clock_reasons import Reason, held_ratio
 from gpuward.agent.gpu_load import was_busy
 from gpuward.agent.kind import Kind
+from gpuward.agent.learned_best import CLOCK_BEST
 from gpuward.agent.model import (
     Action,
     CauseDomain,
@@ -55,11 +57,13 @@ KIND = Kind(
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Median clock of ``recent_s`` by the highest; share of it that explains a low one."""
+    """Median clock of ``recent_s`` by the highest and the best; share that explains a low one."""
 
     recent_s: float = 240.0
     # NVIDIA's own benchmarks discard a run below this (nvbench, throttle threshold 0.75).
     slow_ratio: float = 0.75
+    # A clock that was held for minutes is a closer yardstick than a peak that hardly any load has.
+    best_ratio: float = 0.85
     explained_ratio: float = 0.2
 
 
@@ -70,12 +74,17 @@ def detect(window: Window, limits: Limits = Limits()) -> Iterator[Finding]:
         highest = window.latest(SeriesKey(HIGHEST, gpu=gpu.uuid))
         if not figures or highest is None or highest.value <= 0:
             continue
+        best = window.latest(SeriesKey(CLOCK_BEST, gpu=gpu.uuid))
+        low_hertz = max(
+            limits.slow_ratio * highest.value,
+            limits.best_ratio * (0.0 if best is None else best.value),
+        )
         # The newest first: a median of minutes is only worth it when this one is low.
-        if figures[-1] >= limits.slow_ratio * highest.value:
+        if figures[-1] >= low_hertz:
             continue
         ratio = median(figures) / highest.value
         if (
-            ratio < limits.slow_ratio
+            ratio * highest.value < low_hertz
             and was_busy(window, gpu.uuid, limits.recent_s)
             and not _is_explained(window, gpu.uuid, limits)
         ):
@@ -89,7 +98,7 @@ def detect(window: Window, limits: Limits = Limits()) -> Iterator[Finding]:
                         "gpu_sm_clock_ratio",
                         ratio,
                         "ratio",
-                        threshold=limits.slow_ratio,
+                        threshold=low_hertz / highest.value,
                         source="nvml",
                     ),
                 ),

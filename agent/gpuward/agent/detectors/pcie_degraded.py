@@ -3,7 +3,8 @@
 A link that was trained down halves the speed of loading, offloading and of peers without NVLink.
 Width is no power saving, so a narrow link is bad even at rest; a low generation is normal at rest
 on many cards and counts only under load (a card sat at Gen2 for hours at "100 %",
-local-inference-lab/rtx6kpro#88).
+local-inference-lab/rtx6kpro#88).  What a card once had counts too: in a worse slot a poor link is
+the best that there can be.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from gpuward.agent.gpu_load import was_busy
 from gpuward.agent.kind import Kind
+from gpuward.agent.learned_best import GENERATION_BEST, WIDTH_BEST
 from gpuward.agent.model import (
     Action,
     CauseDomain,
@@ -41,7 +43,7 @@ KIND = Kind(
     default_class=FindingClass.TICKET,
     domain=CauseDomain.GPU,
     action=Action.DRAIN_NODE,
-    meaning="The PCIe link of a GPU is narrower, or under load slower, than it can be.",
+    meaning="The PCIe link of a GPU is narrower, or under load slower, than it can be or was.",
     raise_after_s=60.0,
     clear_after_s=60.0,
     page_when_failed=True,
@@ -71,10 +73,13 @@ def detect(window: Window, limits: Limits = Limits()) -> Iterator[Finding]:
         elif width[0] < width[1]:
             text = f"GPU {gpu.index} has {width[0]:.0f} of {width[1]:.0f} PCIe lanes."
             yield _finding(subject, text, _evidence(WIDTH, width), failed=True)
-        elif generation[0] < generation[1]:
-            now, best = generation
+        elif width[0] < (had := _best(window, gpu.uuid, WIDTH_BEST)):
+            text = f"GPU {gpu.index} has {width[0]:.0f} PCIe lanes; it had {had:.0f} before."
+            yield _finding(subject, text, _evidence(WIDTH, (width[0], had)), failed=False)
+        elif generation[0] < (best := max(generation[1], _best(window, gpu.uuid, GENERATION_BEST))):
+            now = generation[0]
             text = f"GPU {gpu.index} is busy at PCIe generation {now:.0f} instead of {best:.0f}."
-            finding = _finding(subject, text, _evidence(GENERATION, generation), failed=False)
+            finding = _finding(subject, text, _evidence(GENERATION, (now, best)), failed=False)
             busy = was_busy(window, gpu.uuid, limits.busy_s)
             yield finding if busy else replace(finding, outcome=Outcome.UNKNOWN)
 
@@ -83,6 +88,11 @@ def _pair(window: Window, gpu: str, now: str, best: str) -> tuple[float, float] 
     current = window.latest(SeriesKey(now, gpu=gpu))
     highest = window.latest(SeriesKey(best, gpu=gpu))
     return None if current is None or highest is None else (current.value, highest.value)
+
+
+def _best(window: Window, gpu: str, signal: str) -> float:
+    sample = window.latest(SeriesKey(signal, gpu=gpu))
+    return 0.0 if sample is None else sample.value
 
 
 def _evidence(signal: str, pair: tuple[float, float]) -> Evidence:
