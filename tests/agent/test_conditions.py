@@ -3,7 +3,7 @@
 import pytest
 
 from gpuward.agent.conditions import conditions
-from gpuward.agent.model import Driver, Finding, OpenFinding, Result, Snapshot, Subject
+from gpuward.agent.model import Action, Driver, Finding, OpenFinding, Result, Snapshot, Subject
 
 UP = Driver(up=True)
 
@@ -58,7 +58,16 @@ def states(*open_findings, driver=UP, is_judging=True):
             id="in maintenance",
         ),
         pytest.param(
-            (opened("process.memory.leak"),), UP, ("False", "False", "False"), id="not the node's"
+            (opened("process.memory.leak_suspected"), opened("gpu.memory.saturation")),
+            UP,
+            ("False", "False", "False"),
+            id="not the node's",
+        ),
+        pytest.param(
+            (opened("gpu.xid", result=Result.WARN, action=Action.CHECK_APPLICATION),),
+            UP,
+            ("False", "False", "False"),
+            id="an application's error",
         ),
     ],
 )
@@ -79,7 +88,7 @@ def test_an_agent_that_is_stuck_knows_nothing():
 
 def test_the_first_is_named_and_the_others_are_counted():
     """At 1,799,999,995 s the first was raised."""
-    later = opened("gpu.nvlink.down", raised_s=999.0)
+    later = opened("gpu.recovery_needed", raised_s=999.0)
     first = opened("gpu.ecc.uncorrected", summary="x" * 500)
 
     told = states(later, first)["GpuFault"]

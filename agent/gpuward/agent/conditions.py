@@ -1,8 +1,8 @@
 """State the node's condition in Kubernetes' words, for node-problem-detector to set on the node.
 
-As there, ``True`` is trouble.  Only what belongs to the node counts: GPUs and their driver, not
-the processes on them.  What is told elsewhere, or happens in a maintenance, is no condition; and a
-node that cannot be looked at is ``Unknown``, never healthy.
+As there, ``True`` is trouble.  Only what is wrong with the node counts: with a GPU or the driver,
+not with the processes on them.  What is told elsewhere, or happens in a maintenance, is no
+condition; and a node that cannot be looked at is ``Unknown``, never healthy.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from gpuward.agent.kinds import class_of
-from gpuward.agent.model import FindingClass
+from gpuward.agent.kinds import KINDS, class_of
+from gpuward.agent.model import Action, CauseDomain, FindingClass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,15 +36,17 @@ class Condition:
 @dataclass(frozen=True, slots=True)
 class _Row:
     type: str
-    prefix: str
+    domain: CauseDomain
     loudness: FindingClass
 
 
 _ROWS = (
-    _Row("GpuDriverFault", "driver.", FindingClass.PAGE),
-    _Row("GpuFault", "gpu.", FindingClass.PAGE),
-    _Row("GpuDegraded", "gpu.", FindingClass.TICKET),
+    _Row("GpuDriverFault", CauseDomain.DRIVER, FindingClass.PAGE),
+    _Row("GpuFault", CauseDomain.GPU, FindingClass.PAGE),
+    _Row("GpuDegraded", CauseDomain.GPU, FindingClass.TICKET),
 )
+# A node that is drained for what an application did is a node lost for nothing.
+_OF_APPLICATIONS = frozenset({Action.CHECK_APPLICATION, Action.RESTART_APPLICATION})
 TYPES = tuple(row.type for row in _ROWS)
 
 
@@ -62,7 +64,7 @@ def _condition(row: _Row, snapshot: Snapshot, *, is_judging: bool) -> Condition:
     found = sorted(_told(row, snapshot), key=lambda opened: opened.raised_s)
     if found:
         return _trouble(row, found, snapshot.wall_offset_s)
-    if not snapshot.driver.up and row.prefix == "gpu.":
+    if not snapshot.driver.up and row.domain is CauseDomain.GPU:
         message = snapshot.driver.reason or "the driver is missing or does not answer"
         return Condition(row.type, "Unknown", "DriverDown", message[:MAX_MESSAGE])
     return Condition(row.type, "False", f"No{row.type}", "nothing found")
@@ -71,8 +73,10 @@ def _condition(row: _Row, snapshot: Snapshot, *, is_judging: bool) -> Condition:
 def _told(row: _Row, snapshot: Snapshot) -> Iterator[OpenFinding]:
     for opened in snapshot.open_findings:
         finding = opened.finding
+        kind = KINDS[finding.kind]
         if (
-            finding.kind.startswith(row.prefix)
+            kind.domain is row.domain
+            and (finding.action or kind.action) not in _OF_APPLICATIONS
             and class_of(finding) is row.loudness
             and not (opened.suppressed or finding.in_maintenance)
         ):
