@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from gpuward.agent.detectors.driver_unresponsive import detect
-from gpuward.agent.model import Driver, Outcome, Result
+from gpuward.agent.detectors.driver_unresponsive import KIND, detect
+from gpuward.agent.model import Action, Driver, Outcome, Result
 from gpuward.agent.window import NOT_LOOKED, Window
 
 BAD, DOUBTFUL = Outcome.BAD, Outcome.DOUBTFUL
@@ -34,6 +34,23 @@ def test_detect(waiting_s, state, expected):
     )
 
     assert [(f.outcome, f.result) for f in detect(window)] == expected
+
+
+@pytest.mark.parametrize(
+    ("waiting_s", "confirmed_by", "action"),
+    [
+        pytest.param(60.0, "", None, id="one process hangs: drain"),
+        pytest.param(60.0, "a second process", Action.REBOOT_NODE, id="so does another"),
+        pytest.param(59.0, "a second process", None, id="it may still answer"),
+    ],
+)
+def test_reboot_is_advised_on_two_witnesses(waiting_s, confirmed_by, action):
+    """A reboot stops every engine of the node; what is advised else is the kind's, to drain."""
+    driver = Driver(up=True, waiting_s=waiting_s, confirmed_by=confirmed_by)
+    (finding,) = detect(Window.of(now_s=1_000.0, driver=driver))
+
+    assert finding.action is action
+    assert KIND.action is Action.DRAIN_NODE
 
 
 def test_evidence_says_which_call_hangs_where():

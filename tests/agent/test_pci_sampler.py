@@ -45,6 +45,7 @@ async def test_a_healthy_node(tree, sampler):
     """Eight are bound to the driver; of those with a name each is on the bus, without errors."""
     assert {
         ("node_gpus_expected", ""): 8.0,
+        ("node_gpus_without_driver", ""): 0.0,
         **{
             (signal, gpu): value
             for gpu in ("GPU-a", "GPU-b")
@@ -78,7 +79,7 @@ async def test_what_is_not_the_drivers_is_not_expected(tree, state, sampler, tmp
 
     state.unload_driver()
     tree.follow_driver()
-    assert {} == await values(sampler)
+    assert {("node_gpus_without_driver", ""): 8.0} == await values(sampler)
 
 
 @pytest.mark.parametrize(

@@ -38,4 +38,4 @@ def marked(finding: Finding, domain: CauseDomain, maintenance: Maintenance | Non
     """
     if maintenance is None or domain not in HARDWARE:
         return finding
-    return replace(finding, in_maintenance=True)
+    return replace(finding, in_maintenance=True, causes=(*finding.causes, DEDUP_KEY))

@@ -210,6 +210,8 @@ _NODE = (
     ("driver_up", "1 when the driver answers, 0 when it is missing or hung.", 10.0),
     ("driver_call_wait_seconds", "Age of the oldest unanswered driver call.", 10.0),
     ("node_gpus_expected", "GPUs that PCI has bound to the driver.", 30.0),
+    ("node_gpus_without_driver", "GPUs that PCI has and that no driver is bound to.", 30.0),
+    ("node_kmsg_readable", "1 when the kernel's log can be read, else 0.", 10.0),
     ("node_gpus_present", "GPUs that the driver lists and that answer.", 10.0),
     (
         "node_driver_generation",

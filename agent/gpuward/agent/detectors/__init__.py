@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gpuward.agent.detectors import (
+    agent_permission_missing,
     clock_slow,
+    driver_missing,
     driver_unresponsive,
     ecc_corrected,
     ecc_uncorrected,
@@ -21,6 +23,7 @@ from gpuward.agent.detectors import (
     gpu_slower_than_siblings,
     gpu_stalled,
     gpu_wedged,
+    kmsg_unreadable,
     memory_allocator_conf,
     memory_blind,
     memory_coverage,
@@ -32,6 +35,7 @@ from gpuward.agent.detectors import (
     memory_saturation,
     memory_temperature,
     memory_unattributed,
+    node_maintenance,
     nvlink,
     pcie_degraded,
     pcie_replays,
@@ -63,7 +67,9 @@ class Detector:
 
 
 DETECTORS: tuple[Detector, ...] = (
+    Detector(agent_permission_missing.KIND, agent_permission_missing.detect),
     Detector(clock_slow.KIND, clock_slow.detect),
+    Detector(driver_missing.KIND, driver_missing.detect),
     Detector(driver_unresponsive.KIND, driver_unresponsive.detect),
     Detector(ecc_corrected.KIND, ecc_corrected.detect),
     Detector(ecc_uncorrected.KIND, ecc_uncorrected.detect),
@@ -74,6 +80,7 @@ DETECTORS: tuple[Detector, ...] = (
     Detector(gpu_slower_than_siblings.KIND, gpu_slower_than_siblings.detect),
     Detector(gpu_stalled.KIND, gpu_stalled.detect),
     Detector(gpu_wedged.KIND, gpu_wedged.detect),
+    Detector(kmsg_unreadable.KIND, kmsg_unreadable.detect),
     Detector(memory_allocator_conf.KIND, memory_allocator_conf.detect),
     Detector(memory_blind.KIND, memory_blind.detect),
     Detector(memory_coverage.KIND, memory_coverage.detect),
@@ -85,6 +92,7 @@ DETECTORS: tuple[Detector, ...] = (
     Detector(memory_saturation.KIND, memory_saturation.detect),
     Detector(memory_temperature.KIND, memory_temperature.detect),
     Detector(memory_unattributed.KIND, memory_unattributed.detect),
+    Detector(node_maintenance.KIND, node_maintenance.detect),
     Detector(nvlink.KIND, nvlink.detect),
     Detector(pcie_degraded.KIND, pcie_degraded.detect),
     Detector(pcie_replays.KIND, pcie_replays.detect),

@@ -4,6 +4,9 @@ A blocked NVML call never returns an error, it parks for ever, and every exporte
 in its scrape then shows yesterday's health.  Slow is not hung: with GSP firmware each failing call
 returns after 45 s (NVIDIA/open-gpu-kernel-modules#446), so a call is stalled at 10 s (ticket) and
 hung at 60 s, or as soon as the kernel shows its thread in uninterruptible sleep (page).
+
+A reboot takes down every engine of the node, so it is advised only when somebody else than the one
+process that hangs finds the driver silent: a second process, or the kernel's own stack.
 """
 
 from __future__ import annotations
@@ -36,7 +39,7 @@ KIND = Kind(
     name="driver.unresponsive",
     default_class=FindingClass.TICKET,
     domain=CauseDomain.DRIVER,
-    action=Action.REBOOT_NODE,
+    action=Action.DRAIN_NODE,
     meaning="A driver call has not returned: stalled after 10 s, hung after 60 s.",
     page_when_failed=True,
     clear_after_s=30.0,
@@ -79,6 +82,7 @@ def detect(window: Window, limits: Limits = Limits()) -> Iterator[Finding]:
         result=Result.FAIL if hung else Result.WARN,
         since_s=window.now_s - driver.waiting_s,
         evidence=tuple(_evidence(driver, limits)),
+        action=Action.REBOOT_NODE if hung and driver.confirmed_by else None,
     )
 
 
@@ -107,6 +111,7 @@ def _evidence(driver: Driver, limits: Limits) -> Iterator[Evidence]:
     for name, text in (
         ("thread_state", driver.blocked_state),
         ("wait_channel", driver.wait_channel),
+        ("confirmed_by", driver.confirmed_by),
     ):
         if text:
             yield Evidence(name=name, text=text, source="proc")

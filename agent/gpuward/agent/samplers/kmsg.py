@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Self
 import structlog
 
 from gpuward.agent.kmsg_records import Record, Xid, parse_record, parse_xid, pci_place
-from gpuward.agent.model import Batch, ComponentHealth, Event, Result
+from gpuward.agent.model import Batch, ComponentHealth, Event, Result, Sample, SeriesKey
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -89,11 +89,12 @@ class KmsgSampler:
             self._say(f"{self._path}: {error.strerror or error}")
         else:
             self._say("")
+        readable = Sample(SeriesKey("node_kmsg_readable"), now_s, float(not self._trouble))
         if not self._gpus() and now_s - self._first_s < NAMELESS_S:
-            return Batch()
+            return Batch((readable,))
         events = tuple(self._event(record, xid, now_s) for record, xid in self._pending)
         self._pending.clear()
-        return Batch(events=events)
+        return Batch((readable,), events)
 
     def _read(self) -> None:
         self._open()

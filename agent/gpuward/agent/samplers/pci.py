@@ -43,10 +43,14 @@ class PciSampler:
 
     async def sample(self, now_s: float) -> Batch:
         """Return what PCI shows now; nothing where there is no PCI."""
-        places = [place for place in self._places() if _is_our_gpu(place)]
-        if not places:
+        gpus = [place for place in self._places() if _is_gpu(place)]
+        if not gpus:
             return Batch()
-        samples = [Sample(SeriesKey("node_gpus_expected"), now_s, float(len(places)))]
+        places = [place for place in gpus if _driver(place) == DRIVER]
+        orphans = sum(not _driver(place) for place in gpus)
+        samples = [Sample(SeriesKey("node_gpus_without_driver"), now_s, float(orphans))]
+        if places:
+            samples.append(Sample(SeriesKey("node_gpus_expected"), now_s, float(len(places))))
         by_address = {_address(gpu.pci_bus_id): gpu.uuid for gpu in self._gpus()}
         for place in places:
             if uuid := by_address.get(place.name.lower()):
@@ -60,13 +64,14 @@ class PciSampler:
             return []
 
 
-def _is_our_gpu(place: Path) -> bool:
-    """Return whether it is a GPU of the driver's: one given to a virtual machine is not."""
-    return (
-        _text(place / "vendor") == VENDOR
-        and _text(place / "class").startswith(CLASSES)
-        and (place / "driver").resolve().name == DRIVER
-    )
+def _is_gpu(place: Path) -> bool:
+    return _text(place / "vendor") == VENDOR and _text(place / "class").startswith(CLASSES)
+
+
+def _driver(place: Path) -> str:
+    """Return who drives it, if anybody: a GPU given to a virtual machine is another driver's."""
+    link = place / "driver"
+    return link.resolve().name if link.is_symlink() else ""
 
 
 def _of_gpu(place: Path, uuid: str, now_s: float) -> Iterator[Sample]:
