@@ -20,6 +20,7 @@ import structlog
 from gpuward.agent.detectors import DETECTORS
 from gpuward.agent.history import History
 from gpuward.agent.hysteresis import Change, State, Verdict, fold
+from gpuward.agent.maintenance import marked
 from gpuward.agent.model import OpenFinding, Snapshot
 from gpuward.agent.one_shot import one_shot
 from gpuward.agent.window import Readings
@@ -190,7 +191,8 @@ class Judge:
 
 def _findings(detector: Detector, window: Window) -> tuple[Finding, ...]:
     """Return what ``detector`` says; raises ``ValueError`` when it speaks of another's kind."""
-    findings = tuple(detector.detect(window))
+    domain, maintenance = detector.kind.domain, window.driver.maintenance
+    findings = tuple(marked(found, domain, maintenance) for found in detector.detect(window))
     for finding in findings:
         if finding.kind != detector.kind.name:
             raise ValueError(f"a finding of kind {finding.kind!r}, not {detector.kind.name}")
