@@ -35,7 +35,7 @@ def stuck(spool):
         release.wait(10)
         return True
 
-    spool._calls.put(hang)
+    spool._thread._calls.put(hang)
     yield release
     release.set()
 
@@ -88,7 +88,7 @@ async def test_a_slow_disk_is_said_and_nothing_is_lost(make_judge, spool, stuck,
 async def test_a_dead_disk_does_not_fill_our_memory(make_judge, spool, stuck):
     """A hundred calls wait; what comes then is counted as lost."""
     for _ in range(100):
-        spool._calls.put(lambda: True)
+        spool._thread._calls.put(lambda: True)
     judge = make_judge()
     keeper = EventKeeper(judge, spool)
     happens(judge, "a", "b")

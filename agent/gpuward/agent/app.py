@@ -24,6 +24,7 @@ from gpuward.agent.component import Components
 from gpuward.agent.config import host_port
 from gpuward.agent.event_keeper import EventKeeper
 from gpuward.agent.exporter import Exporter
+from gpuward.agent.history_mirror import HistoryMirror
 from gpuward.agent.judge import Judge
 from gpuward.agent.memory_map_request import MemoryMapRequests
 from gpuward.agent.query import QueryServer
@@ -53,6 +54,7 @@ log = structlog.get_logger()
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 SPOOL_FILE = "spool.db"
+HISTORY_FILE = "history.rows"
 ADDRESSES_FILE = "addresses.json"
 GOODBYE_WITHIN_S = 5.0
 CLOSED_WITHIN_S = 3.5
@@ -86,6 +88,13 @@ class App:
         async with AsyncExitStack() as parts:
             spool = self._open_spool(parts)
             _close_within(parts, "spool", spool.close)
+            mirror = HistoryMirror(
+                self._judge.history,
+                Path(self._config.state.directory, HISTORY_FILE),
+                clock=self._clock,
+                components=self._components,
+            )
+            _close_within(parts, "history", mirror.close)
             self._judge.state = memory.decode(
                 spool.remembered,
                 boot_id=self._boot_id,
@@ -121,6 +130,7 @@ class App:
                 loops = [
                     group.create_task(self._judge.run(), name="judge"),
                     group.create_task(keeper.run(), name="event keeper"),
+                    group.create_task(mirror.run(), name="history"),
                     group.create_task(memory.Memory(self._judge, spool).run(), name="memory"),
                     group.create_task(sampling.run(), name="sampling"),
                     group.create_task(self._announce(sampling, addresses), name="announce"),

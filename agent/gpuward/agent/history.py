@@ -1,115 +1,247 @@
-"""An hour of the signals that explain an incident afterwards, one slot a second.
+"""An hour of the signals that explain an incident, by the second, and a day of them by ten seconds.
 
-Each series is a ring of float32, one slot for each second of the monotonic clock, NaN where nothing
-was known: 14 KiB a series, no timestamps.  The number of series is bounded; one that does not fit
-is counted, not silently dropped.  A wrong figure here would be worse than a gap, so float32 is the
-only rounding: seven digits, which is 4 KiB in 80 GiB.
+Each second is a row of float32 in memory of a fixed size.  Of ten seconds their mean is kept for a
+day (of a counter the last value: a mean over a reset is a number that never was), and of every
+minute the least and the most, because a mean hides just the moment at which memory ran out.
+float32 is the only rounding: seven digits, which is 4 KiB in 80 GiB.
+
+``history_mirror`` carries what changed to a file.  Nothing is mapped: a mapped file that somebody
+truncates kills the process by SIGBUS, and a mapped page of a dead disk stops whoever touches it.
+
+Steps of time are seconds of the monotonic clock, shifted so that they go on over a reboot.  A row
+remembers its wall time; in this boot the offset of the reader counts instead, so that a clock that
+was corrected since corrects the past with it.
 """
 
 from __future__ import annotations
 
 from array import array
-from math import isnan, nan
-from typing import TYPE_CHECKING
+from math import floor, isfinite
+from typing import TYPE_CHECKING, NamedTuple
+from zlib import crc32
+
+from gpuward.agent import history_fold
+from gpuward.agent.history_directory import Content, Directory
+from gpuward.agent.history_layout import (
+    COLUMNS,
+    DECADES,
+    DIRECTORY_OFFSETS,
+    MINUTES,
+    SECONDS,
+    Row,
+)
+from gpuward.agent.history_rows import HistoryRows
+from gpuward.agent.history_signals import SIGNALS_KEPT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from gpuward.agent.history_directory import Column
+    from gpuward.agent.history_layout import Tier
     from gpuward.agent.model import Sample, SeriesKey
 
-SLOTS = 3_600
-MAX_SERIES = 250
-# What a person asks about the hour before a page; the rest has five minutes in the window.
-SIGNALS_KEPT = frozenset(
-    {
-        "driver_call_wait_seconds",
-        "gpu_ecc_uncorrected_total",
-        "gpu_memory_free_bytes",
-        "gpu_memory_used_bytes",
-        "gpu_power_draw_watts",
-        "gpu_sm_clock_hertz",
-        "gpu_temperature_celsius",
-        "gpu_utilization_ratio",
-        "probe_launch_seconds",
-        "process_memory_active_bytes",
-        "process_memory_headroom_bytes",
-        "process_memory_reserved_bytes",
-        "process_memory_stranded_bytes",
-        "process_out_of_memory_total",
-        "service_requests_failed_total",
-        "service_requests_over_objective_total",
-        "service_requests_running",
-        "service_requests_total",
-        "service_requests_waiting",
-    }
-)
+# A sample that comes later than this after its second is in the hour, and not in the day.
+LATE_S = 5
 
 
-class _Track:
-    """One series; ``newest`` is the second of its newest value."""
+class Point(NamedTuple):
+    """A value at ``at_s``; with ``least`` and ``most`` it is of the ten seconds from then on.
 
-    __slots__ = ("newest", "slots")
+    These two are of the whole minute that the ten seconds are in.
+    """
 
-    def __init__(self, second: int) -> None:
-        self.slots = array("f", (nan,)) * SLOTS
-        self.newest = second
-
-    def put(self, second: int, value: float) -> None:
-        if second < self.newest:
-            return
-        for skipped in range(self.newest + 1, min(second, self.newest + SLOTS + 1)):
-            self.slots[skipped % SLOTS] = nan
-        self.slots[second % SLOTS] = value
-        self.newest = second
+    at_s: float
+    value: float
+    least: float | None = None
+    most: float | None = None
 
 
 class History:
-    """The last hour of up to ``MAX_SERIES`` series."""
+    """The last hour and day of up to ``COLUMNS`` series."""
 
-    def __init__(self) -> None:
-        self._tracks: dict[SeriesKey, _Track] = {}
-        self._refused: set[SeriesKey] = set()
+    def __init__(self, boot_id: str, *, now_s: float, wall_s: float) -> None:
+        self._boot_id = boot_id
+        self._boot = crc32(boot_id.encode())
+        self.rows = HistoryRows()
+        self._directory = Directory()
+        self._wall_offset_s = wall_s - now_s
+        # Any number will do that is larger than those of earlier boots.
+        self._shift = floor(self._wall_offset_s)
+        # Seconds that changed since ``advance``.
+        self._open: dict[int, array[float]] = {}
+        self._newest = 0
+        # The newest step that was folded.
+        self._folded = {tier: self._step(now_s) // tier.step_s - 1 for tier in (DECADES, MINUTES)}
+        self._is_directory_new = True
 
     @property
     def series(self) -> int:
         """Return how many series are kept."""
-        return len(self._tracks)
+        return self._directory.series
 
     @property
     def refused(self) -> int:
-        """Return how many series did not fit since the last ``forget_old``."""
-        return len(self._refused)
+        """Return how many series did not fit, lately."""
+        return self._directory.refused
+
+    def forget_refused(self) -> None:
+        """Begin to count anew what does not fit."""
+        self._directory.forget_refused()
 
     def add(self, samples: Iterable[Sample]) -> None:
-        """Keep the samples of signals in ``SIGNALS_KEPT``; one older than the newest is ignored."""
-        for sample in samples:
-            if sample.key.signal not in SIGNALS_KEPT:
-                continue
-            second = int(sample.at_s)
-            track = self._tracks.get(sample.key)
-            if track is None and len(self._tracks) >= MAX_SERIES:
-                self._refused.add(sample.key)
-                continue
-            if track is None:
-                track = self._tracks[sample.key] = _Track(second)
-            track.put(second, sample.value)
+        """Keep the samples of signals in ``SIGNALS_KEPT``; of several in a second the last.
 
-    def forget_old(self, now_s: float) -> None:
-        """Give back the place of every series that had no value for an hour."""
-        oldest = int(now_s) - SLOTS
-        for key in [key for key, track in self._tracks.items() if track.newest <= oldest]:
-            del self._tracks[key]
-        self._refused.clear()
+        One that is an hour late, or older than the first of its series, is not kept.
+        """
+        for key, at_s, value in samples:
+            if key.signal not in SIGNALS_KEPT or not isfinite(value):
+                continue
+            second = self._step(at_s)
+            column = self._directory.get(key) or self._placed(key, second)
+            if column is None or second <= self._newest - SECONDS.rows:
+                continue
+            row = self._open.get(second)
+            if row is None:
+                row = self._open[second] = self._row(second)
+            row[column.number] = value
+            column.newest = max(column.newest, second)
+
+    def advance(self, now_s: float, wall_s: float) -> None:
+        """Put away the seconds that changed, and fold what is over."""
+        self._wall_offset_s = wall_s - now_s
+        self._put_open()
+        over = self._step(now_s) - LATE_S
+        self._fold(DECADES, over)
+        self._fold(MINUTES, over)
 
     def points(
-        self, key: SeriesKey, since_s: float, until_s: float
-    ) -> Iterator[tuple[float, float]]:
-        """Yield (monotonic second, value) with ``since_s <= second < until_s``, oldest first."""
-        track = self._tracks.get(key)
-        if track is None:
+        self, key: SeriesKey, since_s: float, until_s: float, wall_offset_s: float
+    ) -> list[Point]:
+        """Return what is known with ``since_s <= at_s < until_s``, oldest first; gaps are gaps.
+
+        Seconds for the last hour, ten seconds before.  What is of an earlier boot has the monotonic
+        time that ``wall_offset_s`` makes of its wall time; it may be negative.
+        """
+        column = self._directory.get(key)
+        if column is None:
+            return []
+        self._put_open()
+        first, last = self._steps(since_s, until_s)
+        # The first ten seconds of which every second is within the hour.
+        border = -((SECONDS.rows - 1 - self._newest) // DECADES.step_s) * DECADES.step_s
+        found = [
+            *self._decades(column, first, min(last, border - 1), wall_offset_s),
+            *self._seconds(column, max(first, border), last, wall_offset_s),
+        ]
+        # Where a clock was set back over a reboot, two boots lie in one time.
+        found.sort(key=lambda point: point.at_s)
+        return [point for point in found if since_s <= point.at_s < until_s]
+
+    def go_on(self, generation: int, content: Content, now_s: float) -> bool:
+        """Go on with what an earlier process has kept, and is in ``rows`` by now.
+
+        Returns false when that cannot be: rows are of a time that has not come yet.
+        """
+        newest = {tier: self.rows.newest(tier) for tier in (SECONDS, DECADES, MINUTES)}
+        last = max(step * tier.step_s for tier, step in newest.items())
+        if content.boot_id == self._boot_id:
+            shift = content.shift
+        else:
+            # The wall clock may be behind what it was in the boot before.
+            shift = max(self._shift, last + MINUTES.step_s - floor(now_s))
+        if last > floor(now_s) + shift:
+            return False
+        self._shift = shift
+        self._newest = newest.pop(SECONDS)
+        self._folded = newest
+        self._directory.restore(generation, content, self._newest)
+        return True
+
+    def _step(self, at_s: float) -> int:
+        return floor(at_s) + self._shift
+
+    def _steps(self, since_s: float, until_s: float) -> tuple[int, int]:
+        """Return the first and the last second that can be asked for."""
+        # Before this boot there is more than one way from a time to a step: look at all of them.
+        first = self._step(since_s) if since_s >= 0 and isfinite(since_s) else 0
+        last = self._step(until_s) if until_s >= 0 and isfinite(until_s) else self._newest
+        return first, min(last, self._newest)
+
+    def _placed(self, key: SeriesKey, second: int) -> Column | None:
+        column = self._directory.place(key, second)
+        self._is_directory_new |= column is not None
+        return column
+
+    def _row(self, second: int) -> array[float]:
+        kept = self.rows.row(SECONDS, second)
+        return array("f", history_fold.NOTHING) if kept is None else kept[1]
+
+    def _put_open(self) -> None:
+        if self._is_directory_new:
+            # Before the rows that use it: a row of a directory that is not there is none.
+            data = self._directory.encode(self._boot_id, self._shift)
+            self.rows.write(DIRECTORY_OFFSETS[self._directory.generation % 2], data)
+            self._is_directory_new = False
+        for second in sorted(self._open):
+            wall_s = second - self._shift + self._wall_offset_s
+            row = Row(second, self._boot, self._directory.generation, wall_s)
+            self.rows.put(SECONDS, row, self._open.pop(second).tobytes())
+            self._newest = max(self._newest, second)
+
+    def _fold(self, tier: Tier, over: int) -> None:
+        """Fold what ended by second ``over``, as far back as there are seconds."""
+        last = over // tier.step_s - 1
+        first = max(self._folded[tier] + 1, last - SECONDS.rows // tier.step_s)
+        for step in range(first, last + 1):
+            self._fold_one(tier, step)
+        self._folded[tier] = max(self._folded[tier], last)
+
+    def _fold_one(self, tier: Tier, step: int) -> None:
+        began = step * tier.step_s
+        seconds = (self.rows.row(SECONDS, began + second) for second in range(tier.step_s))
+        known = [second for second in seconds if second is not None]
+        if not known:
             return
-        first = max(track.newest - SLOTS + 1, 0)
-        for second in range(first, track.newest + 1):
-            value = track.slots[second % SLOTS]
-            if not isnan(value) and since_s <= second < until_s:
-                yield float(second), value
+        figures = [figures for _, figures in known]
+        if tier is DECADES:
+            kept = history_fold.decade(figures, self._directory.counters())
+        else:
+            kept = history_fold.minute(figures)
+        oldest = known[0][0]
+        wall_s = oldest.wall_s - (oldest.step - began)
+        row = Row(step, oldest.boot, self._directory.generation, wall_s)
+        self.rows.put(tier, row, kept.tobytes())
+
+    def _seconds(
+        self, column: Column, first: int, last: int, wall_offset_s: float
+    ) -> Iterator[Point]:
+        for row, value in self.rows.column(SECONDS, column.number, max(first, column.since), last):
+            if isfinite(value):
+                yield Point(self._at_s(row, 1, wall_offset_s), value)
+
+    def _decades(
+        self, column: Column, first: int, last: int, wall_offset_s: float
+    ) -> Iterator[Point]:
+        """Yield what is kept of each ten seconds that lie between two seconds, both in."""
+        # A ring may hold what is older than it is long, where nothing came since.
+        oldest = self._newest - DECADES.rows * DECADES.step_s
+        first = max(first, column.since, oldest)
+        minutes = (first // MINUTES.step_s, last // MINUTES.step_s)
+        least = self._by_step(column.number, *minutes)
+        most = self._by_step(COLUMNS + column.number, *minutes)
+        for row, value in self.rows.column(
+            DECADES, column.number, first // DECADES.step_s, last // DECADES.step_s
+        ):
+            if isfinite(value):
+                minute = row.step * DECADES.step_s // MINUTES.step_s
+                at_s = self._at_s(row, DECADES.step_s, wall_offset_s)
+                yield Point(at_s, value, least.get(minute), most.get(minute))
+
+    def _by_step(self, figure: int, first: int, last: int) -> dict[int, float]:
+        kept = self.rows.column(MINUTES, figure, first, last)
+        return {row.step: value for row, value in kept if isfinite(value)}
+
+    def _at_s(self, row: Row, step_s: int, wall_offset_s: float) -> float:
+        if row.boot == self._boot:
+            return float(row.step * step_s - self._shift)
+        return row.wall_s - wall_offset_s

@@ -72,7 +72,7 @@ class Judge:
         self._detectors = detectors
         self.state = State(instance)
         self.readings = Readings()
-        self.history = History()
+        self.history = History(boot_id, now_s=clock.mono_s(), wall_s=clock.wall_s())
         # Set at each raise, clear and change of result; the reporter clears it.
         self.changed = asyncio.Event()
         # Set with it; whoever remembers what is open clears it.
@@ -148,7 +148,8 @@ class Judge:
         now_s = began_s = self._clock.mono_s()
         if self.ticks % FORGET_EVERY_TICKS == 0:
             self.readings.forget_old(now_s)
-            self.history.forget_old(now_s)
+            self.history.forget_refused()
+        self.history.advance(now_s, self._clock.wall_s())
         window = self.readings.window(now_s)
         verdicts = []
         for detector in self._detectors:

@@ -22,6 +22,7 @@ from grpc_health.v1 import (  # type: ignore[import-untyped]
 from grpc_reflection.v1alpha import reflection  # type: ignore[import-untyped]
 
 from gpuward.agent import wire
+from gpuward.agent.history import Point
 from gpuward.agent.memory_map_answer import Refused
 from gpuward.agent.signals import SIGNALS
 from gpuward.memory_map import wire as memory_map_wire
@@ -82,12 +83,12 @@ class Query(agent_pb2_grpc.AgentServiceServicer):
         snapshot = self._snapshot()
         offset_s = snapshot.wall_offset_s
         since_s, until_s = wire.span(request, offset_s)
-        points = list(self._history.points(key, since_s, until_s))
+        points = self._history.points(key, since_s, until_s, offset_s)
         if not points:
-            # Not every series has an hour; all of them have five minutes.
+            # Not every series has a day; all of them have five minutes.
             window = self._readings.window(snapshot.at_s)
             kept = window.values(key, since_s)
-            points = [(sample.at_s, sample.value) for sample in kept if sample.at_s < until_s]
+            points = [Point(at_s, value) for _, at_s, value in kept if at_s < until_s]
         return wire.history(request.series, points, offset_s)
 
     async def Watch(

@@ -19,6 +19,7 @@ from gpuward.v1 import agent_pb2, finding_pb2, report_pb2
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from gpuward.agent.history import Point
     from gpuward.agent.model import (
         ComponentHealth,
         Evidence,
@@ -139,14 +140,19 @@ def span(request: agent_pb2.GetHistoryRequest, wall_offset_s: float) -> tuple[fl
 
 
 def history(
-    key: agent_pb2.SeriesKey, points: Iterable[tuple[float, float]], wall_offset_s: float
+    key: agent_pb2.SeriesKey, points: Iterable[Point], wall_offset_s: float
 ) -> agent_pb2.GetHistoryResponse:
-    """Return ``points``, (monotonic seconds, value), as the answer to a query for ``key``."""
+    """Return ``points`` as the answer to a query for ``key``."""
     return agent_pb2.GetHistoryResponse(
         series=key,
         points=[
-            agent_pb2.HistoryPoint(at=wall_time(at_s + wall_offset_s), value=value)
-            for at_s, value in points
+            agent_pb2.HistoryPoint(
+                at=wall_time(point.at_s + wall_offset_s),
+                value=point.value,
+                least=point.least,
+                most=point.most,
+            )
+            for point in points
         ],
     )
 

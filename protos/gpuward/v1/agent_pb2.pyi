@@ -315,7 +315,7 @@ class GetHistoryRequest(_message.Message):
     def series(self) -> Global___SeriesKey: ...
     @_builtins.property
     def since(self) -> _timestamp_pb2.Timestamp:
-        """Inclusive; unset for the oldest kept."""
+        """Inclusive; unset for the oldest kept, a day ago at most."""
 
     @_builtins.property
     def until(self) -> _timestamp_pb2.Timestamp:
@@ -338,26 +338,43 @@ Global___GetHistoryRequest: _TypeAlias = GetHistoryRequest  # noqa: Y015
 
 @_typing.final
 class HistoryPoint(_message.Message):
-    """A point of history."""
+    """A point of history: of a second within the last hour, of ten seconds before."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     AT_FIELD_NUMBER: _builtins.int
     VALUE_FIELD_NUMBER: _builtins.int
+    LEAST_FIELD_NUMBER: _builtins.int
+    MOST_FIELD_NUMBER: _builtins.int
     value: _builtins.float
+    """Of ten seconds the mean; of a counter the last value."""
+    least: _builtins.float
+    """Least and most of the whole minute that the ten seconds are in; unset for a second."""
+    most: _builtins.float
     @_builtins.property
-    def at(self) -> _timestamp_pb2.Timestamp: ...
+    def at(self) -> _timestamp_pb2.Timestamp:
+        """Wall clock of the node as it is now, or as it was in an earlier boot; ten seconds begin here."""
+
     def __init__(
         self,
         *,
         at: _timestamp_pb2.Timestamp | None = ...,
         value: _builtins.float = ...,
+        least: _builtins.float | None = ...,
+        most: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_least", b"_least", "_most", b"_most", "at", b"at", "least", b"least", "most", b"most"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "value", b"value"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_least", b"_least", "_most", b"_most", "at", b"at", "least", b"least", "most", b"most", "value", b"value"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__least: _TypeAlias = _typing.Literal["least"]  # noqa: Y015
+    _WhichOneofArgType__least: _TypeAlias = _typing.Literal["_least", b"_least"]  # noqa: Y015
+    _WhichOneofReturnType__most: _TypeAlias = _typing.Literal["most"]  # noqa: Y015
+    _WhichOneofArgType__most: _TypeAlias = _typing.Literal["_most", b"_most"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__least) -> _WhichOneofReturnType__least | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__most) -> _WhichOneofReturnType__most | None: ...
 
 Global___HistoryPoint: _TypeAlias = HistoryPoint  # noqa: Y015
 
