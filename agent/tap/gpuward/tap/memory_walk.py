@@ -3,9 +3,10 @@
 A walk is what ``torch.cuda.memory_snapshot()`` returns: segments with their blocks in order of
 address, of all devices.  What ``empty_cache()`` would give back, exactly: whole segments without a
 block in use; of expandable segments the pages that lie within one free block, counted from the
-segment's own address: ``release_blocks`` in ``c10/cuda/CUDACachingAllocator.cpp``.  Private pools
-(CUDA graphs, ``MemPool``) serve nobody else and are given back by nobody, so their free memory
-stands apart.
+segment's own address: ``release_blocks`` in ``c10/cuda/CUDACachingAllocator.cpp``.  That waits for
+the streams first, so that a block whose free is pending counts as free, in one with its neighbours.
+Private pools (CUDA graphs, ``MemPool``) serve nobody else and are given back by nobody, so their
+free memory stands apart.
 """
 
 from __future__ import annotations
@@ -58,30 +59,34 @@ def large_page(alloc_conf: str) -> int:
 
 
 def summarise(walk: Walk, ordinal: int, page: int = LARGE_PAGE) -> SnapshotSummary:
-    """Return what the walk says of one device; ``page`` is ``large_page`` of the process."""
+    """Return what the walk says of one device; ``page`` is ``large_page`` of the process.
+
+    Releasable and stranded add up to what is free, or will be when the streams are done, outside
+    of private pools.
+    """
     segments = [segment for segment in walk.segments if segment["device"] == ordinal]
     sizes: list[int] = []
-    blocks = releasable = private = pending = 0
+    blocks = releasable = private = pending = unsettled = 0
     for segment in segments:
         idle = [block for block in segment["blocks"] if block["state"] != "active_allocated"]
         free = [block for block in idle if block["state"] == "inactive"]
+        waits = 0
         if len(free) < len(idle):
-            pending += sum(
-                block["size"]
-                for block in idle
-                if STATES.get(block["state"]) == map_layout.PENDING_FREE
-            )
+            idle = [block for block in idle if block["state"] in STATES]
+            waits = sum(block["size"] for block in idle if block["state"] != "inactive")
+            pending += waits
         if _pool(segment) == (0, 0):
             sizes += [block["size"] for block in free]
-            releasable += _releasable(segment, free, page)
+            unsettled += waits
+            releasable += _releasable(segment, idle, page, is_settled=not waits)
         else:
             private += sum(block["size"] for block in free)
         blocks += len(segment["blocks"])
     free_bytes, free_counts = _by_class(sizes)
     total, largest = sum(free_bytes), max(sizes, default=0)
-    facts = (blocks, len(segments), total, largest, releasable, total - releasable)
-    summary = Summary(walk.mono_ns, walk.cost_ns, *facts, private, pending)
-    return SnapshotSummary(summary, free_bytes, free_counts)
+    stranded = total + unsettled - releasable
+    facts = (blocks, len(segments), total, largest, releasable, stranded, private, pending)
+    return SnapshotSummary(Summary(walk.mono_ns, walk.cost_ns, *facts), free_bytes, free_counts)
 
 
 def map_of(
@@ -125,16 +130,32 @@ def _classes(by_bits: Sequence[int]) -> tuple[int, ...]:
     return (sum(by_bits[: first + 1]), *by_bits[first + 1 : last], sum(by_bits[last:]))
 
 
-def _releasable(segment: Mapping[str, Any], free: Sequence[Mapping[str, Any]], large: int) -> int:
+def _releasable(
+    segment: Mapping[str, Any], idle: Sequence[Mapping[str, Any]], large: int, *, is_settled: bool
+) -> int:
+    """Return what of the ``idle`` blocks goes back; settled, there is a block between any two."""
     if not segment.get("is_expandable", False):
-        return int(segment["total_size"]) if len(free) == len(segment["blocks"]) else 0
+        return int(segment["total_size"]) if len(idle) == len(segment["blocks"]) else 0
     page = _page(segment, large)
+    if is_settled:
+        idle = [block for block in idle if block["size"] >= page]
     released = 0
-    for block in free:
-        if block["size"] >= page:
-            offset = block["address"] - segment["address"]
-            released += max(0, (offset + block["size"]) // page - -(-offset // page)) * page
+    for address, size in _merged([(block["address"], block["size"]) for block in idle]):
+        offset = address - segment["address"]
+        released += max(0, (offset + size) // page - -(-offset // page)) * page
     return released
+
+
+def _merged(holes: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return (address, size) of holes, those in one that touch."""
+    merged: list[tuple[int, int]] = []
+    for address, size in holes:
+        if merged and sum(merged[-1]) == address:
+            first, before = merged[-1]
+            merged[-1] = first, before + size
+        else:
+            merged.append((address, size))
+    return merged
 
 
 def _map_segment(segment: Mapping[str, Any], gpu: int, large: int) -> map_layout.MapSegment:
