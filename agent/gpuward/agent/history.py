@@ -110,9 +110,7 @@ class History:
         """Put away the seconds that changed, and fold what is over."""
         self._wall_offset_s = wall_s - now_s
         self._put_open()
-        over = self._step(now_s) - LATE_S
-        self._fold(DECADES, over)
-        self._fold(MINUTES, over)
+        self._fold_all(self._step(now_s) - LATE_S)
 
     def points(
         self, key: SeriesKey, since_s: float, until_s: float, wall_offset_s: float
@@ -155,6 +153,8 @@ class History:
         self._newest = newest.pop(SECONDS)
         self._folded = newest
         self._directory.restore(generation, content, self._newest)
+        # What that process did not come to; later, seconds may be gone.
+        self._fold_all(min(self._newest + MINUTES.step_s, self._step(now_s) - LATE_S))
         return True
 
     def _step(self, at_s: float) -> int:
@@ -188,15 +188,16 @@ class History:
             self.rows.put(SECONDS, row, self._open.pop(second).tobytes())
             self._newest = max(self._newest, second)
 
-    def _fold(self, tier: Tier, over: int) -> None:
+    def _fold_all(self, over: int) -> None:
         """Fold what ended by second ``over``, as far back as there are seconds."""
-        last = over // tier.step_s - 1
-        first = max(self._folded[tier] + 1, last - SECONDS.rows // tier.step_s)
-        for step in range(first, last + 1):
-            self._fold_one(tier, step)
-        self._folded[tier] = max(self._folded[tier], last)
+        for tier, folded in self._folded.items():
+            last = max(folded, over // tier.step_s - 1)
+            first = max(folded + 1, last - SECONDS.rows // tier.step_s)
+            for step in range(first, last + 1):
+                self._fold(tier, step)
+            self._folded[tier] = last
 
-    def _fold_one(self, tier: Tier, step: int) -> None:
+    def _fold(self, tier: Tier, step: int) -> None:
         began = step * tier.step_s
         seconds = (self.rows.row(SECONDS, began + second) for second in range(tier.step_s))
         known = [second for second in seconds if second is not None]
