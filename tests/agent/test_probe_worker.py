@@ -244,3 +244,15 @@ async def test_worker_without_figures(workers, tmp_path, reply, reason):
     assert probe.health.result is Result.UNKNOWN
     assert probe.health.reason.startswith("GPU-aaaa: ")
     assert reason in probe.health.reason
+
+
+async def test_nobody_on_a_gpu_is_asked_while_it_is_released(workers, tmp_path):
+    """A question would open the driver again; the processor's worker holds nothing of it."""
+    workers.add("GPU-aaaa", b'{"figures": {"launch_seconds": 0.002}}')
+    sampler = ProbeSampler(
+        tmp_path, gpus=lambda: GPUS, free_bytes=lambda _: GIB, is_released=lambda: True
+    )
+    async with sampler as probe:
+        await probe.sample(1_000.0)
+
+    assert workers.asked == ["cpu"]

@@ -6,6 +6,11 @@ It serves a SEQPACKET socket: one JSON request, one JSON reply, one caller at a 
 
     {"probe": "latency"}  ->  {"figures": {"launch_seconds": 1.1e-05, ...}}
                           or  {"error": "stalled", "reason": "..."}
+    {"release": true}     ->  {"figures": {}}, once it holds nothing of the driver
+
+To let go of the driver it becomes a new program under the same pid: nothing less is sure to close
+all that CUDA has opened.  The new one answers, and opens the driver again when it is next asked to
+measure.
 
 Under systemd it lives on when the agent restarts, so that an upgrade never takes or frees GPU
 memory beside an engine that is starting, and SIGTERM stops it.  One that the agent started leaves
@@ -23,7 +28,7 @@ import signal
 import socket
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from gpuward.agent.probes import latency
 from gpuward.agent.probes.figure import Figure, Stalled
@@ -35,6 +40,10 @@ REQUEST_LIMIT_BYTES = 4_096
 # A caller that connects and says nothing must not hold the worker.
 CALLER_S = 2.0
 BACKLOG = 4
+
+ARGUMENTS = ("-P", "-m", "gpuward.agent.probe_worker")
+NO_DESCRIPTOR = -1
+RELEASED = {"figures": {}}
 
 PROBES: dict[str, Callable[[str], list[Figure]]] = {"latency": latency.run}
 
@@ -62,20 +71,55 @@ def _error(error: str, reason: str) -> dict[str, object]:
     return {"error": error, "reason": reason}
 
 
-def serve(listener: socket.socket, device: str, leave_with: int | None = None) -> None:
-    """Answer callers one after the other, until the descriptor ``leave_with`` ends."""
+def is_release(request: bytes) -> bool:
+    """Return whether the caller wants the driver to be let go of."""
+    try:
+        return bool(json.loads(request)["release"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return False
+
+
+def serve(listener: socket.socket, device: str, leave_with: int | None = None) -> int | None:
+    """Answer callers one after the other, until the descriptor ``leave_with`` ends.
+
+    Returns the descriptor of a caller who asked for the driver to be let go of, and waits.
+    """
     watched: list[socket.socket | int] = (
         [listener] if leave_with is None else [listener, leave_with]
     )
     while True:
         readable, _, _ = select.select(watched, [], [])
         if leave_with in readable:
-            return
+            return None
         caller, _ = listener.accept()
         with caller, contextlib.suppress(OSError):
             caller.settimeout(CALLER_S)
             if request := caller.recv(REQUEST_LIMIT_BYTES):
+                if is_release(request):
+                    return caller.detach()
                 caller.send(json.dumps(answer(request, device)).encode())
+
+
+def begin_anew(options: argparse.Namespace, caller: int) -> NoReturn:
+    """Become a new program that holds nothing but what it is given, and tells ``caller`` so."""
+    arguments = ["--gpu", options.gpu, "--socket", str(options.socket), "--released", str(caller)]
+    kept = [caller]
+    if options.leave_with is not None:
+        arguments += ["--leave-with", str(options.leave_with)]
+        kept.append(options.leave_with)
+    last = sys.stderr.fileno()
+    for descriptor in sorted(kept):
+        os.set_inheritable(descriptor, True)  # noqa: FBT003 - its only argument
+        os.closerange(last + 1, descriptor)
+        last = descriptor
+    os.closerange(last + 1, os.sysconf("SC_OPEN_MAX"))
+    os.execv(sys.executable, [sys.executable, *ARGUMENTS, *arguments])  # noqa: S606 - no shell
+
+
+def tell_released(caller: int) -> None:
+    """Tell who asked that nothing is held any more."""
+    with socket.socket(fileno=caller) as link, contextlib.suppress(OSError):
+        link.send(json.dumps(RELEASED).encode())
 
 
 def listen(path: Path) -> socket.socket:
@@ -106,6 +150,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--gpu", required=True, help="UUID of the GPU, or cpu")
     parser.add_argument("--socket", type=Path, required=True, help="where to listen")
     parser.add_argument("--leave-with", type=int, help="descriptor whose end is ours too")
+    parser.add_argument("--released", type=int, default=NO_DESCRIPTOR, help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
     os.environ.update(environment(options.gpu))
     try:
@@ -115,10 +160,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"gpuward: {options.socket}: {error.strerror or error}\n")
         return 1
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    if options.released != NO_DESCRIPTOR:
+        tell_released(options.released)
     try:
-        serve(listener, options.gpu, options.leave_with)
+        caller = serve(listener, options.gpu, options.leave_with)
     finally:
         _remove(options.socket, mine)
+    if caller is not None:
+        begin_anew(options, caller)
     return 0
 
 

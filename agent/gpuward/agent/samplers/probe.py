@@ -35,9 +35,12 @@ Mode = Literal["auto", "cpu", "off"]
 COMMAND = (sys.executable, "-P", "-m", "gpuward.agent.probe_worker")
 CPU = "cpu"
 REQUEST = b'{"probe": "latency"}'
+RELEASE = b'{"release": true}'
 REPLY_LIMIT_BYTES = 65_536
 # Longer than a probe's own deadline (2 s), shorter than a turn.
 ANSWER_S = 3.0
+# A probe that is under way, and the end of a CUDA context.
+LET_GO_S = 8.0
 FIRST_BACK_OFF_S = 1.0
 LONGEST_BACK_OFF_S = 60.0
 LEAST_FREE_BYTES = 1 << 30
@@ -67,14 +70,19 @@ class ProbeSampler:
         mode: Mode = "auto",
         gpus: Callable[[], Sequence[Gpu]] = tuple,
         free_bytes: Callable[[str], float | None] = lambda _: None,
+        is_released: Callable[[], bool] = lambda: False,
         command: Sequence[str] = COMMAND,
         env: Mapping[str, str] | None = None,
     ) -> None:
-        """``directory``: of the sockets; ``free_bytes``: memory left on the GPU with a UUID."""
+        """``directory``: of the sockets; ``free_bytes``: memory left on the GPU with a UUID.
+
+        ``is_released``: nobody may open the driver now.
+        """
         self._directory = directory
         self._mode = mode
         self._gpus = gpus
         self._free_bytes = free_bytes
+        self._is_released = is_released
         self._command = command
         self._env = env
         self._worker: subprocesses.Child | None = None
@@ -126,10 +134,28 @@ class ProbeSampler:
                     return
                 await asyncio.sleep(POLL_S)
 
+    async def let_go(self) -> tuple[str, ...]:
+        """Ask every worker on a GPU to close it; returns the GPUs of those that did not."""
+        devices = sorted(path.stem for path in self._directory.glob("*.sock") if path.stem != CPU)
+        async with asyncio.TaskGroup() as group:
+            asked = [(device, group.create_task(self._has_let_go(device))) for device in devices]
+        return tuple(device for device, task in asked if not task.result())
+
+    async def _has_let_go(self, device: str) -> bool:
+        try:
+            async with asyncio.timeout(LET_GO_S):
+                reply = await _request(self._socket_path(device), RELEASE)
+        except (FileNotFoundError, ConnectionRefusedError):
+            # A worker that is gone holds nothing.
+            return True
+        except (OSError, msgspec.MsgspecError):
+            return False
+        return not reply.error
+
     def _devices(self) -> list[str]:
         if self._mode == "off":
             return []
-        if self._mode == "cpu":
+        if self._mode == "cpu" or self._is_released():
             return [CPU]
         return [CPU, *(gpu.uuid for gpu in self._gpus() if self._is_welcome(gpu.uuid))]
 
@@ -145,7 +171,7 @@ class ProbeSampler:
         """Return the worker's figures, empty when it has none."""
         try:
             async with asyncio.timeout(ANSWER_S):
-                reply = await _request(self._socket_path(device))
+                reply = await _request(self._socket_path(device), REQUEST)
         except TimeoutError:
             self._trouble[device] = f"no answer within {ANSWER_S:g} s"
         except (FileNotFoundError, ConnectionError):
@@ -189,11 +215,11 @@ class ProbeSampler:
         self._ours = -1
 
 
-async def _request(path: Path) -> Reply:
+async def _request(path: Path, request: bytes) -> Reply:
     loop = asyncio.get_running_loop()
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK) as caller:
         await loop.sock_connect(caller, str(path))
-        await loop.sock_sendall(caller, REQUEST)
+        await loop.sock_sendall(caller, request)
         data = await loop.sock_recv(caller, REPLY_LIMIT_BYTES)
     if not data:
         raise ConnectionResetError("the worker hung up")
