@@ -9,7 +9,7 @@ import click
 
 from gpuward.agent.command_line import CANNOT_START, CONFIG_OPTION, exit_with, load
 from gpuward.agent.config import GrpcConfig
-from gpuward.agent.people_commands import scan, top
+from gpuward.agent.people_commands import doctor, scan, top
 from gpuward.daemon import log, serve
 from gpuward.daemon.clock import SystemClock
 from gpuward.daemon.notify import Notifier
@@ -88,6 +88,7 @@ def _first(errors: BaseExceptionGroup) -> BaseException:
 
 agent.add_command(scan)
 agent.add_command(top)
+agent.add_command(doctor)
 
 if __name__ == "__main__":
     agent()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from gpuward.agent.window import Window
     from gpuward.daemon.clock import Clock
 
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 # Two turns of the fast lane, which is made every second, and the answers.
 LOOK_S = 2.3
 # By then a call that has not returned is a finding (10 s).
@@ -50,6 +52,11 @@ class Look:
     xids: dict[str, list[int]] | None
     # What detectors could not judge: one finding each.
     unknown: tuple[Finding, ...]
+
+
+def boot_id() -> str:
+    """Return the kernel's name for this boot."""
+    return BOOT_ID.read_text().strip()
 
 
 async def look(config: AgentConfig, *, clock: Clock, boot_id: str) -> Look:

@@ -5,7 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gpuward.agent.node_view_gpus import GpuRow, Loudness, Verdict
-from gpuward.agent.text_table import NOTHING, Cell, Column, Tone, duration, painted, table, wrapped
+from gpuward.agent.text_table import (
+    NOTHING,
+    Cell,
+    Column,
+    Tone,
+    clipped,
+    duration,
+    painted,
+    table,
+    wrapped,
+)
 from gpuward.memory_map.text import plain, size_text
 
 if TYPE_CHECKING:
@@ -66,6 +76,20 @@ def finding_lines(rows: Sequence[FindingRow], *, width: int, colours: bool) -> I
         yield from wrapped(row.summary, width=width, indent=INDENT)
         if row.action and row.loudness is not Loudness.NOTE:
             yield from wrapped(f"do: {row.action}", width=width, indent=INDENT)
+
+
+def finding_headlines(rows: Sequence[FindingRow], *, width: int, colours: bool) -> Iterator[str]:
+    """Yield a line for each finding, cut where it does not fit."""
+    for row in rows:
+        word, tone = _LOUDNESS[row.loudness]
+        code = f" {row.code}" if row.code else ""
+        action = f"; {row.action}" if row.action and row.loudness is not Loudness.NOTE else ""
+        lasted = duration(row.lasted_s).rjust(6)
+        words = f"{lasted}  {row.summary}  [{row.kind}{code}{action}]"
+        yield (
+            painted(word.ljust(len(INDENT)), tone, colours=colours)
+            + clipped(words, width - len(INDENT))
+        )
 
 
 def unchecked_lines(rows: Sequence[Unchecked], *, width: int) -> Iterator[str]:

@@ -63,6 +63,20 @@ def top(*, path: Path, address: str, once: bool) -> None:
         exit_with(str(error), CANNOT_START)
 
 
+@click.command()
+@CONFIG_OPTION
+def doctor(*, path: Path) -> None:
+    """Say what hides something from the agent on this machine, and how to mend it.
+
+    Exit status: 0 all is well, 1 something is hidden, 2 something is broken.
+    """
+    from gpuward.agent import doctor_command as command
+
+    found = command.doctor(load_or_default(path))
+    click.echo(command.as_text(found, colours=wants_colours()))
+    sys.exit(command.worst(found))
+
+
 def wants_colours() -> bool:
     """Return whether standard output is a terminal whose user wants colours."""
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR")

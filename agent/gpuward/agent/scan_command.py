@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from gpuward.agent import wire
-from gpuward.agent.look import look
+from gpuward.agent.look import boot_id, look
 from gpuward.agent.node_text import SCAN_ORDER, finding_lines, gpu_count, gpu_table, unchecked_lines
 from gpuward.agent.node_view import NodeView, node_view
 from gpuward.agent.node_view_gpus import Loudness, Verdict
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
     from gpuward.agent.config import AgentConfig
 
-BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 # Of the JSON: changes only when a field changes its meaning or goes.
 SCHEMA = 1
 
@@ -45,7 +44,7 @@ def scan(config: AgentConfig) -> NodeView:
     """Look at this node for some seconds and return what there is."""
     # What the parts log about themselves is in the answer.
     log.configure(level="critical")
-    seen = asyncio.run(look(config, clock=SystemClock(), boot_id=BOOT_ID.read_text().strip()))
+    seen = asyncio.run(look(config, clock=SystemClock(), boot_id=boot_id()))
     rights = Rights(
         is_root=os.geteuid() == 0,
         sees_every_pid=sees_every_pid(Path("/proc")),

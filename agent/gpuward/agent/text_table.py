@@ -1,7 +1,7 @@
 """Draw tables for terminals of any width, with colours only where they are wanted.  Pure.
 
 A table that does not fit leaves columns out, the least important first, rather than break its
-lines: a row of a node at three in the morning is read at a glance or not at all.
+lines: a row that goes over two is not read at a glance.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A heading and its cells; of those that do not fit the highest ``rank`` goes first."""
+    """A heading and its cells; where there is little room the lowest ``rank`` gets it."""
 
     heading: str
     cells: tuple[Cell, ...]
@@ -59,11 +59,9 @@ class Column:
 def table(columns: Sequence[Column], *, width: int, colours: bool) -> Iterator[str]:
     """Yield the heading and the rows of what fits; columns in which nobody has a word are left out.
 
-    A single column stays, however narrow the terminal.
+    The column of the lowest rank stays, however narrow the terminal.
     """
-    shown = [column for column in columns if any(c.text != NOTHING for c in column.cells)]
-    while len(shown) > 1 and _width(shown) > width:
-        shown.remove(max(reversed(shown), key=lambda column: column.rank))
+    shown = _fitting(columns, width)
     if not shown:
         return
     heading = GAP.join(_padded(column, column.heading) for column in shown)
@@ -88,6 +86,12 @@ def wrapped(text: str, *, width: int, indent: str) -> Iterator[str]:
     )
 
 
+def clipped(text: str, width: int) -> str:
+    """Return ``text`` in one line of at most ``width``, a mark where it was cut."""
+    text = plain(text)
+    return text if len(text) <= width else text[: max(0, width - 3)] + "..."
+
+
 def painted(text: str, tone: Tone, *, colours: bool) -> str:
     """Return ``text`` in its tone."""
     return f"{tone}{text}{_RESET}" if colours and tone and text else text
@@ -99,6 +103,16 @@ def duration(seconds: float) -> str:
         if seconds >= 2 * length_s:
             return f"{seconds / length_s:.0f} {unit}"
     return f"{seconds:.0f} s"
+
+
+def _fitting(columns: Sequence[Column], width: int) -> list[Column]:
+    """Return the columns that have a word and fit, taken in order of their ranks."""
+    shown: list[Column] = []
+    for column in sorted(columns, key=lambda column: column.rank):
+        has_words = any(cell.text != NOTHING for cell in column.cells)
+        if has_words and (not shown or _width([*shown, column]) <= width):
+            shown.append(column)
+    return [column for column in columns if column in shown]
 
 
 def _width(columns: Sequence[Column]) -> int:

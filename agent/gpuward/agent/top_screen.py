@@ -11,9 +11,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from gpuward.agent.node_text import TOP_ORDER, finding_lines, gpu_count, gpu_table, unchecked_lines
+from gpuward.agent.node_text import (
+    TOP_ORDER,
+    finding_headlines,
+    gpu_count,
+    gpu_table,
+    unchecked_lines,
+)
 from gpuward.agent.node_view_gpus import Loudness
-from gpuward.agent.text_table import NOTHING, Cell, Column, Tone, painted, table
+from gpuward.agent.text_table import NOTHING, Cell, Column, Tone, clipped, painted, table
 from gpuward.memory_map.text import plain, size_text
 
 if TYPE_CHECKING:
@@ -58,7 +64,7 @@ def frame(
     """
     width = size.columns
     gpus = list(gpu_table(view.gpus, TOP_ORDER, width=width, colours=colours))
-    findings = list(finding_lines(_told(view), width=width, colours=colours))
+    findings = list(finding_headlines(_told(view), width=width, colours=colours))
     sections = [
         gpus,
         _headed("Findings", findings, colours=colours),
@@ -66,7 +72,7 @@ def frame(
         list(_services(view.services, rates(view, before), width, colours=colours)),
         _headed("Not seen", list(unchecked_lines(view.unchecked, width=width)), colours=colours),
     ]
-    head = painted(_head(view, age_s)[:width], _tone(view, age_s), colours=colours)
+    head = painted(clipped(_head(view, age_s), width), _tone(view, age_s), colours=colours)
     return [head, *fitted([section for section in sections if section], size.lines - 1)]
 
 
@@ -107,8 +113,7 @@ def _head(view: NodeView, age_s: float) -> str:
     driver = view.driver_version if view.driver_up else "DOES NOT ANSWER"
     at = f"{datetime.fromtimestamp(view.at_s, UTC):%H:%M:%S} UTC"
     old = f"  NO ANSWER FOR {age_s:.0f} s" if age_s > OLD_S else ""
-    words = f"{view.node}  {at}{old}  driver {driver}  {gpu_count(view)}  {counts}  q: quit"
-    return plain(words)
+    return f"{view.node}  {at}{old}  {counts}  driver {driver}  {gpu_count(view)}  q: quit"
 
 
 def _tone(view: NodeView, age_s: float) -> Tone:
