@@ -65,6 +65,11 @@ class AgentServiceStub:
                 request_serializer=gpuward_dot_v1_dot_agent__pb2.RunCheckRequest.SerializeToString,
                 response_deserializer=gpuward_dot_v1_dot_agent__pb2.RunCheckResponse.FromString,
                 _registered_method=True)
+        self.Release = channel.unary_unary(
+                '/gpuward.v1.AgentService/Release',
+                request_serializer=gpuward_dot_v1_dot_agent__pb2.ReleaseRequest.SerializeToString,
+                response_deserializer=gpuward_dot_v1_dot_agent__pb2.ReleaseResponse.FromString,
+                _registered_method=True)
 
 
 class AgentServiceServicer:
@@ -108,6 +113,14 @@ class AgentServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Release(self, request, context):
+        """Lets go of the driver, so that it can be replaced or a GPU reset; answered when nothing is
+        open any more.  For callers on the node alone.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AgentServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -140,6 +153,11 @@ def add_AgentServiceServicer_to_server(servicer, server):
                     servicer.RunCheck,
                     request_deserializer=gpuward_dot_v1_dot_agent__pb2.RunCheckRequest.FromString,
                     response_serializer=gpuward_dot_v1_dot_agent__pb2.RunCheckResponse.SerializeToString,
+            ),
+            'Release': grpc.unary_unary_rpc_method_handler(
+                    servicer.Release,
+                    request_deserializer=gpuward_dot_v1_dot_agent__pb2.ReleaseRequest.FromString,
+                    response_serializer=gpuward_dot_v1_dot_agent__pb2.ReleaseResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -305,6 +323,33 @@ class AgentService:
             '/gpuward.v1.AgentService/RunCheck',
             gpuward_dot_v1_dot_agent__pb2.RunCheckRequest.SerializeToString,
             gpuward_dot_v1_dot_agent__pb2.RunCheckResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Release(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gpuward.v1.AgentService/Release',
+            gpuward_dot_v1_dot_agent__pb2.ReleaseRequest.SerializeToString,
+            gpuward_dot_v1_dot_agent__pb2.ReleaseResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -40,6 +40,10 @@ class AgentServiceStub:
     RunProbe: _grpc.UnaryUnaryMultiCallable[_agent_pb2.RunProbeRequest, _agent_pb2.RunProbeResponse]
     GetMemoryMap: _grpc.UnaryUnaryMultiCallable[_agent_pb2.GetMemoryMapRequest, _agent_pb2.GetMemoryMapResponse]
     RunCheck: _grpc.UnaryUnaryMultiCallable[_agent_pb2.RunCheckRequest, _agent_pb2.RunCheckResponse]
+    Release: _grpc.UnaryUnaryMultiCallable[_agent_pb2.ReleaseRequest, _agent_pb2.ReleaseResponse]
+    """Lets go of the driver, so that it can be replaced or a GPU reset; answered when nothing is
+    open any more.  For callers on the node alone.
+    """
 
 @_typing.type_check_only
 class AgentServiceAsyncStub(AgentServiceStub):
@@ -53,6 +57,10 @@ class AgentServiceAsyncStub(AgentServiceStub):
     RunProbe: _aio.UnaryUnaryMultiCallable[_agent_pb2.RunProbeRequest, _agent_pb2.RunProbeResponse]  # type: ignore[assignment]
     GetMemoryMap: _aio.UnaryUnaryMultiCallable[_agent_pb2.GetMemoryMapRequest, _agent_pb2.GetMemoryMapResponse]  # type: ignore[assignment]
     RunCheck: _aio.UnaryUnaryMultiCallable[_agent_pb2.RunCheckRequest, _agent_pb2.RunCheckResponse]  # type: ignore[assignment]
+    Release: _aio.UnaryUnaryMultiCallable[_agent_pb2.ReleaseRequest, _agent_pb2.ReleaseResponse]  # type: ignore[assignment]
+    """Lets go of the driver, so that it can be replaced or a GPU reset; answered when nothing is
+    open any more.  For callers on the node alone.
+    """
 
 class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
     """Served by each agent, from its snapshot."""
@@ -99,5 +107,15 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _agent_pb2.RunCheckRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_agent_pb2.RunCheckResponse, _abc.Awaitable[_agent_pb2.RunCheckResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def Release(
+        self,
+        request: _agent_pb2.ReleaseRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_agent_pb2.ReleaseResponse, _abc.Awaitable[_agent_pb2.ReleaseResponse]]:
+        """Lets go of the driver, so that it can be replaced or a GPU reset; answered when nothing is
+        open any more.  For callers on the node alone.
+        """
 
 def add_AgentServiceServicer_to_server(servicer: AgentServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
