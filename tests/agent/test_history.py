@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import chain, pairwise
 from math import inf, isnan, nan
 
 import pytest
@@ -33,7 +33,8 @@ def history(*points, key=USED):
 
 
 def all_of(kept, key=USED, since_s=-inf, until_s=inf, wall_offset_s=WALL_S):
-    return kept.points(key, since_s, until_s, wall_offset_s)
+    points = kept.points(key, since_s, until_s, wall_offset_s)
+    return list(chain.from_iterable(points))
 
 
 def seconds_of(kept, *args, **kwargs):

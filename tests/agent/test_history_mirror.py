@@ -40,7 +40,8 @@ def live(history, clock, value):
 
 def points_of(history, clock):
     offset_s = clock.wall_s() - clock.mono_s()
-    return [(p.at_s, p.value) for p in history.points(USED, -inf, inf, offset_s)]
+    chunks = history.points(USED, -inf, inf, offset_s)
+    return sorted((p.at_s, p.value) for points in chunks for p in points)
 
 
 @pytest.fixture
@@ -348,9 +349,10 @@ def test_what_was_written_before_kill_9_is_there(path, clock, components, after)
     found = [
         point
         for gpu in range(200)
-        for point in history.points(
+        for points in history.points(
             SeriesKey("gpu_memory_used_bytes", gpu=f"GPU-{gpu}"), -inf, inf, 1.8e9
         )
+        for point in points
     ]
 
     assert logs[0]["event"] == "history.taken_over"

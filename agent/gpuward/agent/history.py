@@ -16,6 +16,7 @@ was corrected since corrects the past with it.
 from __future__ import annotations
 
 from array import array
+from itertools import chain
 from math import floor, isfinite
 from typing import TYPE_CHECKING, NamedTuple
 from zlib import crc32
@@ -114,26 +115,25 @@ class History:
 
     def points(
         self, key: SeriesKey, since_s: float, until_s: float, wall_offset_s: float
-    ) -> list[Point]:
-        """Return what is known with ``since_s <= at_s < until_s``, oldest first; gaps are gaps.
+    ) -> Iterator[list[Point]]:
+        """Yield what is known with ``since_s <= at_s < until_s``, oldest first of each boot.
 
         Seconds for the last hour, ten seconds before.  What is of an earlier boot has the monotonic
-        time that ``wall_offset_s`` makes of its wall time; it may be negative.
+        time that ``wall_offset_s`` makes of its wall time; it may be negative.  Points come by the
+        hundred, so that others may have a turn while a day is read.
         """
         column = self._directory.get(key)
         if column is None:
-            return []
+            return
         self._put_open()
         first, last = self._steps(since_s, until_s)
         # The first ten seconds of which every second is within the hour.
         border = -((SECONDS.rows - 1 - self._newest) // DECADES.step_s) * DECADES.step_s
-        found = [
-            *self._decades(column, first, min(last, border - 1), wall_offset_s),
-            *self._seconds(column, max(first, border), last, wall_offset_s),
-        ]
-        # Where a clock was set back over a reboot, two boots lie in one time.
-        found.sort(key=lambda point: point.at_s)
-        return [point for point in found if since_s <= point.at_s < until_s]
+        for points in chain(
+            self._decades(column, first, min(last, border - 1), wall_offset_s),
+            self._seconds(column, max(first, border), last, wall_offset_s),
+        ):
+            yield [point for point in points if since_s <= point.at_s < until_s]
 
     def go_on(self, generation: int, content: Content, now_s: float) -> bool:
         """Go on with what an earlier process has kept, and is in ``rows`` by now.
@@ -215,32 +215,32 @@ class History:
 
     def _seconds(
         self, column: Column, first: int, last: int, wall_offset_s: float
-    ) -> Iterator[Point]:
-        for row, value in self.rows.column(SECONDS, column.number, max(first, column.since), last):
-            if isfinite(value):
-                yield Point(self._at_s(row, 1, wall_offset_s), value)
+    ) -> Iterator[list[Point]]:
+        first = max(first, column.since)
+        for rows in self.rows.column(SECONDS, column.number, first, last):
+            yield [Point(self._at_s(row, 1, wall_offset_s), value) for row, value in rows]
 
     def _decades(
         self, column: Column, first: int, last: int, wall_offset_s: float
-    ) -> Iterator[Point]:
+    ) -> Iterator[list[Point]]:
         """Yield what is kept of each ten seconds that lie between two seconds, both in."""
+        step_s = DECADES.step_s
         # A ring may hold what is older than it is long, where nothing came since.
-        oldest = self._newest - DECADES.rows * DECADES.step_s
-        first = max(first, column.since, oldest)
+        first = max(first, column.since, self._newest - DECADES.rows * step_s)
         minutes = (first // MINUTES.step_s, last // MINUTES.step_s)
         least = self._by_step(column.number, *minutes)
         most = self._by_step(COLUMNS + column.number, *minutes)
-        for row, value in self.rows.column(
-            DECADES, column.number, first // DECADES.step_s, last // DECADES.step_s
-        ):
-            if isfinite(value):
-                minute = row.step * DECADES.step_s // MINUTES.step_s
-                at_s = self._at_s(row, DECADES.step_s, wall_offset_s)
-                yield Point(at_s, value, least.get(minute), most.get(minute))
+        decades = (first // step_s, last // step_s)
+        for rows in self.rows.column(DECADES, column.number, *decades):
+            yield [
+                Point(self._at_s(row, step_s, wall_offset_s), value, least.get(in_), most.get(in_))
+                for row, value in rows
+                for in_ in (row.step * step_s // MINUTES.step_s,)
+            ]
 
     def _by_step(self, figure: int, first: int, last: int) -> dict[int, float]:
-        kept = self.rows.column(MINUTES, figure, first, last)
-        return {row.step: value for row, value in kept if isfinite(value)}
+        chunks = self.rows.column(MINUTES, figure, first, last)
+        return {row.step: value for rows in chunks for row, value in rows}
 
     def _at_s(self, row: Row, step_s: int, wall_offset_s: float) -> float:
         if row.boot == self._boot:

@@ -14,6 +14,10 @@ import struct
 import zlib
 from array import array
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 # Raised whenever anything below changes; a file of another version is begun anew.
 VERSION = 1
@@ -63,8 +67,7 @@ TIERS = (SECONDS, DECADES, MINUTES)
 SIZE = MINUTES.end
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """Of which step the figures are, of which boot, and since which directory."""
 
     step: int
@@ -129,22 +132,21 @@ def figures_of(raw: bytes) -> bytes:
     return raw[_ROW_HEAD.size :]
 
 
-def column_of(raw: bytes, tier: Tier, figure: int) -> tuple[list[Row], array[float]]:
-    """Return heads and one figure of rows that lie one after the other.
+def column_of(raw: bytes, tier: Tier, figure: int) -> Iterator[tuple[Row, float]]:
+    """Yield heads and one figure of rows that lie one after the other.
 
     Checksums are not looked at, because the rows are of our own memory: a day takes milliseconds.
     """
     view = memoryview(raw)
     size = tier.row_size
     words, longs, doubles = view.cast("I"), view.cast("q"), view.cast("d")
-    heads = zip(
+    heads = map(
+        Row,
         longs[2 :: size // 8].tolist(),
         words[2 :: size // 4].tolist(),
         words[1 :: size // 4].tolist(),
         doubles[3 :: size // 8].tolist(),
-        strict=True,
     )
     first = _ROW_HEAD.size // FIGURE_SIZE + figure
     # A cast to "f" holds floats, which its type does not say.
-    figures = array("f", view.cast("f")[first :: size // 4].tolist())
-    return [Row(*head) for head in heads], figures
+    return zip(heads, array("f", view.cast("f")[first :: size // 4].tolist()), strict=True)

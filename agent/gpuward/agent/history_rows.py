@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from array import array
+from math import isfinite
 from typing import TYPE_CHECKING
 
 from gpuward.agent import history_layout as layout
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from gpuward.agent.history_layout import Row, Tier
 
 # So many rows are copied at once to be read.
-CHUNK_ROWS = 512
+CHUNK_ROWS = 500
 
 
 class HistoryRows:
@@ -56,19 +57,24 @@ class HistoryRows:
             return None
         return row, array("f", layout.figures_of(raw))
 
-    def column(self, tier: Tier, figure: int, first: int, last: int) -> Iterator[tuple[Row, float]]:
-        """Yield one figure of each row from step ``first`` to ``last``, both in, oldest first."""
+    def column(
+        self, tier: Tier, figure: int, first: int, last: int
+    ) -> Iterator[list[tuple[Row, float]]]:
+        """Yield one figure of each row from step ``first`` to ``last``, both in, oldest first.
+
+        A few hundred at once; rows that are not there, and figures that are not, are left out.
+        """
         first = max(first, last - tier.rows + 1)
         while first <= last:
             place = first % tier.rows
             rows = min(CHUNK_ROWS, last - first + 1, tier.rows - place)
             raw = os.pread(self.fd, rows * tier.row_size, tier.offset_of(first))
-            for step, row, value in zip(
-                range(first, first + rows), *layout.column_of(raw, tier, figure), strict=True
-            ):
-                # A place that holds a row of another time holds none of this.
-                if row.step == step:
-                    yield row, value
+            # A place that holds a row of another time holds none of this.
+            yield [
+                (row, value)
+                for step, (row, value) in enumerate(layout.column_of(raw, tier, figure), first)
+                if row.step == step and isfinite(value)
+            ]
             first += rows
 
     def newest(self, tier: Tier) -> int:
@@ -77,8 +83,7 @@ class HistoryRows:
         for place in range(0, tier.rows, CHUNK_ROWS):
             rows = min(CHUNK_ROWS, tier.rows - place)
             raw = os.pread(self.fd, rows * tier.row_size, tier.offset + place * tier.row_size)
-            heads, _ = layout.column_of(raw, tier, 0)
-            newest = max(newest, *(head.step for head in heads))
+            newest = max(newest, *(row.step for row, _ in layout.column_of(raw, tier, 0)))
         return newest
 
     def take_unwritten(self) -> dict[int, int]:

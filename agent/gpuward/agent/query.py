@@ -10,7 +10,9 @@ is not built yet says so, instead of answering with nothing.
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any, NoReturn
+from urllib.parse import unquote
 
 import grpc
 import grpc.aio
@@ -23,6 +25,7 @@ from grpc_reflection.v1alpha import reflection  # type: ignore[import-untyped]
 
 from gpuward.agent import wire
 from gpuward.agent.history import Point
+from gpuward.agent.maintenance_keeper import RELEASE_AT_MOST_S
 from gpuward.agent.memory_map_answer import Refused
 from gpuward.agent.signals import SIGNALS
 from gpuward.memory_map import wire as memory_map_wire
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
     from gpuward.agent.history import History
     from gpuward.agent.memory_map_request import MemoryMapRequests
     from gpuward.agent.model import Snapshot
+    from gpuward.agent.release import Release
     from gpuward.agent.window import Readings
 
     Context = grpc.aio.ServicerContext[Any, Any]
@@ -41,6 +45,7 @@ if TYPE_CHECKING:
 SERVICE = agent_pb2.DESCRIPTOR.services_by_name["AgentService"].full_name
 MAX_CONCURRENT_CALLS = 40
 STOP_WITHIN_S = 2.0
+MAX_REASON_LENGTH = 200
 OPTIONS = (
     # Without this a second agent on the same port would take half of the calls, silently.
     ("grpc.so_reuseport", 0),
@@ -57,11 +62,13 @@ class Query(agent_pb2_grpc.AgentServiceServicer):
         history: History,
         readings: Readings,
         memory_maps: MemoryMapRequests,
+        release: Release,
     ) -> None:
         self._snapshot = snapshot
         self._history = history
         self._readings = readings
         self._memory_maps = memory_maps
+        self._release = release
 
     async def GetSnapshot(
         self,
@@ -83,13 +90,18 @@ class Query(agent_pb2_grpc.AgentServiceServicer):
         snapshot = self._snapshot()
         offset_s = snapshot.wall_offset_s
         since_s, until_s = wire.span(request, offset_s)
-        points = self._history.points(key, since_s, until_s, offset_s)
-        if not points:
+        answer = agent_pb2.GetHistoryResponse(series=request.series)
+        for points in self._history.points(key, since_s, until_s, offset_s):
+            answer.points.extend(wire.history_points(points, offset_s))
+            # A day takes some ten milliseconds, and a scrape shall not wait for them.
+            await asyncio.sleep(0)
+        if not answer.points:
             # Not every series has a day; all of them have five minutes.
             window = self._readings.window(snapshot.at_s)
             kept = window.values(key, since_s)
             points = [Point(at_s, value) for _, at_s, value in kept if at_s < until_s]
-        return wire.history(request.series, points, offset_s)
+            answer.points.extend(wire.history_points(points, offset_s))
+        return answer
 
     async def Watch(
         self, request: agent_pb2.WatchRequest, context: Context
@@ -121,6 +133,32 @@ class Query(agent_pb2_grpc.AgentServiceServicer):
     ) -> agent_pb2.RunCheckResponse:
         await _not_yet(context, "RunCheck: this agent has no checks")
 
+    async def Release(
+        self, request: agent_pb2.ReleaseRequest, context: Context
+    ) -> agent_pb2.ReleaseResponse:
+        if not is_on_this_node(context.peer()):
+            await context.abort(
+                grpc.StatusCode.PERMISSION_DENIED, "the driver is let go of from the node alone"
+            )
+        if request.end:
+            await self._release.end()
+            return agent_pb2.ReleaseResponse()
+        for_s = request.duration.seconds + request.duration.nanos / 1e9
+        if not 0 < for_s <= RELEASE_AT_MOST_S:
+            await context.abort(
+                grpc.StatusCode.INVALID_ARGUMENT,
+                f"duration: {for_s:g} s is not within 0..{RELEASE_AT_MOST_S:g}",
+            )
+        reason = " ".join(request.reason[:MAX_REASON_LENGTH].split()) or "asked for"
+        maintenance, still_held = await self._release.begin(for_s, reason)
+        until = wire.wall_time(maintenance.until_s + self._snapshot().wall_offset_s)
+        return agent_pb2.ReleaseResponse(until=until, still_held=still_held)
+
+
+def is_on_this_node(peer: str) -> bool:
+    """Return whether a caller, as gRPC names it, reached us over a socket or over loopback."""
+    return unquote(peer).startswith(("unix:", "ipv4:127.", "ipv6:[::1]:"))
+
 
 async def _not_yet(context: Context, what: str) -> NoReturn:
     await context.abort(grpc.StatusCode.UNIMPLEMENTED, f"not implemented by this agent: {what}")
@@ -137,12 +175,13 @@ class QueryServer:
         history: History,
         readings: Readings,
         memory_maps: MemoryMapRequests,
+        release: Release,
     ) -> None:
         self._server = grpc.aio.server(
             maximum_concurrent_rpcs=MAX_CONCURRENT_CALLS, options=OPTIONS
         )
         agent_pb2_grpc.add_AgentServiceServicer_to_server(
-            Query(snapshot, history, readings, memory_maps), self._server
+            Query(snapshot, history, readings, memory_maps, release), self._server
         )
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)

@@ -139,22 +139,17 @@ def span(request: agent_pb2.GetHistoryRequest, wall_offset_s: float) -> tuple[fl
     return since, until
 
 
-def history(
-    key: agent_pb2.SeriesKey, points: Iterable[Point], wall_offset_s: float
-) -> agent_pb2.GetHistoryResponse:
-    """Return ``points`` as the answer to a query for ``key``."""
-    return agent_pb2.GetHistoryResponse(
-        series=key,
-        points=[
-            agent_pb2.HistoryPoint(
-                at=wall_time(point.at_s + wall_offset_s),
-                value=point.value,
-                least=point.least,
-                most=point.most,
-            )
-            for point in points
-        ],
-    )
+def history_points(points: Iterable[Point], wall_offset_s: float) -> list[agent_pb2.HistoryPoint]:
+    """Return ``points`` as the answer to a query says them."""
+    return [
+        agent_pb2.HistoryPoint(
+            at=wall_time(point.at_s + wall_offset_s),
+            value=point.value,
+            least=point.least,
+            most=point.most,
+        )
+        for point in points
+    ]
 
 
 def wall_time(wall_s: float) -> Timestamp:
