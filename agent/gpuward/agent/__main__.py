@@ -9,7 +9,8 @@ import click
 
 from gpuward.agent.command_line import CANNOT_START, CONFIG_OPTION, exit_with, load
 from gpuward.agent.config import GrpcConfig
-from gpuward.agent.people_commands import doctor, scan, top
+from gpuward.agent.people_commands import bundle, doctor, scan, top
+from gpuward.agent.release_command import release
 from gpuward.daemon import log, serve
 from gpuward.daemon.clock import SystemClock
 from gpuward.daemon.notify import Notifier
@@ -86,9 +87,11 @@ def _first(errors: BaseExceptionGroup) -> BaseException:
     return error
 
 
+agent.add_command(release)
 agent.add_command(scan)
 agent.add_command(top)
 agent.add_command(doctor)
+agent.add_command(bundle)
 
 if __name__ == "__main__":
     agent()

@@ -5,14 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import click
 
 from gpuward.agent.command_line import CANNOT_START, CONFIG_OPTION, exit_with, load_or_default
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 WIDTH_WITHOUT_TERMINAL = 120
 
@@ -75,6 +72,29 @@ def doctor(*, path: Path) -> None:
     found = command.doctor(load_or_default(path))
     click.echo(command.as_text(found, colours=wants_colours()))
     sys.exit(command.worst(found))
+
+
+@click.command()
+@CONFIG_OPTION
+@ADDRESS_OPTION
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="File to write, .tar.gz.",
+)
+def bundle(*, path: Path, address: str, out: Path) -> None:
+    """Write what a manufacturer asks for before taking a GPU back: findings, samples, logs.
+
+    Without a running agent there is no history in it.
+    """
+    from gpuward.agent import bundle_command as command
+
+    try:
+        size = command.bundle(load_or_default(path), address, out)
+    except OSError as error:
+        exit_with(f"--out {out}: {error.strerror}", CANNOT_START)
+    click.echo(f"{out}: {size / 1024:.0f} KiB")
 
 
 def wants_colours() -> bool:
