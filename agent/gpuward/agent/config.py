@@ -120,6 +120,15 @@ class KmsgConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     path: Annotated[str, Meta(description="The kernel's log.")] = "/dev/kmsg"
 
 
+class DriverConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The driver's kernel module."""
+
+    files: Annotated[
+        str,
+        Meta(description="The folder that is there while the module is loaded."),
+    ] = "/proc/driver/nvidia"
+
+
 class PciConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """GPUs as PCI sees them, also while the driver hangs."""
 
@@ -169,6 +178,7 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     coordinator: CoordinatorConfig = CoordinatorConfig()
     tap: TapConfig = TapConfig()
     kmsg: KmsgConfig = KmsgConfig()
+    driver: DriverConfig = DriverConfig()
     pci: PciConfig = PciConfig()
     dcgm: DcgmConfig = DcgmConfig()
     probes: ProbesConfig = ProbesConfig()

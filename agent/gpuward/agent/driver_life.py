@@ -51,8 +51,7 @@ class DriverLife:
 
     def may_start(self, now_s: float) -> bool:
         """Return whether a child may open the driver now."""
-        maintenance = self._maintenance.now(now_s)
-        if maintenance is not None and maintenance.is_release:
+        if self._maintenance.is_released(now_s):
             return False
         if self._leave is not None and self._is_back(self._leave, now_s):
             self._leave = None

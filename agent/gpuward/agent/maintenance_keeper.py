@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-FILE = "maintenance.json"
+MAINTENANCE_FILE = "maintenance.json"
 RELEASE_AT_MOST_S = 86_400.0
 RELOAD_AT_MOST_S = 600.0
 
@@ -51,6 +51,11 @@ class MaintenanceKeeper:
         if self._reload is not None and now_s >= self._reload.until_s:
             self.reload_is_over()
         return self._release or self._reload
+
+    def is_released(self, now_s: float) -> bool:
+        """Return whether nothing of the driver may be held open."""
+        maintenance = self.now(now_s)
+        return maintenance is not None and maintenance.is_release
 
     def begin_release(self, for_s: float, reason: str) -> Maintenance:
         """Begin a person's maintenance, or give it another end; at most a day from now."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gpuward.agent.maintenance_keeper import MAINTENANCE_FILE, MaintenanceKeeper
 from gpuward.agent.model import SeriesKey
 from gpuward.agent.process_identity import sees_every_pid
 from gpuward.agent.samplers.dcgm import DcgmSampler
@@ -38,12 +39,30 @@ BEST_FILE = "gpu-best.json"
 
 
 def build_samplers(
-    config: AgentConfig, *, judge: Judge, clock: Clock, boot_id: str
+    config: AgentConfig,
+    *,
+    judge: Judge,
+    clock: Clock,
+    boot_id: str,
+    maintenance: MaintenanceKeeper | None = None,
 ) -> tuple[Sampler, ...]:
-    """Return every sampler that ``config`` asks for, not started."""
+    """Return every sampler that ``config`` asks for, not started.
+
+    ``maintenance``: who else decides on it; ``None``: it is what the state folder says.
+    """
+    if maintenance is None:
+        maintenance = MaintenanceKeeper(Path(config.state.directory, MAINTENANCE_FILE), clock)
+    driver_files = Path(config.driver.files)
+    nvml = NvmlSampler(clock, driver_files=driver_files, maintenance=maintenance)
     samplers: list[Sampler] = [
-        NvmlSampler(clock),
-        KmsgSampler(Path(config.kmsg.path), boot_id=boot_id, gpus=lambda: judge.snapshot.gpus),
+        nvml,
+        KmsgSampler(
+            Path(config.kmsg.path),
+            boot_id=boot_id,
+            clock=clock,
+            gpus=lambda: judge.snapshot.gpus,
+            reported=nvml.xids,
+        ),
         TapSampler(
             Path(config.tap.directory),
             clock=clock,
@@ -77,6 +96,7 @@ def build_samplers(
                 mode=config.probes.mode,
                 gpus=lambda: judge.snapshot.gpus,
                 free_bytes=lambda gpu: latest(judge.snapshot, "gpu_memory_free_bytes", gpu),
+                is_released=lambda: maintenance.is_released(clock.mono_s()),
             )
         )
     return tuple(samplers)
