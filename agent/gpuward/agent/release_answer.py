@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 import grpc
+import grpc.aio
 
 from gpuward.agent import wire
 from gpuward.agent.maintenance_keeper import RELEASE_AT_MOST_S
 from gpuward.v1 import agent_pb2
 
 if TYPE_CHECKING:
-    import grpc.aio
-
     from gpuward.agent.release import Release
 
 MAX_REASON_LENGTH = 200
@@ -25,7 +24,7 @@ async def answer(
     context: grpc.aio.ServicerContext[Any, Any],
     wall_offset_s: float,
 ) -> agent_pb2.ReleaseResponse:
-    """Do what ``request`` asks for; a caller from elsewhere could blind the node, and is refused."""
+    """Do what ``request`` asks for; one from elsewhere, who could blind the node, is refused."""
     if not is_on_this_node(context.peer()):
         await context.abort(
             grpc.StatusCode.PERMISSION_DENIED, "the driver is let go of from the node alone"
