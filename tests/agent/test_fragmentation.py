@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from gpuward.agent.fragmentation import (
     AllocatorState,
+    Walked,
     headroom_fast,
     headroom_ratio,
     headroom_safe,
@@ -38,18 +39,42 @@ GIB = 2**30
             AllocatorState(1000, 960, 0, expandable=True), 40, 0, 40, id="expandable: below that"
         ),
         pytest.param(
-            AllocatorState(1000, 900, 0, expandable=True, walked_releasable=99),
-            100,
-            99,
-            1,
+            AllocatorState(1000, 900, 0, expandable=True, private_reserved=30),
+            *(100, 20, 50),
+            id="expandable, with a graph's pool",
+        ),
+        pytest.param(
+            AllocatorState(100, 60, 15, private_reserved=10),
+            *(40, 15, 15),
+            id="a graph's pool: perhaps all of it is free",
+        ),
+        pytest.param(
+            AllocatorState(100, 60, 15, private_reserved=90), 40, 0, 15, id="a large graph's pool"
+        ),
+        pytest.param(
+            AllocatorState(1000, 900, 0, expandable=True, walked=Walked(99, 1)),
+            *(100, 99, 1),
             id="expandable: walked",
         ),
         pytest.param(
-            AllocatorState(1000, 900, 7, walked_releasable=500),
-            100,
-            100,
-            0,
-            id="walked too long ago",
+            AllocatorState(1000, 900, 7, private_reserved=80, walked=Walked(60, 30, 10)),
+            *(100, 60, 30),
+            id="walked: what graphs keep is neither",
+        ),
+        pytest.param(
+            AllocatorState(1000, 900, 7, walked=Walked(110, 10, pending=20)),
+            *(100, 110, 10),
+            id="walked: streams will soon be done with some",
+        ),
+        pytest.param(
+            AllocatorState(1000, 900, 7, walked=Walked(500, 400)),
+            *(100, 100, 0),
+            id="walked: more than there is",
+        ),
+        pytest.param(
+            AllocatorState(1000, 900, 7, walked=Walked(60, 400)),
+            *(100, 60, 40),
+            id="walked: more stranded than there is",
         ),
     ],
 )
@@ -57,11 +82,26 @@ def test_releasable_and_stranded(state, free, releasable, stranded):
     assert (free, releasable, stranded) == (state.free, state.releasable, state.stranded)
 
 
-@given(st.builds(AllocatorState, *[st.integers(0, 2**50)] * 3, expandable=st.booleans()))
-def test_free_memory_is_releasable_or_stranded_and_nothing_else(state):
-    assert state.releasable + state.stranded == state.free
-    assert min(state.releasable, state.stranded) >= 0
-    assert 0.0 <= state.stranded_ratio <= 1.0
+SIZES = st.integers(0, 2**50)
+
+
+@given(
+    st.builds(
+        AllocatorState,
+        *[SIZES] * 3,
+        expandable=st.booleans(),
+        private_reserved=st.one_of(st.just(0), SIZES),
+        walked=st.one_of(st.none(), st.builds(Walked, *[SIZES] * 5)),
+    )
+)
+def test_free_memory_is_releasable_or_stranded_or_of_a_private_pool(state):
+    is_all = state.walked is None and not state.private_reserved
+    pending = state.walked.pending if state.walked else 0
+
+    assert 0 <= state.releasable
+    assert 0 <= state.stranded
+    assert state.releasable + state.stranded <= state.free + pending
+    assert not is_all or state.releasable + state.stranded == state.free
 
 
 @pytest.mark.parametrize(
@@ -74,10 +114,17 @@ def test_free_memory_is_releasable_or_stranded_and_nothing_else(state):
     ],
 )
 def test_headroom(largest_free, device_free, safe, fast):
-    state = AllocatorState(200, 100, 60, largest_free=largest_free)
+    walked = Walked(40, 60, largest_free=largest_free)
+    state = AllocatorState(200, 100, 60, walked=walked)
 
     assert safe == headroom_safe(state, device_free)
     assert fast == headroom_fast(state, device_free)
+
+
+def test_headroom_without_a_walk():
+    state = AllocatorState(200, 100, 60)
+
+    assert (70, 30) == (headroom_safe(state, 30), headroom_fast(state, 30))
 
 
 @pytest.mark.parametrize(

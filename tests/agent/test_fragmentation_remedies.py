@@ -67,13 +67,22 @@ AGAINST_PIECES = {"restart": 4, "expandable_segments": 4, "max_split_size": 4, "
             id="what is set already is not advised",
         ),
         pytest.param(
-            {"stranded": 2 * GIB - 1}, {"private_pool": GIB}, {}, id="graphs will take it again"
+            {"stranded": 2 * GIB - 1},
+            {"private_pool": GIB, "is_walked": False},
+            {},
+            id="graphs will take it again",
+        ),
+        pytest.param(
+            {"stranded": 2 * GIB},
+            {"private_pool": GIB, "is_walked": False},
+            dict.fromkeys(AGAINST_PIECES, 1),
+            id="of what is stranded beside graphs a GiB is enough",
         ),
         pytest.param(
             {"stranded": 2 * GIB},
             {"private_pool": GIB},
-            dict.fromkeys(AGAINST_PIECES, 1),
-            id="of what is stranded beside graphs a GiB is enough",
+            dict.fromkeys(AGAINST_PIECES, 2),
+            id="a walk left out what is in graphs' pools",
         ),
         pytest.param(
             {"stranded": 3 * GIB - 1, "expandable": True},
@@ -193,7 +202,7 @@ def test_whether_neighbours_hold_enough(neighbours, expected):
         ),
         pytest.param(
             {"stranded": GIB},
-            {"private_pool": 1.0},
+            {"private_pool": 1.0, "is_walked": False},
             Action.CHECK_APPLICATION,
             id="in graphs' pools",
         ),

@@ -148,8 +148,9 @@ def test_a_record_becomes_samples_of_process_and_gpu(tap):
         "process_memory_allocated_bytes": 29 * GIB,
         "process_memory_requested_bytes": 28 * GIB,
         "process_memory_stranded_bytes": 4 * GIB,
-        "process_memory_releasable_bytes": 6 * GIB,
-        "process_memory_headroom_bytes": 16 * GIB,
+        # Less what a graph's pool may have of it.
+        "process_memory_releasable_bytes": 5 * GIB,
+        "process_memory_headroom_bytes": 15 * GIB,
         "process_memory_headroom_fast_bytes": 10 * GIB,
         "process_memory_private_pool_bytes": 1 * GIB,
         "process_memory_rounding_waste_ratio": pytest.approx(2 / 30),

@@ -25,8 +25,7 @@ from typing import TYPE_CHECKING
 from prediction_seen import published, reserved
 from prediction_workloads import GIB, MIB
 
-from gpuward.agent.fragmentation_oom import Attribution
-from gpuward.agent.fragmentation_oom import verdict
+from gpuward.agent.fragmentation_oom import Attribution, verdict
 from gpuward.agent.model import Process
 from gpuward.agent.samplers.tap_samples import allocator_state, oom_event
 from gpuward.simulator.allocator import CachingAllocator, OutOfMemory

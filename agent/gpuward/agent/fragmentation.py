@@ -24,18 +24,31 @@ EXPANDABLE_UNSURE_RATIO = 0.05
 
 
 @dataclass(frozen=True, slots=True)
-class AllocatorState:
-    """Counters of one process on one GPU, in bytes.
+class Walked:
+    """What a walk over the blocks says of now, in bytes.
 
-    ``largest_free`` and ``walked_releasable`` come from a walk over the blocks, ``None`` without.
+    ``largest_free`` is ``None`` once the blocks may have moved since.  ``pending`` is in use still,
+    but not by the program; ``releasable`` and ``stranded`` take it for free.
     """
+
+    releasable: int
+    stranded: int
+    private_free: int = 0
+    pending: int = 0
+    largest_free: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AllocatorState:
+    """Counters of one process on one GPU, in bytes; ``walked`` where there is a walk of now."""
 
     reserved: int
     active: int
     inactive_split: int
     expandable: bool = False
-    largest_free: int | None = None
-    walked_releasable: int | None = None
+    # Graphs' and other own pools, which give nothing back and serve nobody else.
+    private_reserved: int = 0
+    walked: Walked | None = None
 
     @property
     def free(self) -> int:
@@ -44,31 +57,46 @@ class AllocatorState:
 
     @property
     def releasable(self) -> int:
-        """What ``empty_cache()`` would give back: exact without expandable segments."""
-        if self.walked_releasable is not None:
-            return min(self.free, self.walked_releasable)
-        if self.expandable:
-            return max(0, self.free - int(EXPANDABLE_UNSURE_RATIO * self.reserved))
-        return max(0, self.free - self.inactive_split)
+        """What ``empty_cache()`` would give back.
+
+        Without a walk: exact where there are neither private pools nor expandable segments; never
+        more than that with private pools, of which counters do not tell what is free.
+        """
+        if self.walked is not None:
+            return min(self.free + self.walked.pending, self.walked.releasable)
+        return max(0, self.free - self._unsure_of_free - self.private_reserved)
 
     @property
     def stranded(self) -> int:
-        """Free memory in segments that something else in them pins."""
-        return self.free - self.releasable
+        """Free memory in segments that something else in them pins.
+
+        Without a walk: with private pools what is split in them as well; with expandable segments
+        a guess.
+        """
+        if self.walked is None:
+            return min(self.free, self._unsure_of_free)
+        rest = self.free + self.walked.pending - self.releasable
+        return max(0, min(rest, self.walked.stranded))
 
     @property
-    def stranded_ratio(self) -> float:
-        return self.stranded / self.reserved if self.reserved else 0.0
+    def _unsure_of_free(self) -> int:
+        if self.expandable:
+            return int(EXPANDABLE_UNSURE_RATIO * self.reserved)
+        return self.inactive_split
 
 
 def headroom_safe(state: AllocatorState, device_free: int) -> int:
     """Return the largest request that succeeds, a flush of the cache included."""
-    return max(state.largest_free or 0, device_free + state.releasable)
+    return max(_largest_free(state), device_free + state.releasable)
 
 
 def headroom_fast(state: AllocatorState, device_free: int) -> int:
     """Return the largest request that succeeds without a flush, which stalls the whole device."""
-    return max(state.largest_free or 0, device_free)
+    return max(_largest_free(state), device_free)
+
+
+def _largest_free(state: AllocatorState) -> int:
+    return (state.walked.largest_free or 0) if state.walked else 0
 
 
 def headroom_ratio(headroom: int, mean_large_request: float | None) -> float | None:

@@ -172,8 +172,10 @@ def _against_want(cache: Cache, known: Around) -> Iterator[Evidence]:
 
 def _certain(cache: Cache, known: Around) -> Cache:
     """Return ``cache`` with only those stranded bytes that a restart certainly gives back."""
+    if known.is_walked:
+        return cache
     unsure = known.private_pool
-    if cache.expandable and not known.is_walked:
+    if cache.expandable:
         unsure += EXPANDABLE_UNSURE_RATIO * cache.reserved
     return replace(cache, stranded=max(0.0, cache.stranded - unsure))
 

@@ -37,7 +37,8 @@ class Around:
     active: float = 0.0
     roundup_divisions: float | None = None
     max_split_size: float | None = None
-    # The blocks were walked for these figures; else what expandable segments give back is a guess.
+    # Figures are of a walk over the blocks: what is stranded is without private pools, and no guess
+    # where segments are expandable.
     is_walked: bool = True
     # What others hold of the same memory.
     neighbours: float = 0.0

@@ -48,11 +48,11 @@ def _in_pieces(
     cache = cache_of(window, subject.process, subject.gpu)
     if cache is None:
         return ACTIONS[Attribution.FRAGMENTATION], ()
+    known = around(window, cache, subject)
     # What was free then, not now; counted, not guessed.  How little room is left is another story.
-    then = replace(
-        cache, stranded=event.values.get("cache_free_bytes", 0.0), releasable=0, headroom=None
-    )
-    known = replace(around(window, cache, subject), is_walked=True)
+    free = max(0.0, event.values.get("cache_free_bytes", 0.0) - known.private_pool)
+    then = replace(cache, stranded=free, releasable=0, headroom=None)
+    known = replace(known, is_walked=True)
     return action(then, known), tuple(remedies(then, known))
 
 

@@ -16,6 +16,7 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from gpuward.agent.fragmentation import EXPANDABLE_UNSURE_RATIO
 from gpuward.agent.fragmentation_cache import (
     FRAGMENTATION,
     GIB,
@@ -53,11 +54,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from gpuward.agent.fragmentation_cache import Cache
+    from gpuward.agent.memory_around import Around
     from gpuward.agent.window import Window
 
 MINUTE_S = 60.0
 # One flush is a peak, and so are three when a cache fills the device for the first time.
 LASTING_MINUTES = 4
+GUESS = (
+    f"A guess, {100 * EXPANDABLE_UNSURE_RATIO:.0f} % of what is reserved: of expandable segments"
+    " only a walk over the blocks tells what can be given back, and there is none that still holds."
+)
 
 KIND = Kind(
     name=FRAGMENTATION,
@@ -108,13 +114,11 @@ def _hurts(window: Window, cache: Cache, subject: Subject, limits: Limits) -> bo
     risen = [window.risen(key, at_s) for at_s in since_s]
     if all(more > less for less, more in pairwise(risen)):
         return True
-    key = SeriesKey(HEADROOM_RATIO, gpu=subject.gpu, process=subject.process)
-    ratios = window.figures(key, since_s[1])
-    if not ratios or max(ratios) >= limits.headroom_warn_ratio:
-        return False
     if exhaustion(window, process=subject.process, gpu=subject.gpu) is not None:
         return True
-    return max(window.figures(key, since_s[-1])) < limits.headroom_critical_ratio
+    key = SeriesKey(HEADROOM_RATIO, gpu=subject.gpu, process=subject.process)
+    ratios = window.figures(key, since_s[-1])
+    return bool(ratios) and max(ratios) < limits.headroom_critical_ratio
 
 
 def _finding(
@@ -132,7 +136,7 @@ def _finding(
         ),
         result=result,
         evidence=(
-            *_evidence(cache, limits),
+            *_evidence(cache, limits, known),
             *facts(window, subject),
             *remedies(cache, known),
         ),
@@ -140,11 +144,13 @@ def _finding(
     )
 
 
-def _evidence(cache: Cache, limits: Limits) -> Iterator[Evidence]:
+def _evidence(cache: Cache, limits: Limits, known: Around) -> Iterator[Evidence]:
     def fact(name: str, value: float, unit: str, threshold: float | None = None) -> Evidence:
         return Evidence(name, value, unit, threshold, source="tap", at_s=cache.at_s)
 
-    yield fact(STRANDED, cache.stranded, "bytes", limits.least_bytes)
+    is_guess = cache.expandable and not known.is_walked
+    stranded = fact(STRANDED, cache.stranded, "bytes", limits.least_bytes)
+    yield replace(stranded, text=GUESS if is_guess else "")
     yield fact(
         "process_memory_stranded_ratio", cache.stranded_ratio, "ratio", limits.stranded_warn_ratio
     )

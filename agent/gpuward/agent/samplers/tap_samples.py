@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from gpuward.agent.allocator_conf import AllocatorConf
 from gpuward.agent.fragmentation import (
     AllocatorState,
+    Walked,
     headroom_fast,
     headroom_ratio,
     headroom_safe,
@@ -24,8 +25,11 @@ if TYPE_CHECKING:
 
     from gpuward.agent.samplers.tap_record import PackedRecord
 
-# A walk over the blocks describes the counters beside it only while both are of one moment.
+# A walk over the blocks describes the counters beside it exactly while both are of one moment, and
+# its shares of what is free hold while that has hardly changed; the tap walks twice a minute.
 SUMMARY_FRESH_NS = 2_000_000_000
+SUMMARY_RECENT_NS = 150_000_000_000
+MOVED_RATIO = 0.25
 # Counters of memory that is not mapped may exceed the card, but never this: vllm issue 33625 shows
 # 198 GB reserved on a card of 140 GB.
 MAX_RESERVED_BY_TOTAL = 2
@@ -94,24 +98,43 @@ def is_degraded(record: PackedRecord) -> bool:
 
 
 def allocator_state(record: PackedRecord) -> AllocatorState:
-    """Return what ``record`` says of the allocator, the walk only where it is of now."""
-    now, summary = record.all_pools, record.summary
-    walked = is_walked(record)
+    """Return what ``record`` says of the allocator."""
+    now = record.all_pools
     return AllocatorState(
         reserved=now.reserved_bytes,
         active=now.active_bytes,
         inactive_split=now.inactive_split_bytes,
         expandable=bool(record.flags & layout.EXPANDABLE),
-        largest_free=summary.largest_free_bytes if walked else None,
-        walked_releasable=summary.releasable_bytes if walked else None,
+        private_reserved=record.totals.private_pool_reserved_bytes,
+        walked=_walked(record),
     )
 
 
-def is_walked(record: PackedRecord) -> bool:
-    """Return whether the walk over the blocks describes the counters beside it."""
-    return bool(record.flags & layout.SUMMARY_VALID) and (
-        0 <= record.mono_ns - record.summary.mono_ns <= SUMMARY_FRESH_NS
-    )
+def _walked(record: PackedRecord) -> Walked | None:
+    """Return what the last walk says of now: all of it, or its shares of what is free."""
+    summary, now = record.summary, record.all_pools
+    age_ns = record.mono_ns - summary.mono_ns
+    if not record.flags & layout.SUMMARY_VALID or age_ns < 0:
+        return None
+    if age_ns <= SUMMARY_FRESH_NS:
+        return Walked(
+            summary.releasable_bytes,
+            summary.stranded_bytes,
+            summary.private_free_bytes,
+            summary.pending_free_bytes,
+            summary.largest_free_bytes,
+        )
+    is_exact_without = not record.flags & layout.EXPANDABLE
+    is_exact_without &= not record.totals.private_pool_reserved_bytes
+    free_then = summary.free_bytes + summary.private_free_bytes
+    free_now = max(0, now.reserved_bytes - now.active_bytes)
+    has_moved = abs(free_now - free_then) > MOVED_RATIO * free_then
+    if is_exact_without or age_ns > SUMMARY_RECENT_NS or has_moved or not free_then:
+        return None
+    share = free_now / free_then
+    releasable = min(free_now, int(share * summary.releasable_bytes))
+    private = min(free_now - releasable, int(share * summary.private_free_bytes))
+    return Walked(releasable, free_now - releasable - private, private)
 
 
 def samples(
@@ -154,12 +177,11 @@ def _figures(reading: Reading, device: DeviceMemory | None) -> dict[str, float]:
     if reading.conf.roundup_divisions is not None:
         figures[ROUNDUP] = reading.conf.roundup_divisions
     mean = reading.mean_large_request
-    walked = is_walked(record)
-    if walked:
-        figures["process_memory_private_pool_free_bytes"] = record.summary.private_free_bytes
+    if state.walked is not None:
+        figures["process_memory_private_pool_free_bytes"] = state.walked.private_free
     if mean is not None:
         figures[MEAN_REQUEST] = mean
-        if walked:
+        if state.walked is not None and state.walked.largest_free is not None:
             blocks = zip(record.free_bytes, record.free_counts, strict=True)
             figures[UNUSABLE] = unusable_free_ratio(list(blocks), mean)
     if device is not None:
