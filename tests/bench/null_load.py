@@ -14,8 +14,8 @@ from prediction_healthy import DAY, Traffic
 if TYPE_CHECKING:
     import random
 
-# A crash and a deploy every few days, each of them a process that goes and another that comes.
-RESTARTS_A_DAY = 0.5
+# Deploys, and restarts by hand; each is a process that goes and another that comes.
+RESTARTS_A_DAY = 1.5
 DOWN_S = (5, 40)
 LOADING_S = (30, 180)
 BACKLOG = 40.0
@@ -41,7 +41,8 @@ class Service:
     late: float = 0.0
     tokens: float = 0.0
     restarts: int = 0
-    # Whether this engine has a tap: it comes and goes with engines.
+    # Whether this engine has a tap.  It goes with the engine; an engine that comes back without
+    # the tap that it had is no healthy node, and gpu.memory.coverage_fell says so.
     is_tapped: bool = False
 
     def __post_init__(self) -> None:
@@ -84,7 +85,7 @@ class Service:
         # Counters are the engine's own.
         self.requests = self.late = self.tokens = 0.0
         self.load = 0.0
-        self.is_tapped = chance.random() < TAPPED_RATIO
+        self.is_tapped = self.is_tapped or chance.random() < TAPPED_RATIO
         self.traffic = Traffic(
             chance, peak=chance.uniform(0.3, 0.95), night=chance.choice((0.0, 0.02, 0.1, 0.3))
         )

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 DAY = 86_400
 GIB = 1 << 30
-RELOADS_A_DAY = 0.1
+RELOADS_A_DAY = 0.5
 RELOAD_S = (40, 180)
-CRASHES_A_DAY = 0.3
+CRASHES_A_DAY = 0.5
 # A page fault of a program takes its channels with it: one line of cause, several of cleaning up.
 STORMS = ((31, 45, 45, 45), (13, 43), (31, 43, 45), (13, 13, 45))
 CONTEXT_BYTES = float(GIB)

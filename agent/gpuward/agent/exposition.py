@@ -15,15 +15,19 @@ from typing import TYPE_CHECKING
 from gpuward.agent.coverage import TAP_DEGRADED, coverage
 from gpuward.agent.exposition_format import CLASSIC
 from gpuward.agent.fragmentation_cache import RESERVED
+from gpuward.agent.gpu_checks import states
 from gpuward.agent.kinds import class_of
+from gpuward.agent.limiter import Limiter
 from gpuward.agent.model import FindingClass, Result, SeriesKey
+from gpuward.agent.saturation import Verdict
 from gpuward.agent.signals import SIGNALS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator
+    from enum import IntEnum
 
     from gpuward.agent.exposition_format import Format
-    from gpuward.agent.model import Process, Sample, Snapshot
+    from gpuward.agent.model import Gpu, Process, Snapshot
 
     Heading = Callable[[str, str], str]
 
@@ -41,6 +45,8 @@ class Exposition:
         self._keys: list[SeriesKey] = []
         self._before: list[str] = []
         self._order: list[int] = []
+        self._gpus: tuple[Gpu, ...] = ()
+        self._checks: list[str] = []
 
     def text(self, snapshot: Snapshot, others: str = "") -> str:
         """Return the metrics of ``snapshot``, in the order of ``SIGNALS``, each family once.
@@ -50,22 +56,25 @@ class Exposition:
         lines: list[str] = []
         lines += _driver(snapshot, self._heading)
         lines += _gpus(snapshot, self._heading)
+        lines += _limiters(snapshot, self._heading)
         lines += _processes(snapshot, self._heading)
-        lines += self._series(snapshot.samples)
+        lines += self._series(snapshot)
         lines += _findings(snapshot, self._heading)
         lines += _components(snapshot, self._heading)
         lines.append(others)
         return "".join(lines)
 
-    def _series(self, samples: Mapping[SeriesKey, Sample]) -> list[str]:
-        keys = list(samples)
-        if keys != self._keys:
+    def _series(self, snapshot: Snapshot) -> list[str]:
+        keys = list(snapshot.samples)
+        if keys != self._keys or snapshot.gpus != self._gpus:
             self._lay_out(keys)
-        values = [sample.value for sample in samples.values()]
+            # What is checked changes only with what there is.
+            self._gpus, self._checks = snapshot.gpus, list(_checks(snapshot, self._heading))
+        values = [sample.value for sample in snapshot.samples.values()]
         lines = [""] * (2 * len(self._order))
         lines[::2] = self._before
         lines[1::2] = map(repr, map(values.__getitem__, self._order))
-        return [*lines, "\n"] if lines else []
+        return [*lines, "\n", *self._checks] if lines else self._checks
 
     def _lay_out(self, keys: list[SeriesKey]) -> None:
         families: dict[str, list[int]] = {}
@@ -122,6 +131,38 @@ def _gpus(snapshot: Snapshot, heading: Heading) -> Iterator[str]:
         for gpu in snapshot.gpus
     )
     yield from _family(heading("gpuward_gpu_info", "Identity of a GPU."), series)
+
+
+def _limiters(snapshot: Snapshot, heading: Heading) -> Iterator[str]:
+    series = []
+    for gpu in snapshot.gpus:
+        limiter = _word(snapshot, "gpu_limiter", gpu, Limiter)
+        verdict = _word(snapshot, "gpu_load_verdict", gpu, Verdict)
+        if limiter and verdict:
+            series.append(
+                f'gpuward_gpu_limiter_info{{gpu="{label(gpu.uuid)}",limiter="{limiter}",'
+                f'verdict="{verdict}"}} 1\n'
+            )
+    if series:
+        help_text = "What holds a GPU back, and what that is together with how its service fares."
+        yield from _family(heading("gpuward_gpu_limiter_info", help_text), series)
+
+
+def _word(snapshot: Snapshot, signal: str, gpu: Gpu, numbers: type[IntEnum]) -> str:
+    sample = snapshot.samples.get(SeriesKey(signal, gpu=gpu.uuid))
+    names = (each.name.lower() for each in numbers if sample is not None and each == sample.value)
+    return next(names, "")
+
+
+def _checks(snapshot: Snapshot, heading: Heading) -> Iterator[str]:
+    series = [
+        f'gpuward_gpu_check{{gpu="{label(gpu.uuid)}",kind="{kind}",state="{state}"}} 1\n'
+        for gpu in snapshot.gpus
+        for kind, state in states(snapshot, gpu)
+    ]
+    if series:
+        help_text = "Whether a kind of finding is looked for: checked, unsupported, or unknown."
+        yield from _family(heading("gpuward_gpu_check", help_text), series)
 
 
 def _processes(snapshot: Snapshot, heading: Heading) -> Iterator[str]:
