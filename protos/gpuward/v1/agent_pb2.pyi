@@ -596,6 +596,7 @@ class MemorySegment(_message.Message):
     PRIVATE_POOL_FIELD_NUMBER: _builtins.int
     STREAM_FIELD_NUMBER: _builtins.int
     BLOCKS_FIELD_NUMBER: _builtins.int
+    PAGE_BYTES_FIELD_NUMBER: _builtins.int
     address: _builtins.int
     """Device address."""
     size_bytes: _builtins.int
@@ -605,6 +606,8 @@ class MemorySegment(_message.Message):
     """Belongs to a private pool (a CUDA graph, a MemPool)."""
     stream: _builtins.int
     """Stream handle."""
+    page_bytes: _builtins.int
+    """Pages in which an expandable segment is given back, counted from its address; 0: not told."""
     @_builtins.property
     def blocks(self) -> _containers.RepeatedCompositeFieldContainer[Global___MemoryBlock]: ...
     def __init__(
@@ -617,10 +620,11 @@ class MemorySegment(_message.Message):
         private_pool: _builtins.bool = ...,
         stream: _builtins.int = ...,
         blocks: _abc.Iterable[Global___MemoryBlock] | None = ...,
+        page_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "blocks", b"blocks", "expandable", b"expandable", "private_pool", b"private_pool", "size_bytes", b"size_bytes", "small_pool", b"small_pool", "stream", b"stream"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "blocks", b"blocks", "expandable", b"expandable", "page_bytes", b"page_bytes", "private_pool", b"private_pool", "size_bytes", b"size_bytes", "small_pool", b"small_pool", "stream", b"stream"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
