@@ -18,6 +18,7 @@ import ingest
 import judge_tick
 import metrics_page
 import page_leaving
+import peer_exporter
 import start_up
 import tap_pause
 import tap_scan
@@ -45,6 +46,7 @@ BENCHMARKS: dict[str, Callable[[Effort], Iterator[Figure]]] = {
     "ingest": ingest.measure,
     "page": page_leaving.measure,
     "agent": agent_footprint.measure,
+    "peer-exporter": peer_exporter.measure,
 }
 
 GIVE_UP_S = 15 * 60
