@@ -26,10 +26,12 @@ from gpuward.agent.event_keeper import EventKeeper
 from gpuward.agent.exporter import Exporter
 from gpuward.agent.history_mirror import HistoryMirror
 from gpuward.agent.judge import Judge
+from gpuward.agent.kmsg_memory import KmsgMemory
 from gpuward.agent.memory_map_request import MemoryMapRequests
 from gpuward.agent.query import QueryServer
 from gpuward.agent.reporter import Reporter
 from gpuward.agent.sampler_table import build_samplers
+from gpuward.agent.samplers.kmsg import KmsgSampler
 from gpuward.agent.samplers.nvml import NvmlSampler
 from gpuward.agent.samplers.tap import TapSampler
 from gpuward.agent.sampling import Sampling
@@ -105,6 +107,8 @@ class App:
                 self._config, judge=self._judge, clock=self._clock, boot_id=self._boot_id
             )
             query_address = await self._start_query(parts, samplers)
+            kmsg = next(each for each in samplers if isinstance(each, KmsgSampler))
+            kmsg.remember_in(KmsgMemory(Path(self._config.state.directory), self._boot_id))
             keeper = EventKeeper(self._judge, spool)
             reporter = self._reporter(spool, query_address)
             for sampler in samplers:
@@ -122,6 +126,7 @@ class App:
                     *figures_of_sampling(sampling, self._clock),
                     *figures_of_reports(self._judge, spool, keeper, reporter),
                 ),
+                collectors=(kmsg.totals,),
                 child_pid=lambda: _nvml_child_pid(samplers),
             )
             http_address = await self._start_http(parts, exporter)

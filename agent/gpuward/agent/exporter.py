@@ -25,6 +25,8 @@ from gpuward.agent.self_metrics import SelfCollector, SelfMetric
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from prometheus_client.registry import Collector
+
     from gpuward.agent.http_message import Request
     from gpuward.agent.model import Snapshot
     from gpuward.daemon.clock import Clock
@@ -43,6 +45,7 @@ class Exporter:
         snapshot: Callable[[], Snapshot],
         is_started: Callable[[], bool],
         self_metrics: Sequence[SelfMetric],
+        collectors: Sequence[Collector] = (),
         child_pid: Callable[[], int | None] = lambda: None,
     ) -> None:
         """``is_started``: whether every sampler has had its first turn; ``child_pid``: NVML's."""
@@ -60,6 +63,8 @@ class Exporter:
             }
         )
         self._registry = CollectorRegistry()
+        for collector in collectors:
+            self._registry.register(collector)
         self._registry.register(SelfCollector((*self._own_metrics(), *self_metrics)))
         ProcessCollector(namespace="gpuward_agent", registry=self._registry)
         # A process that is not there has no series.

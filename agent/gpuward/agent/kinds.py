@@ -21,6 +21,13 @@ HAPPENINGS: tuple[Kind, ...] = (
         meaning="The driver was unloaded and loaded again, perhaps in another version.",
     ),
     Kind(
+        name="driver.version_mismatch",
+        default_class=FindingClass.STORE,
+        domain=CauseDomain.DRIVER,
+        action=Action.CHECK_APPLICATION,
+        meaning="A program brought a driver library of another version than the kernel module.",
+    ),
+    Kind(
         name="process.memory.oom",
         default_class=FindingClass.TICKET,
         domain=CauseDomain.CAPACITY,

@@ -72,6 +72,15 @@ def parse_record(data: bytes) -> Record | None:
     )
 
 
+def sequence(data: bytes) -> int | None:
+    """Return the number of the record in ``data`` without parsing the rest; ``None`` for none."""
+    fields = data[:64].split(b",", 2)
+    try:
+        return int(fields[1])
+    except (IndexError, ValueError):
+        return None
+
+
 def parse_xid(text: str) -> Xid | None:
     """Return the XID in the text of a record, ``None`` when it holds none."""
     found = _XID.match(text)
@@ -83,8 +92,13 @@ def parse_xid(text: str) -> Xid | None:
         pci=found["pci"],
         code=int(found["code"]),
         pid=int(pid) if pid.isdecimal() else 0,
-        text=_UNPRINTABLE.sub("?", rest)[:TEXT_LIMIT],
+        text=printable(rest),
     )
+
+
+def printable(text: str) -> str:
+    """Return ``text`` fit for people and terminals: printable ASCII, and short."""
+    return _UNPRINTABLE.sub("?", text)[:TEXT_LIMIT]
 
 
 def pci_place(bus_id: str) -> tuple[int, int, int] | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from gpuward.agent import sxid_catalogue, xid_verdict
 from gpuward.agent.fragmentation_cache import FRAGMENTATION
 from gpuward.agent.fragmentation_oom import OOM, Attribution, verdict
 from gpuward.agent.kinds import KINDS
@@ -16,38 +17,58 @@ from gpuward.agent.maintenance import marked
 from gpuward.agent.model import Evidence, Finding, OpenFinding, Result
 from gpuward.agent.oom_remedies import after_oom
 from gpuward.agent.subject import subject_of
-from gpuward.agent.xid_catalogue import ACTIONS, CATALOGUE, UNLISTED
+from gpuward.agent.xid_catalogue import CATALOGUE
 
 if TYPE_CHECKING:
-    from gpuward.agent.model import Event
-    from gpuward.agent.window import Window
+    from collections.abc import Mapping
 
-XID = "gpu.xid"
+    from gpuward.agent.model import Action, Event
+    from gpuward.agent.window import Window
+    from gpuward.agent.xid_catalogue import Xid
+
+XID, SXID = "gpu.xid", "node.sxid"
 UNITS = ("bytes", "seconds", "ratio", "hertz", "watts", "celsius")
 
 
-def one_shot(event: Event, window: Window, finding_id: str) -> OpenFinding:
+def one_shot(
+    event: Event, window: Window, finding_id: str, xids: Mapping[int, Xid] = CATALOGUE
+) -> OpenFinding:
     """Return ``event`` as a finding that was seen once, at the event's time.
 
-    Raises ``KeyError`` for a kind that is not in ``KINDS``: a bug in the sampler.
+    ``xids``: what their codes mean on this node.  Raises ``KeyError`` for a kind that is not in
+    ``KINDS``: a bug in the sampler.
     """
     kind = KINDS[event.kind]
-    xid = CATALOGUE.get(event.code, UNLISTED) if event.kind == XID else None
-    words = f"XID {event.code}: {xid.meaning}." if xid else " ".join(event.text.split())
+    result, help_, words = _verdict(event, window, xids)
     finding = Finding(
         kind=event.kind,
         subject=subject_of(window, gpu=event.gpu, process=event.process, pid=event.pid),
         summary=words or kind.meaning,
-        result=xid.result if xid else Result.FAIL,
+        result=result,
         code=event.code,
         since_s=event.at_s,
         evidence=_evidence(event),
-        action=ACTIONS[xid.fault] if xid else None,
+        action=help_,
     )
     if event.kind == OOM:
         finding = _with_verdict(finding, event, window)
     finding = marked(finding, kind.domain, window.driver.maintenance)
     return OpenFinding(finding_id, finding, event.at_s, event.at_s, event.at_s, count=1)
+
+
+def _verdict(
+    event: Event, window: Window, xids: Mapping[int, Xid]
+) -> tuple[Result, Action | None, str]:
+    """Return result, action and summary; the kind's own where ``None`` or empty."""
+    if event.kind == XID:
+        xid = xid_verdict.verdict(window, event, xids)
+        return xid.result, xid_verdict.action(event, xid), f"XID {event.code}: {xid.meaning}."
+    if event.kind == SXID:
+        result, help_, meaning = sxid_catalogue.judge(
+            event.code, fatal=bool(event.values.get("fatal"))
+        )
+        return result, help_, f"SXid {event.code}: {meaning}."
+    return Result.FAIL, None, " ".join(event.text.split())
 
 
 def _with_verdict(finding: Finding, event: Event, window: Window) -> Finding:

@@ -17,6 +17,7 @@ from gpuward.agent.detectors import (
     ecc_corrected,
     ecc_uncorrected,
     gpu_flags,
+    gpu_init_failed,
     gpu_lost,
     gpu_missing,
     gpu_saturated,
@@ -41,6 +42,8 @@ from gpuward.agent.detectors import (
     pcie_replays,
     power_brake,
     power_limit_lowered,
+    sxid,
+    task_blocked,
     thermal_slowdown,
     xid,
 )
@@ -74,6 +77,7 @@ DETECTORS: tuple[Detector, ...] = (
     Detector(ecc_corrected.KIND, ecc_corrected.detect),
     Detector(ecc_uncorrected.KIND, ecc_uncorrected.detect),
     *(Detector(flag.kind, flag.detect) for flag in gpu_flags.FLAGS),
+    Detector(gpu_init_failed.KIND, gpu_init_failed.detect),
     Detector(gpu_lost.KIND, gpu_lost.detect),
     Detector(gpu_missing.KIND, gpu_missing.detect),
     Detector(gpu_saturated.KIND, gpu_saturated.detect),
@@ -98,6 +102,8 @@ DETECTORS: tuple[Detector, ...] = (
     Detector(pcie_replays.KIND, pcie_replays.detect),
     Detector(power_brake.KIND, power_brake.detect),
     Detector(power_limit_lowered.KIND, power_limit_lowered.detect),
+    Detector(sxid.KIND, sxid.detect),
+    Detector(task_blocked.KIND, task_blocked.detect),
     Detector(thermal_slowdown.KIND, thermal_slowdown.detect),
     Detector(xid.KIND, xid.detect),
 )

@@ -1,30 +1,47 @@
-"""Judge the XIDs that the driver logged: whose fault, which process, how bad.
+"""Judge the XIDs that the driver reported: whose fault, which process, how bad.
 
 An XID is the driver's own error report, and most are not about hardware: counting every one as
 fatal drained whole nodes for one program's bug (672 "fatal" XID 45 in three hours,
 NVIDIA/NVSentinel#1710).  The catalogue says whose fault a code is; the finding stays open for a
 while after the last one, because the line is written once and the trouble lasts.
+
+What befalls one program may still be the GPU's: the same error in several programs, three contained
+memory errors in a day, three hung contexts in an hour, two errors on one link.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from gpuward.agent.kind import Kind
-from gpuward.agent.model import Action, CauseDomain, Evidence, Finding, FindingClass, Result
+from gpuward.agent.model import (
+    Action,
+    CauseDomain,
+    Evidence,
+    Finding,
+    FindingClass,
+    Result,
+    SeriesKey,
+)
 from gpuward.agent.subject import subject_of
-from gpuward.agent.xid_catalogue import ACTIONS, CATALOGUE, UNLISTED, Fault, Xid
+from gpuward.agent.xid_catalogue import CATALOGUE, Fault, Xid
+from gpuward.agent.xid_line import link_of
+from gpuward.agent.xid_storm import CLEAN_UP, EVENTS
+from gpuward.agent.xid_verdict import action, verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from gpuward.agent.model import Event
     from gpuward.agent.window import Window
 
-# "Preemptive removal": the driver cleans up a channel after another error.
-CLEAN_UP = 45
 THE_PROGRAM = frozenset({Fault.APPLICATION, Fault.INFORMATION})
+CONTAINED, CONTEXT_SWITCH = 94, 109
+LINK_ERRORS = frozenset({74, *range(144, 151)})
+# What NVML says of the same rows; the event is the past, the flag is now.
+FLAG_OF = {63: "gpu_row_remap_pending", 64: "gpu_row_remap_failed"}
 
 KIND = Kind(
     name="gpu.xid",
@@ -49,69 +66,170 @@ class Limits:
     hardware_hold_s: float = 3_600.0
     # This many of one code in an hour on one GPU make a ticket of a program's errors.
     repeated: int = 3
+    # In so many programs they are the GPU's (NVSentinel's ADR-007).
+    programs: int = 2
+    # So many contained memory errors in a day, or hung contexts in an hour, are no accident.
+    contained_in_a_day: int = 3
+    context_switches: int = 3
+    # Errors on one link in an hour.
+    on_one_link: int = 2
     # A clean-up this soon after another XID belongs to it.
     clean_up_s: float = 60.0
+    catalogue: Mapping[int, Xid] = field(default_factory=lambda: CATALOGUE)
 
 
 def detect(window: Window, limits: Limits = Limits()) -> Iterator[Finding]:
     """Yield one finding per GPU, code and, where a program is at fault, process."""
-    groups: dict[tuple[str, int, str], list[Event]] = {}
+    groups: dict[tuple[str, int], list[Event]] = {}
     for event in window.events(KIND.name, window.now_s - limits.hardware_hold_s):
-        blamed = event.process if _xid(event).fault in THE_PROGRAM else ""
-        groups.setdefault((event.gpu, event.code, blamed), []).append(event)
+        groups.setdefault((event.gpu, event.code), []).append(event)
     for events in groups.values():
-        xid = _xid(events[0])
-        program = xid.fault in THE_PROGRAM
-        hold_s = limits.application_hold_s if program else limits.hardware_hold_s
-        if events[-1].at_s >= window.now_s - hold_s:
-            yield _finding(window, limits, xid, events)
+        whole = _of_the_gpu(window, limits, events)
+        for blamed in _blamed(window, limits, events):
+            program = _finding(window, limits, blamed)
+            if program is None or (whole and program.dedup_key == whole.dedup_key):
+                continue
+            causes = (*program.causes, *([whole.dedup_key] if whole else ()))
+            yield replace(program, causes=causes)
+        if whole is not None:
+            yield whole
 
 
-def _finding(window: Window, limits: Limits, xid: Xid, events: Sequence[Event]) -> Finding:
+def _blamed(window: Window, limits: Limits, events: Sequence[Event]) -> Iterator[list[Event]]:
+    """Yield the events of one GPU and code by whom they blame; a storm of clean-ups is one."""
+    by_program: dict[str, list[Event]] = {}
+    for event in events:
+        is_program = verdict(window, event, limits.catalogue).fault in THE_PROGRAM
+        blamed = event.process if is_program and event.code != CLEAN_UP else ""
+        by_program.setdefault(blamed, []).append(event)
+    yield from by_program.values()
+
+
+def _finding(window: Window, limits: Limits, events: Sequence[Event]) -> Finding | None:
     last = events[-1]
-    if xid.fault in THE_PROGRAM:
-        subject = subject_of(window, gpu=last.gpu, process=last.process, pid=last.pid)
-    else:
-        subject = subject_of(window, gpu=last.gpu)
-    often = len(events) >= limits.repeated and xid.fault is Fault.APPLICATION
-    result = Result.WARN if often and xid.result is Result.OK else xid.result
+    causes = _cause(window, limits, events)
+    xid = _worst(window, limits, events)
+    is_program = xid.fault in THE_PROGRAM
+    hold_s = limits.application_hold_s if is_program else limits.hardware_hold_s
+    if last.at_s < window.now_s - hold_s:
+        return None
+    often = times(events) >= limits.repeated and xid.fault is Fault.APPLICATION
+    # A clean-up follows from something; when nothing was reported, somebody must look.
+    is_worth_a_look = not causes if last.code == CLEAN_UP else often
+    if is_worth_a_look and xid.result is Result.OK:
+        xid = replace(xid, result=Result.WARN)
+    process, pid = (last.process, last.pid) if is_program else ("", 0)
+    if last.code == CLEAN_UP and len({event.process for event in events}) > 1:
+        process, pid = "", 0
     return Finding(
         kind=KIND.name,
-        subject=subject,
+        subject=subject_of(window, gpu=last.gpu, process=process, pid=pid),
         summary=f"XID {last.code}: {xid.meaning}.",
+        result=xid.result,
+        code=last.code,
+        since_s=events[0].at_s,
+        evidence=(*_evidence(xid, events), *_flag(window, last)),
+        action=action(last, xid),
+        causes=causes,
+    )
+
+
+def _of_the_gpu(window: Window, limits: Limits, events: Sequence[Event]) -> Finding | None:
+    """Return the finding about the GPU that errors of programs come to, if they do."""
+    last = events[-1]
+    xid = verdict(window, last, limits.catalogue)
+    if xid.fault is not Fault.APPLICATION or last.code == CLEAN_UP:
+        return None
+    programs = {event.process for event in events if event.process}
+    in_a_day = max(event.values.get("xid_in_a_day", 0.0) for event in events)
+    if last.code == CONTAINED and in_a_day >= limits.contained_in_a_day:
+        result, words, help_ = Result.FAIL, f"{in_a_day:.0f} in a day", Action.RESET_GPU
+    elif last.code == CONTEXT_SWITCH and times(events) >= limits.context_switches:
+        result, words, help_ = Result.FAIL, f"{times(events):.0f} in an hour", Action.RESET_GPU
+    elif times(events) >= limits.repeated and len(programs) >= limits.programs:
+        # One program's bug does not move to another.
+        result, words, help_ = Result.WARN, f"in {len(programs)} programs", Action.DRAIN_NODE
+    else:
+        return None
+    return Finding(
+        kind=KIND.name,
+        subject=subject_of(window, gpu=last.gpu),
+        summary=f"XID {last.code}: {xid.meaning}, {words}.",
         result=result,
         code=last.code,
         since_s=events[0].at_s,
-        evidence=_evidence(xid, events),
-        action=ACTIONS[xid.fault],
-        causes=_cause(window, limits, last),
+        evidence=(
+            *_evidence(xid, events),
+            Evidence("xid_programs", float(len(programs)), "1", source="kmsg", at_s=last.at_s),
+        ),
+        action=help_,
     )
 
 
-def _evidence(xid: Xid, events: Sequence[Event]) -> tuple[Evidence, ...]:
+def times(events: Sequence[Event]) -> float:
+    """Return for how many XIDs the events stand: one of a storm stands for many."""
+    return sum(event.values.get(EVENTS, 1.0) for event in events)
+
+
+def _worst(window: Window, limits: Limits, events: Sequence[Event]) -> Xid:
+    """Return what the last event means; of link errors the worst, and worse when on one link."""
     last = events[-1]
-    return (
-        Evidence("xid_fault", text=xid.fault.value, source="catalogue"),
-        Evidence("xid_events", float(len(events)), "1", source="kmsg", at_s=last.at_s),
-        Evidence("xid_line", text=last.text, source="kmsg", at_s=last.at_s),
-    )
+    if last.code not in LINK_ERRORS:
+        return verdict(window, last, limits.catalogue)
+    found = [verdict(window, event, limits.catalogue) for event in events]
+    xid = next((xid for xid in found if xid.result is Result.FAIL), found[-1])
+    links = Counter(link_of(event.text) for event in events)
+    del links[None]
+    if xid.result is Result.WARN and max(links.values(), default=0) >= limits.on_one_link:
+        return replace(xid, result=Result.FAIL)
+    return xid
 
 
-def _cause(window: Window, limits: Limits, event: Event) -> tuple[str, ...]:
-    """Return the key of the finding that a clean-up follows from, if there is one."""
-    if event.code != CLEAN_UP:
+def _evidence(xid: Xid, events: Sequence[Event]) -> Iterator[Evidence]:
+    last = events[-1]
+    yield Evidence("xid_fault", text=xid.fault.value, source="catalogue")
+    yield Evidence("xid_events", times(events), "1", source="kmsg", at_s=last.at_s)
+    yield Evidence("xid_line", text=last.text, source="kmsg", at_s=last.at_s)
+    if xid.advice:
+        yield Evidence("xid_advice", text=xid.advice, source="NVIDIA's catalogue")
+    if xid.why:
+        yield Evidence("xid_note", text=xid.why, source="catalogue")
+    if boots := last.values.get("xid_earlier_boots", 0.0):
+        yield Evidence("xid_earlier_boots", boots, "1", source="kmsg", at_s=last.at_s)
+
+
+def _flag(window: Window, event: Event) -> Iterator[Evidence]:
+    """Yield what NVML says now of the rows that a remapping event was about."""
+    signal = FLAG_OF.get(event.code)
+    flag = window.latest(SeriesKey(signal, gpu=event.gpu)) if signal else None
+    if signal and flag is not None:
+        yield Evidence(signal, flag.value, "1", source="nvml", at_s=flag.at_s)
+
+
+def _cause(window: Window, limits: Limits, events: Sequence[Event]) -> tuple[str, ...]:
+    """Return the key of the finding that clean-ups follow from, if there is one."""
+    if events[-1].code != CLEAN_UP:
         return ()
+    first_s = _began_s(events, limits)
     earlier = [
         other
-        for other in window.events(KIND.name, event.at_s - limits.clean_up_s)
-        if other.gpu == event.gpu and other.code != CLEAN_UP and other.at_s <= event.at_s
+        for other in window.events(KIND.name, first_s - limits.clean_up_s)
+        if other.gpu == events[-1].gpu and other.code != CLEAN_UP and other.at_s <= events[-1].at_s
     ]
     if not earlier:
         return ()
-    blamed = earlier[-1].process if _xid(earlier[-1]).fault in THE_PROGRAM else ""
-    about = subject_of(window, gpu=event.gpu, process=blamed)
+    xid = verdict(window, earlier[-1], limits.catalogue)
+    blamed = earlier[-1].process if xid.fault in THE_PROGRAM else ""
+    about = subject_of(window, gpu=earlier[-1].gpu, process=blamed)
     return (Finding(KIND.name, about, "", code=earlier[-1].code).dedup_key,)
 
 
-def _xid(event: Event) -> Xid:
-    return CATALOGUE.get(event.code, UNLISTED)
+def _began_s(events: Sequence[Event], limits: Limits) -> float:
+    """Return when the run of events began that the last one belongs to."""
+    began_s = events[-1].at_s
+    for event in reversed(events):
+        # One a minute is told of a storm.
+        if began_s - event.at_s > 2 * limits.clean_up_s:
+            break
+        began_s = event.at_s
+    return began_s

@@ -1,72 +1,103 @@
-"""Follow the kernel log for XIDs: the driver's own word about a fault, also while it hangs.
+"""Follow the kernel log for XIDs and the like: the driver's own word, also while it hangs.
 
-/dev/kmsg hands out one record a read and says EPIPE when it had to overwrite some; a regular file
-with the same records (the simulator's) is followed by offset, and an unfinished last line waits for
-its rest.  The log is read from its beginning: after a restart of the agent the same record gives an
-event of the same identity (boot and sequence number), so nothing is missed and nothing counts
-twice.
+The log is read from its beginning: after a restart of the agent the same record gives an event of
+the same identity, so nothing is missed and the spool keeps nothing twice; the state folder knows up
+to where the log was read, so what the kernel overwrote meanwhile is counted.  While the log cannot
+be read, NVML's own events stand in for its lines.
 """
 
 from __future__ import annotations
 
-import os
-import stat
+from collections import deque
+from dataclasses import replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Self
 
 import structlog
 
-from gpuward.agent.kmsg_records import Record, Xid, parse_record, parse_xid, pci_place
+from gpuward.agent.kmsg_events import XID, EventMaker, Line, Lines
+from gpuward.agent.kmsg_lines import NoticeLine
+from gpuward.agent.kmsg_log import KernelLog
 from gpuward.agent.model import Batch, ComponentHealth, Event, Result, Sample, SeriesKey
+from gpuward.agent.nvml_view import ReportedXid
+from gpuward.agent.xid_ledger import Ledger
+from gpuward.agent.xid_reports import Report, Reports
+from gpuward.agent.xid_storm import Storms
+from gpuward.agent.xid_totals import XidTotals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
+    from gpuward.agent.kmsg_memory import KmsgMemory
     from gpuward.agent.model import Gpu
+    from gpuward.daemon.clock import Clock
 
 log = structlog.get_logger()
 
-# The kernel's longest record is below 8 KiB; a shorter buffer would fail with EINVAL.
-RECORD_LIMIT_BYTES = 8_192
-# One turn's share of the event loop: a flood waits in the kernel's ring.
-READS_A_TURN = 4_096
-FILE_BYTES_A_TURN = 1 << 20
-XIDS_A_SECOND = 200
-# XIDs of the boot wait for the GPUs to be known, but not for a driver that never comes.
+PERIOD_S = 1.0
+# A log with more than one turn's share is read on soon: the kernel's ring does not wait.
+BEHIND_PERIOD_S = 0.05
+# A node with more kinds of trouble than this in one turn has told enough.
+EVENTS_A_TURN = 200
+# Lines of the boot wait for the GPUs to be known, but not for a driver that never comes.
 NAMELESS_S = 10.0
-MARK = b"NVRM: Xid"
+# While they wait.
+LINES_KEPT = 16_384
 
 
 class KmsgSampler:
-    """Reads a kernel log and yields an event for each XID."""
+    """Reads a kernel log and yields an event for each thing that it says of NVIDIA's hardware."""
 
     name = "kmsg"
-    period_s = 1.0
 
-    def __init__(self, path: Path, *, boot_id: str, gpus: Callable[[], Sequence[Gpu]]) -> None:
-        """``gpus``: says which GPUs are known, to give a PCI address its UUID."""
+    def __init__(
+        self,
+        path: Path,
+        *,
+        boot_id: str,
+        clock: Clock,
+        gpus: Callable[[], Sequence[Gpu]],
+        reported: deque[ReportedXid] | None = None,
+    ) -> None:
+        """``gpus``: those that are known, to give an address its UUID; ``reported``: by NVML."""
+        self.period_s = PERIOD_S
         self._path = path
         self._boot_id = boot_id
+        self._clock = clock
         self._gpus = gpus
-        self._fd = -1
-        self._is_regular = False
-        self._inode = 0
-        self._offset = 0
-        self._rest = b""
-        self._seq = -1
-        self._pending: list[tuple[Record, Xid]] = []
+        self._reported = deque[ReportedXid]() if reported is None else reported
+        self._memory: KmsgMemory | None = None
+        self._ledger = Ledger()
+        # Records up to this one are in the ledger.
+        self._known_seq = -1
+        self._log = KernelLog(path)
+        self.totals = XidTotals()
+        self._replaced = 0
+        self._lines = Lines()
+        self._pending: list[Line] = []
+        self._storms = Storms()
+        self._reports = Reports()
         self._first_s: float | None = None
         self._trouble = ""
-        # Records that the kernel overwrote before they were read: at least so many times.
-        self.overrun_total = 0
-        # XIDs above what one second may bring.
-        self.dropped_total = 0
+        # Lines and events that there was no room for.
+        self._refused = 0
+
+    @property
+    def dropped_total(self) -> int:
+        """How many records were lost before they could be read, or were too many to be told."""
+        return self._log.dropped_total + self._refused
 
     @property
     def health(self) -> ComponentHealth:
         """Unknown, with the reason, while the log cannot be read."""
         result = Result.UNKNOWN if self._trouble else Result.OK
         return ComponentHealth(self.name, result, self._trouble)
+
+    def remember_in(self, memory: KmsgMemory) -> None:
+        """Go on from where ``memory`` ended, and keep it; before the first turn."""
+        self._memory, self._ledger, self._known_seq = memory, memory.ledger, memory.seq
+        self._log = KernelLog(self._path, read_until=memory.seq)
 
     async def __aenter__(self) -> Self:
         return self
@@ -76,111 +107,94 @@ class KmsgSampler:
 
     async def stop(self) -> None:
         """Close the log."""
-        self._close()
+        self._log.close()
+        if self._memory:
+            self._memory.close(self._known_seq)
 
     async def sample(self, now_s: float) -> Batch:
-        """Return an event for each XID since the last turn, oldest first."""
+        """Return an event for each thing said since the last turn, oldest first."""
         if self._first_s is None:
             self._first_s = now_s
+        if self._memory:
+            # What the last turn returned has been taken in by now.
+            self._memory.save(self._known_seq)
+        self._read()
+        self.period_s = BEHIND_PERIOD_S if self._log.is_behind else PERIOD_S
+        samples = (
+            Sample(SeriesKey("node_kmsg_readable"), now_s, float(not self._trouble)),
+            Sample(SeriesKey("node_kmsg_lines_dropped_total"), now_s, float(self.dropped_total)),
+        )
+        if not self._gpus() and now_s - self._first_s < NAMELESS_S:
+            return Batch(samples)
+        events = list(self._collapsed(now_s))
+        self._refused += len(events[EVENTS_A_TURN:])
+        return Batch(samples, tuple(events[:EVENTS_A_TURN]))
+
+    def _read(self) -> None:
         try:
-            self._read()
+            for data in self._log.read():
+                if (line := self._lines.parse(data)) is None:
+                    continue
+                if len(self._pending) < LINES_KEPT:
+                    self._pending.append(line)
+                else:
+                    self._refused += 1
         except OSError as error:
-            self._close()
+            self._log.close()
             self._say(f"{self._path}: {error.strerror or error}")
         else:
             self._say("")
-        readable = Sample(SeriesKey("node_kmsg_readable"), now_s, float(not self._trouble))
-        if not self._gpus() and now_s - self._first_s < NAMELESS_S:
-            return Batch((readable,))
-        events = tuple(self._event(record, xid, now_s) for record, xid in self._pending)
-        self._pending.clear()
-        return Batch((readable,), events)
 
-    def _read(self) -> None:
-        self._open()
-        budget = XIDS_A_SECOND
-        for data in self._records():
-            # Looked for in the bytes first: nearly no line is one, and floods are cheap so.
-            if MARK not in data:
-                continue
-            record = parse_record(data)
-            if record is None or record.facility != 0 or record.seq <= self._seq:
-                continue
-            self._seq = record.seq
-            if (xid := parse_xid(record.text)) is None:
-                continue
-            if len(self._pending) >= budget:
-                self.dropped_total += 1
-            else:
-                self._pending.append((record, xid))
+    def _collapsed(self, now_s: float) -> Iterator[Event]:
+        for event in self._events(now_s):
+            yield from self._storms.take(event)
+        yield from self._storms.due(now_s)
 
-    def _open(self) -> None:
-        if self._fd >= 0 and self._is_regular and self._replaced():
-            # Another log counts its records anew.
-            self._close()
-            self._seq = -1
-        if self._fd >= 0:
-            return
-        self._fd = os.open(self._path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        status = os.fstat(self._fd)
-        self._is_regular = stat.S_ISREG(status.st_mode)
-        self._inode = status.st_ino
-        self._offset = 0
-        self._rest = b""
+    def _events(self, now_s: float) -> Iterator[Event]:
+        lines, self._pending = self._pending, []
+        if self._log.replaced_total != self._replaced:
+            self._replaced, self._known_seq = self._log.replaced_total, -1
+        maker = EventMaker(self._boot_id, self._gpus(), now_s)
+        for line in lines:
+            event = maker.event(line)
+            if isinstance(line.says, NoticeLine) and event.kind == XID:
+                # The GPU's XID 79 says the same, mostly.
+                report = Report(event.gpu, event.code, event.at_s, event.identity, event.text)
+                self._reports.add(report)
+            elif event.kind != XID:
+                yield event
+            elif not self._reports.has_line(event.gpu, event.code, event.at_s):
+                yield self._counted(event, is_new=line.record.seq > self._known_seq)
+        self._known_seq = self._log.seq
+        yield from self._from_elsewhere(now_s)
 
-    def _replaced(self) -> bool:
-        """Return whether the file at the path is another one, or was cut."""
-        try:
-            status = self._path.stat()
-        except FileNotFoundError:
-            return True
-        return status.st_ino != self._inode or status.st_size < self._offset
+    def _from_elsewhere(self, now_s: float) -> Iterator[Event]:
+        """Yield the XIDs that have no line of their own."""
+        while self._reported:
+            gpu, code, at_s = self._reported.popleft()
+            source = f"nvml:{self._boot_id}:{gpu}:{code}:{at_s:.3f}"
+            self._reports.add(Report(gpu, code, at_s, source, "reported by NVML"))
+        is_log_read = not self._trouble
+        # Behind, its line may still come.
+        heard_s = now_s if not self._log.is_behind else 0.0
+        for report in self._reports.due(heard_s, is_log_read=is_log_read):
+            event = Event(XID, min(report.at_s, now_s), report.source, report.code, report.gpu)
+            yield self._counted(replace(event, text=report.text), is_new=True)
 
-    def _records(self) -> Iterator[bytes]:
-        return self._lines_of_file() if self._is_regular else self._reads_of_device()
-
-    def _lines_of_file(self) -> Iterator[bytes]:
-        data = os.pread(self._fd, FILE_BYTES_A_TURN, self._offset)
-        self._offset += len(data)
-        *lines, rest = (self._rest + data).split(b"\n")
-        # A line without an end is not a record yet; one beyond all bounds never will be.
-        self._rest = rest if len(rest) <= RECORD_LIMIT_BYTES else b""
-        yield from lines
-
-    def _reads_of_device(self) -> Iterator[bytes]:
-        for _ in range(READS_A_TURN):
-            try:
-                data = os.read(self._fd, RECORD_LIMIT_BYTES)
-            except BlockingIOError:
-                return
-            except BrokenPipeError:
-                # Overwritten before it was read; the next read is at the oldest that is left.
-                self.overrun_total += 1
-                continue
-            if not data:
-                return
-            yield data
-
-    def _event(self, record: Record, xid: Xid, now_s: float) -> Event:
-        place = pci_place(xid.pci)
-        uuid = next((gpu.uuid for gpu in self._gpus() if pci_place(gpu.pci_bus_id) == place), "")
-        return Event(
-            kind="gpu.xid",
-            at_s=min(record.at_s, now_s),
-            identity=f"kmsg:{self._boot_id}:{record.seq}",
-            code=xid.code,
-            gpu=uuid,
-            pid=xid.pid,
-            # Without a name the address is all there is to go by.
-            text=xid.text if uuid else f"PCI:{xid.pci}: {xid.text}",
-        )
+    def _counted(self, event: Event, *, is_new: bool) -> Event:
+        """Count an XID and add what is known of the same one from before."""
+        wall_offset_s = self._clock.wall_s() - self._clock.mono_s()
+        self.totals.add(event, wall_offset_s)
+        ledger, wall_s = self._ledger, event.at_s + wall_offset_s
+        if is_new and event.gpu:
+            ledger.add(event.gpu, event.code, self._boot_id, wall_s)
+        values = {
+            "xid_in_a_day": float(ledger.in_a_day(event.gpu, event.code, wall_s)),
+            "xid_earlier_boots": float(ledger.earlier_boots(event.gpu, event.code, self._boot_id)),
+        }
+        return replace(event, values=MappingProxyType({**event.values, **values}))
 
     def _say(self, trouble: str) -> None:
         if trouble and trouble != self._trouble:
             log.warning("kmsg.unreadable", reason=trouble)
         self._trouble = trouble
-
-    def _close(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
-        self._fd = -1

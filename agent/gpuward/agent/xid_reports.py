@@ -1,0 +1,69 @@
+"""Tell an XID once that several sources report: the kernel log's line, NVML's event, other lines.
+
+The line says most (process, link, details), so what another source reports waits for it a moment;
+what no line comes for is told as it is.  While the log cannot be read nothing waits.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# One GPU and one code, this close together, are one XID.
+SAME_S = 2.0
+# The driver writes the line and the event within milliseconds; the log is read once a second.
+LINE_WITHIN_S = 3.0
+REMEMBERED = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """An XID that something else than its own line tells of."""
+
+    gpu: str
+    code: int
+    at_s: float
+    source: str
+    text: str = ""
+
+
+class Reports:
+    """What waits for its line, and what has been told."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[Report] = deque(maxlen=REMEMBERED)
+        self._lines: deque[tuple[str, int, float]] = deque(maxlen=REMEMBERED)
+        self._told: deque[tuple[str, int, float]] = deque(maxlen=REMEMBERED)
+
+    def add(self, report: Report) -> None:
+        """Let ``report`` wait for its line."""
+        self._waiting.append(report)
+
+    def has_line(self, gpu: str, code: int, at_s: float) -> bool:
+        """Note a line; returns whether the XID was told already, without it."""
+        self._lines.append((gpu, code, at_s))
+        return _is_among(self._told, gpu, code, at_s)
+
+    def due(self, now_s: float, *, is_log_read: bool) -> Iterator[Report]:
+        """Yield the reports for which no line came."""
+        waiting, self._waiting = self._waiting, deque(maxlen=REMEMBERED)
+        for report in waiting:
+            same = (report.gpu, report.code, report.at_s)
+            if _is_among(self._lines, *same) or _is_among(self._told, *same):
+                continue
+            if is_log_read and now_s < report.at_s + LINE_WITHIN_S:
+                self._waiting.append(report)
+            else:
+                self._told.append(same)
+                yield report
+
+
+def _is_among(known: deque[tuple[str, int, float]], gpu: str, code: int, at_s: float) -> bool:
+    return any(
+        other_gpu == gpu and other == code and abs(other_s - at_s) <= SAME_S
+        for other_gpu, other, other_s in known
+    )
