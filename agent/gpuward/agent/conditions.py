@@ -78,6 +78,8 @@ def _told(row: _Row, snapshot: Snapshot) -> Iterator[OpenFinding]:
             kind.domain is row.domain
             and (finding.action or kind.action) not in _OF_APPLICATIONS
             and class_of(finding) is row.loudness
+            # Whoever drains nodes by their conditions must not drain one for a drill.
+            and finding.drill is None
             and not (opened.suppressed or finding.in_maintenance)
         ):
             yield opened

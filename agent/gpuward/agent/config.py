@@ -168,6 +168,20 @@ class ProbesConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     ] = ""
 
 
+class DrillsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Findings that a person raises on purpose."""
+
+    allowed: Annotated[
+        bool,
+        Meta(
+            description=(
+                "Whether `gpuward agent inject` may raise a finding here; whoever reaches the"
+                " `[grpc]` address can then page people, so a `unix:` address is best."
+            )
+        ),
+    ] = False
+
+
 class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The whole file."""
 
@@ -182,6 +196,7 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     pci: PciConfig = PciConfig()
     dcgm: DcgmConfig = DcgmConfig()
     probes: ProbesConfig = ProbesConfig()
+    drills: DrillsConfig = DrillsConfig()
     engines: tuple[EngineConfig, ...] = ()
 
     @property

@@ -43,6 +43,8 @@ KINDS: dict[str, Kind] = {
 
 def class_of(finding: Finding) -> FindingClass:
     """Return how loud it is: as its kind, but a page's failure louder, and no fault silent."""
+    if finding.drill is not None:
+        return finding.drill
     kind = KINDS[finding.kind]
     if finding.in_maintenance or finding.result is Result.OK:
         return FindingClass.STORE

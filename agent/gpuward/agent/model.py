@@ -194,6 +194,8 @@ class Finding:
     causes: tuple[str, ...] = ()
     # Seen while the driver was being changed on purpose: evidence only.
     in_maintenance: bool = False
+    # How loud it is told when a person had it raised on purpose.
+    drill: FindingClass | None = None
 
     @property
     def dedup_key(self) -> str:
@@ -202,7 +204,8 @@ class Finding:
         # Whom a process serves is found out after it was judged, and may change.
         service = "" if about.gpu or about.process else about.service
         parts = (self.kind, str(self.code or ""), about.gpu, about.process, service)
-        return "|".join(parts)
+        # A drill and the real trouble must not be taken for one another.
+        return "|".join(parts if self.drill is None else (*parts, "drill"))
 
 
 @dataclass(frozen=True, slots=True)
