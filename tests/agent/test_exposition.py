@@ -37,6 +37,8 @@ from gpuward.agent.signals import SIGNALS, Scope
 GOLDEN = Path(__file__).parents[1] / "fixtures" / "golden" / "agent_metrics.txt"
 GPU = "GPU-3c0f2b5e-7a41-4d86-9e12-5b8d40a6c100"
 PROCESS = "vllm@llama.service"
+# Numbers that stand for words.
+WITH_WORDS = {"gpu_limiter": 2.0, "gpu_load_verdict": 2.0}
 
 EMPTY = Snapshot("n1", "boot-1", 1_000.0, 1_799_999_000.0, Driver(up=False))
 
@@ -59,7 +61,8 @@ def full_snapshot():
         Scope.SERVICE: {"service": "chat"},
     }
     samples = [
-        sample(name, float(len(name)), **about[signal.scope]) for name, signal in SIGNALS.items()
+        sample(name, WITH_WORDS.get(name, float(len(name))), **about[signal.scope])
+        for name, signal in SIGNALS.items()
     ]
     finding = Finding(
         "process.memory.fragmentation", Subject(gpu=GPU, process=PROCESS, service="chat"), "text"
@@ -332,3 +335,39 @@ def test_page_after_page_says_what_is_in_its_own_snapshot(pages):
         }
         shown = {key: value for key, value in read.items() if key[0] != "gpuward_driver_up"}
         assert shown == expected
+
+
+@pytest.mark.parametrize(
+    ("numbers", "expected"),
+    [
+        pytest.param((2, 2), ('limiter="memory_bandwidth"', 'verdict="saturated"'), id="words"),
+        pytest.param((0, 0), ('limiter="none"', 'verdict="ok"'), id="nothing"),
+        pytest.param((2, 99), None, id="a number without a word"),
+        pytest.param((2, None), None, id="half told"),
+    ],
+)
+def test_what_holds_a_gpu_back_is_told_in_words(numbers, expected):
+    told = zip(("gpu_limiter", "gpu_load_verdict"), numbers, strict=True)
+    samples = [sample(name, float(n), gpu=GPU) for name, n in told if n is not None]
+    gpu = Gpu(GPU, 0, "NVIDIA H100", "1B:00.0")
+    text = Exposition().text(snapshot(*samples, gpus=(gpu,)))
+    lines = [line for line in text.split("\n") if line.startswith("gpuward_gpu_limiter_info{")]
+
+    assert len(lines) == (expected is not None)
+    assert all(words in line for line in lines for words in expected)
+
+
+def test_checks_follow_what_is_fresh_and_what_is_supported():
+    """The page keeps their text while nothing changes, and no longer."""
+    exposition, gpu = Exposition(), Gpu(GPU, 0, "NVIDIA H100", "1B:00.0")
+    hot = sample("gpu_memory_temperature_celsius", 60.0, gpu=GPU)
+    lacks = replace(gpu, unsupported=frozenset({"gpu_memory_temperature_celsius"}))
+
+    def state(*samples, gpus):
+        text = exposition.text(snapshot(*samples, gpus=gpus))
+        kind = f'gpuward_gpu_check{{gpu="{GPU}",kind="gpu.thermal.memory",state="'
+        return text.partition(kind)[2].partition('"')[0]
+
+    assert state(hot, gpus=(gpu,)) == "checked"
+    assert state(gpus=(gpu,)) == "unknown"
+    assert state(gpus=(lacks,)) == "unsupported"
