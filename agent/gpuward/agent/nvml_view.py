@@ -66,6 +66,10 @@ class View:
         """Return the GPU's UUID, empty when it has not said it."""
         return self._gpus[index].uuid if index in self._gpus else ""
 
+    def answering(self) -> int:
+        """Return how many GPUs answer as GPUs; one lost before it said its name never did."""
+        return len(self._gpus.keys() - self._lost.keys())
+
     def lost(self) -> tuple[LostGpu, ...]:
         """Return the GPUs that do not answer as GPUs, by index."""
         return tuple(

@@ -279,7 +279,7 @@ class NvmlSampler:
             "node_maintenance": float(driver.maintenance is not None),
         }
         if driver.up:
-            values["node_gpus_present"] = float(len(self._view.gpus()) - len(driver.lost))
+            values["node_gpus_present"] = float(self._view.answering())
         if driver.maintenance is not None:
             offset_s = self._clock.wall_s() - self._clock.mono_s()
             end_s = driver.maintenance.until_s + offset_s
