@@ -228,6 +228,18 @@ def test_it_is_told_again_once_its_cause_is_gone():
     ] == changes
 
 
+def test_a_consequence_that_is_over_is_told_to_nobody():
+    """Both end at once, the cause clears a minute earlier: that makes no news of the other."""
+    _, changes = play([[BRAKE, SLOW]] * 120 + [[]] * 122)
+
+    assert [
+        (0, Change.RAISED, BRAKE.kind),
+        (60, Change.RAISED, SLOW.kind),
+        (180, Change.CLEARED, BRAKE.kind),
+        (240, Change.CLEARED, SLOW.kind),
+    ] == changes
+
+
 def test_it_is_stored_for_the_coordinator_with_its_causes():
     opened = OpenFinding("i-1", SLOW, 0.0, 0.0, 0.0, 1, (BRAKE.dedup_key,), suppressed=True)
     message = finding_message(

@@ -101,6 +101,9 @@ def _link(conditions: dict[str, Condition]) -> None:
         opened, why = condition.opened, explained.get(key, UNEXPLAINED)
         if opened is None or (opened.explained_by, opened.suppressed) == (why.causes, why.is_told):
             continue
+        if opened.suppressed and condition.gone_since_s is not None:
+            # It is over.  That its cause has cleared a moment before it is news to nobody.
+            continue
         opened = replace(opened, explained_by=why.causes, suppressed=why.is_told)
         conditions[key] = replace(condition, opened=opened)
 
