@@ -18,7 +18,6 @@ import re
 import sys
 import time
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -127,15 +126,16 @@ class Node:
             tap=TapConfig(directory=str(folder / "tap")),
             probes=ProbesConfig(mode="off"),
         )
-        nvml = partial(
-            NvmlSampler,
-            command=CHILD,
-            env={
-                **libraries.environment(self.state.path, self.root),
-                "GPUWARD_DRILL_CLOCK": str(folder / "clock"),
-            },
-            driver_files=self.root / "proc/driver/nvidia",
-        )
+        env = libraries.environment(self.state.path, self.root)
+        paced = {
+            "command": CHILD,
+            "env": env | {"GPUWARD_DRILL_CLOCK": str(folder / "clock")},
+            "driver_files": self.root / "proc/driver/nvidia",
+        }
+
+        def nvml(clock, **others):
+            return NvmlSampler(clock, **{**others, **paced})
+
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(sampler_table, "NvmlSampler", nvml)
             samplers = sampler_table.build_samplers(

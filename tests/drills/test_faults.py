@@ -1,0 +1,264 @@
+"""Each fault from its scenario file, through the real binding, to finding and metric, and back.
+
+A table of what the page shall show: which findings, how loud, with which figure beside them; and
+nothing else, so that a healthy GPU beside a sick one is drilled too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+
+pytestmark = [pytest.mark.simulator, pytest.mark.timeout(90)]
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A finding about GPU ``gpu`` (``None``: the node), as the page shows it at its worst.
+
+    ``metric`` is on the same page with a value from ``least`` to ``most``.  ``stays``: it is open
+    still when the drill ends, because nothing but a person ends it.
+    """
+
+    kind: str
+    gpu: int | None
+    result: str
+    loud: str
+    metric: str
+    least: float
+    most: float
+    code: int = 0
+    stays: bool = False
+
+    @property
+    def key(self):
+        return (self.kind, self.gpu, self.code)
+
+
+DRILLS = {
+    # Seconds to play, and what the page shall show.
+    "memory": (
+        260,
+        (
+            Shown("gpu.memory.remap_pending", 0, "warn", "ticket", "gpu_row_remap_pending", 1, 1),
+            Shown("gpu.memory.remap_failed", 1, "fail", "page", "gpu_row_remap_failed", 1, 1),
+            Shown(
+                "gpu.ecc.sram_threshold", 2, "fail", "page", "gpu_ecc_sram_threshold_exceeded", 1, 1
+            ),
+            Shown("gpu.ecc.uncorrected", 3, "fail", "page", "gpu_ecc_dram_uncorrected_total", 2, 2),
+            Shown(
+                "gpu.memory.remap_exhausted",
+                4,
+                "warn",
+                "ticket",
+                "gpu_row_remap_banks_exhausted",
+                1,
+                1,
+            ),
+            Shown("gpu.memory.repair_pending", 5, "warn", "ticket", "gpu_repair_pending", 1, 1),
+            Shown("gpu.inforom.corrupt", 6, "warn", "ticket", "gpu_inforom_valid", 0, 0),
+        ),
+    ),
+    "ecc_slope": (
+        1_400,
+        (
+            Shown(
+                "gpu.ecc.corrected_rate",
+                1,
+                "warn",
+                "ticket",
+                "gpu_ecc_corrected_total",
+                120,
+                10_000,
+            ),
+            Shown(
+                "gpu.ecc.corrected_rate",
+                2,
+                "fail",
+                "ticket",
+                "gpu_ecc_corrected_total",
+                12_000,
+                200_000,
+            ),
+        ),
+    ),
+    "clocks": (
+        800,
+        (
+            Shown(
+                "gpu.power.brake",
+                0,
+                "fail",
+                "page",
+                "gpu_clock_event_hw_power_brake_seconds_total",
+                1,
+                60,
+            ),
+            Shown(
+                "gpu.thermal.slowdown",
+                1,
+                "fail",
+                "page",
+                "gpu_clock_event_hw_thermal_seconds_total",
+                1,
+                60,
+            ),
+            Shown(
+                "gpu.thermal.slowdown",
+                2,
+                "warn",
+                "ticket",
+                "gpu_clock_event_sw_thermal_seconds_total",
+                1,
+                240,
+            ),
+            # The GPU at its power limit has none; the one whose limit was lowered a note.
+            Shown("gpu.power.limit_lowered", 4, "ok", "store", "gpu_power_limit_watts", 500, 500),
+            Shown(
+                "gpu.clock.slow_under_load", 5, "warn", "ticket", "gpu_sm_clock_hertz", 1e9, 1.1e9
+            ),
+            Shown(
+                "gpu.thermal.memory", 6, "warn", "ticket", "gpu_memory_temperature_celsius", 97, 97
+            ),
+        ),
+    ),
+    "pcie": (
+        1_100,
+        (
+            Shown("gpu.pcie.degraded", 0, "fail", "page", "gpu_pcie_link_width", 8, 8),
+            Shown("gpu.pcie.degraded", 1, "warn", "ticket", "gpu_pcie_link_generation", 3, 3),
+            Shown("gpu.pcie.replays", 2, "warn", "ticket", "gpu_pcie_replays_total", 100, 600),
+            Shown("gpu.pcie.replays", 4, "fail", "page", "gpu_pcie_errors_fatal_total", 1, 1),
+        ),
+    ),
+    "links": (
+        600,
+        (
+            Shown("gpu.nvlink.degraded", 0, "fail", "page", "gpu_nvlink_links_active", 17, 17),
+            Shown(
+                "gpu.nvlink.degraded", 1, "warn", "ticket", "gpu_nvlink_crc_errors_total", 101, 900
+            ),
+            Shown("gpu.fabric.unhealthy", 2, "fail", "page", "gpu_fabric_healthy", 0, 0),
+            Shown("gpu.fabric.not_joined", 3, "fail", "page", "gpu_fabric_state", 2, 2),
+            Shown("gpu.recovery_needed", 4, "fail", "page", "gpu_recovery_action", 1, 1),
+            Shown("gpu.recovery_needed", 5, "warn", "ticket", "gpu_recovery_action", 3, 3),
+        ),
+    ),
+    "l40s": (
+        520,
+        (
+            Shown("gpu.memory.remap_pending", 0, "warn", "ticket", "gpu_row_remap_pending", 1, 1),
+            Shown("gpu.memory.remap_failed", 1, "fail", "page", "gpu_row_remap_failed", 1, 1),
+            # It follows from the failed row, of which somebody is told already.
+            Shown(
+                "gpu.memory.remap_exhausted",
+                1,
+                "warn",
+                "store",
+                "gpu_row_remap_banks_exhausted",
+                2,
+                2,
+            ),
+            Shown(
+                "gpu.thermal.slowdown",
+                2,
+                "fail",
+                "page",
+                "gpu_clock_event_hw_thermal_seconds_total",
+                1,
+                60,
+            ),
+            Shown("gpu.ecc.uncorrected", 3, "fail", "page", "gpu_ecc_sram_uncorrected_total", 1, 1),
+            Shown("gpu.recovery_needed", 3, "fail", "store", "gpu_recovery_action", 2, 2),
+        ),
+    ),
+    "mig": (
+        520,
+        (
+            Shown("gpu.ecc.uncorrected", 0, "fail", "page", "gpu_ecc_dram_uncorrected_total", 1, 1),
+            Shown(
+                "gpu.thermal.slowdown",
+                0,
+                "fail",
+                "page",
+                "gpu_clock_event_hw_thermal_seconds_total",
+                1,
+                60,
+            ),
+        ),
+    ),
+    "consumer": (
+        640,
+        (
+            Shown("gpu.pcie.degraded", 0, "warn", "ticket", "gpu_pcie_link_generation", 1, 1),
+            Shown(
+                "gpu.power.brake",
+                0,
+                "fail",
+                "page",
+                "gpu_clock_event_hw_power_brake_seconds_total",
+                1,
+                60,
+            ),
+            Shown(
+                "gpu.thermal.slowdown",
+                0,
+                "fail",
+                "page",
+                "gpu_clock_event_hw_thermal_seconds_total",
+                1,
+                60,
+            ),
+        ),
+    ),
+    "consumer_idle": (400, ()),
+    "healthy_h100": (400, ()),
+    "healthy_l40s": (400, ()),
+    "healthy_mig": (400, ()),
+    "lost": (
+        260,
+        (
+            Shown("gpu.lost", 3, "fail", "page", "gpu_on_pci_bus", 0, 0, code=15),
+            Shown("gpu.missing", None, "fail", "store", "node_gpus_present", 7, 7),
+            Shown("gpu.xid", 3, "fail", "page", "node_gpus_expected", 8, 8, code=79, stays=True),
+        ),
+    ),
+    "never_came": (
+        200,
+        (
+            Shown("gpu.lost", None, "fail", "page", "node_gpus_expected", 4, 4, code=15),
+            # Told already: as many are lost by name as are missing in number.
+            Shown("gpu.missing", None, "fail", "store", "node_gpus_present", 3, 3),
+        ),
+    ),
+    "reload": (
+        160,
+        (Shown("node.maintenance", None, "ok", "store", "node_driver_generation", 1, 1),),
+    ),
+}
+
+
+def ours(keys):
+    """Return the findings about hardware and driver; memory of processes has tests of its own."""
+    return {key for key in keys if not key[0].startswith("process.")}
+
+
+@pytest.mark.parametrize("name", DRILLS)
+async def test_fault(node, name):
+    """The findings of the scenario and no others, each as loud as it should be, each cleared."""
+    play_s, rows = DRILLS[name]
+    async with node(name) as it:
+        await it.play(play_s)
+
+    assert {row.key for row in rows} == ours(it.shown)
+    for row in rows:
+        # Never louder than that, not for a moment.
+        louder = {"store": {"store"}, "ticket": {"store", "ticket"}}.get(row.loud)
+        assert louder is None or {loud for _, loud in it.shown[row.key]} <= louder
+        page = it.shown[row.key][row.result, row.loud]
+        on_gpu = row.gpu if row.metric.startswith("gpu_") else None
+        value = it.value(page, row.metric, on_gpu)
+        assert (row.key, value is not None and row.least <= value <= row.most) == (row.key, True)
+    still_open = {row.key for row in rows if row.stays}
+    assert {key for key in ours(it.shown) if key not in it.cleared_s} == still_open
