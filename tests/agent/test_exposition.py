@@ -351,7 +351,7 @@ def test_what_holds_a_gpu_back_is_told_in_words(numbers, expected):
     samples = [sample(name, float(n), gpu=GPU) for name, n in told if n is not None]
     gpu = Gpu(GPU, 0, "NVIDIA H100", "1B:00.0")
     text = Exposition().text(snapshot(*samples, gpus=(gpu,)))
-    lines = [line for line in text.split("\n") if line.startswith("gpuward_gpu_limiter_info{")]
+    lines = [line for line in text.split("\n") if line.startswith("gpuward_gpu_load_info{")]
 
     assert len(lines) == (expected is not None)
     assert all(words in line for line in lines for words in expected)

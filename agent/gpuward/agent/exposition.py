@@ -140,12 +140,12 @@ def _limiters(snapshot: Snapshot, heading: Heading) -> Iterator[str]:
         verdict = _word(snapshot, "gpu_load_verdict", gpu, Verdict)
         if limiter and verdict:
             series.append(
-                f'gpuward_gpu_limiter_info{{gpu="{label(gpu.uuid)}",limiter="{limiter}",'
+                f'gpuward_gpu_load_info{{gpu="{label(gpu.uuid)}",limiter="{limiter}",'
                 f'verdict="{verdict}"}} 1\n'
             )
     if series:
         help_text = "What holds a GPU back, and what that is together with how its service fares."
-        yield from _family(heading("gpuward_gpu_limiter_info", help_text), series)
+        yield from _family(heading("gpuward_gpu_load_info", help_text), series)
 
 
 def _word(snapshot: Snapshot, signal: str, gpu: Gpu, numbers: type[IntEnum]) -> str:

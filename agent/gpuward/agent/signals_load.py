@@ -18,7 +18,7 @@ LOAD = (
     ("gpu_nvlink_load_ratio", "NVLink traffic of the busier direction, likewise.", STALE_S),
     (
         "gpu_limiter",
-        "What holds the GPU back, by number: gpuward_gpu_limiter_info has the words.",
+        "What holds the GPU back, by number: gpuward_gpu_load_info has the words.",
         STALE_S,
     ),
     (
