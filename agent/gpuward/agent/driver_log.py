@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from gpuward.agent.kmsg_records import parse_record
+from gpuward.agent.kmsg_records import parse_record, parse_xid
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -29,7 +29,15 @@ def driver_lines(lines: Iterable[str]) -> Iterator[str]:
     """Yield the lines of the driver, the last ``LINES_LIMIT`` of them at most, each cut."""
     ours = [line for line in lines if DRIVERS.search(line)]
     for line in ours[-LINES_LIMIT:]:
-        yield _UNPRINTABLE.sub("?", _NAME.sub("name=(left out)", line))[:LINE_LIMIT]
+        yield _UNPRINTABLE.sub("?", _without_names(line))[:LINE_LIMIT]
+
+
+def _without_names(line: str) -> str:
+    before, mark, _ = line.partition("NVRM: Xid")
+    xid = parse_xid(line[len(before) :]) if mark else None
+    if xid is None:
+        return _NAME.sub("name=(left out)", line)
+    return f"{before}{mark} (PCI:{xid.pci}): {xid.code}, pid={xid.pid or 'unknown'}, {xid.text}"
 
 
 def record_lines(data: bytes) -> Iterator[str]:

@@ -201,10 +201,11 @@ def _findings(snapshot: Snapshot, heading: Heading) -> Iterator[str]:
         finding, about = opened.finding, opened.finding.subject
         # Of a consequence nobody is told.
         loudness = FindingClass.STORE if opened.suppressed else class_of(finding)
+        drill = "" if finding.drill is None else ',drill="1"'
         series.add(
             f'gpuward_finding_open{{kind="{finding.kind}",code="{finding.code}",'
             f'class="{loudness}",result="{finding.result}",gpu="{label(about.gpu)}",'
-            f'process="{label(about.process)}",service="{label(about.service)}"}} 1\n'
+            f'process="{label(about.process)}",service="{label(about.service)}"{drill}}} 1\n'
         )
     yield from _family(
         heading("gpuward_finding_open", "A finding that is open now."), sorted(series)

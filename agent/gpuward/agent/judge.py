@@ -26,7 +26,7 @@ from gpuward.agent.one_shot import one_shot
 from gpuward.agent.window import Readings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from gpuward.agent.component import Components
     from gpuward.agent.detectors import Detector
@@ -63,13 +63,17 @@ class Judge:
         components: Components,
         notifier: Notifier,
         detectors: Sequence[Detector] = DETECTORS,
+        drills: Callable[[], tuple[OpenFinding, ...]] = tuple,
     ) -> None:
+        """``drills``: what a person has raised on purpose and is open now."""
         self._node = node
         self._boot_id = boot_id
         self._clock = clock
         self._components = components
         self._notifier = notifier
         self._detectors = detectors
+        self._drills = drills
+        self._drills_seen: frozenset[str] = frozenset()
         self.state = State(instance)
         self.readings = Readings()
         self.history = History(boot_id, now_s=clock.mono_s(), wall_s=clock.wall_s())
@@ -163,7 +167,7 @@ class Judge:
         self.judging_seconds += self._clock.mono_s() - now_s
         for change, finding in changes:
             _log(change, finding)
-        if changes:
+        if self._drills_changed() or changes:
             self.changed.set()
             self.unsaved.set()
         self._notifier.watchdog()
@@ -173,6 +177,11 @@ class Judge:
         with self._components.contain(detector.component):
             findings = _findings(detector, window)
         return Verdict(detector.component, findings)
+
+    def _drills_changed(self) -> bool:
+        before = self._drills_seen
+        self._drills_seen = frozenset(opened.finding_id for opened in self._drills())
+        return before != self._drills_seen
 
     def _snapshot(self, window: Window) -> Snapshot:
         return Snapshot(
@@ -184,7 +193,7 @@ class Judge:
             gpus=window.gpus,
             processes=window.processes,
             samples=window.fresh(),
-            open_findings=self.state.open_findings,
+            open_findings=(*self.state.open_findings, *self._drills()),
             services=window.services,
             components=self._components.health,
         )

@@ -9,7 +9,13 @@ from pathlib import Path
 
 import click
 
-from gpuward.agent.command_line import CANNOT_START, CONFIG_OPTION, exit_with, load_or_default
+from gpuward.agent.command_line import (
+    CANNOT_START,
+    CONFIG_OPTION,
+    WRONG_CONFIG,
+    exit_with,
+    load_or_default,
+)
 
 WIDTH_WITHOUT_TERMINAL = 120
 
@@ -95,6 +101,48 @@ def bundle(*, path: Path, address: str, out: Path) -> None:
     except OSError as error:
         exit_with(f"--out {out}: {error.strerror}", CANNOT_START)
     click.echo(f"{out}: {size / 1024:.0f} KiB")
+
+
+@click.command()
+@CONFIG_OPTION
+@ADDRESS_OPTION
+@click.argument("kind", default="")
+@click.option("--code", default=0, help="Its code, where the kind has codes: an XID.")
+@click.option("--gpu", default="", metavar="UUID|INDEX", help="What it is about.")
+@click.option("--process", "process_key", default="", metavar="KEY", help="Or a process.")
+@click.option("--minutes", default=5.0, show_default=True, help="It ends by itself.")
+@click.option("--page", is_flag=True, help="Page, as the real fault may; else it is a ticket.")
+@click.option("--end", is_flag=True, help="End every drill.")
+def inject(
+    *,
+    path: Path,
+    address: str,
+    kind: str,
+    code: int,
+    gpu: str,
+    process_key: str,
+    minutes: float,
+    page: bool,
+    end: bool,
+) -> None:
+    """Raise a finding of KIND on purpose: a fault drill.  Nothing is touched but people.
+
+    Kinds are those of docs/findings.md.  The agent refuses unless [drills] allowed = true.
+    """
+    from gpuward.agent import inject_command as command
+    from gpuward.agent.agent_client import NoAnswerError, address_of
+    from gpuward.agent.drills import Drill
+    from gpuward.agent.model import Subject
+
+    if bool(kind) == end:
+        exit_with("inject: name a KIND, or --end", WRONG_CONFIG)
+    address = address or address_of(load_or_default(path))
+    subject = Subject(gpu=gpu, process=process_key)
+    try:
+        drill = Drill(kind, code, subject, 60.0 * minutes, page)
+        click.echo(command.end(address) if end else command.start(address, drill))
+    except NoAnswerError as error:
+        exit_with(str(error), CANNOT_START)
 
 
 def wants_colours() -> bool:
