@@ -114,11 +114,13 @@ def _hurts(window: Window, cache: Cache, subject: Subject, limits: Limits) -> bo
     risen = [window.risen(key, at_s) for at_s in since_s]
     if all(more > less for less, more in pairwise(risen)):
         return True
+    key = SeriesKey(HEADROOM_RATIO, gpu=subject.gpu, process=subject.process)
+    ratios = window.figures(key, since_s[1])
+    if not ratios or max(ratios) >= limits.headroom_warn_ratio:
+        return False
     if exhaustion(window, process=subject.process, gpu=subject.gpu) is not None:
         return True
-    key = SeriesKey(HEADROOM_RATIO, gpu=subject.gpu, process=subject.process)
-    ratios = window.figures(key, since_s[-1])
-    return bool(ratios) and max(ratios) < limits.headroom_critical_ratio
+    return max(window.figures(key, since_s[-1])) < limits.headroom_critical_ratio
 
 
 def _finding(
