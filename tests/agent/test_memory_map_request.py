@@ -31,8 +31,9 @@ UUID = "GPU-01020304-0506-0708-090a-0b0c0d0e0f10"
 NAME = "00000000-0000-4000-8000-000000000000"
 
 
-def map_segment(*blocks, address=2**40, size=4 * MIB, gpu=0, pool=(0, 0), flags=0):
-    return MapSegment(address, size, 0, pool, gpu, flags, [MapBlock(*block) for block in blocks])
+def map_segment(*blocks, address=2**40, size=4 * MIB, gpu=0, pool=(0, 0), flags=0, page_mib=0):
+    made = [MapBlock(*block) for block in blocks]
+    return MapSegment(address, size, 0, pool, gpu, flags, made, page_mib)
 
 
 def answer(*segments, nonce=NONCE, **facts):
@@ -86,11 +87,13 @@ async def test_a_question_is_answered_and_both_files_removed(tap):
     nonce = await tap.nonce()
     assert tap.question.stat().st_mode & 0o777 == 0o644
     await tap.clock.advance(1.0)
-    tap.put(answer(map_segment((0, MIB, 1000, 1), (MIB, 3 * MIB, 0, 3)), nonce=nonce))
+    told = map_segment((0, MIB, 1000, 1), (MIB, 3 * MIB, 0, 3), flags=2, page_mib=64)
+    tap.put(answer(told, nonce=nonce))
     await tap.clock.advance(0.1)
 
     blocks = (Block(0, MIB, 1000, BlockState.ALLOCATED), Block(MIB, 3 * MIB, 0, BlockState.FREE))
-    assert await asked == Taken((Segment(2**40, 4 * MIB, blocks),), pid=77)
+    segment = Segment(2**40, 4 * MIB, blocks, expandable=True, page_bytes=64 * MIB)
+    assert await asked == Taken((segment,), pid=77)
     assert list(tap.directory.iterdir()) == []
 
 

@@ -12,11 +12,13 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from gpuward.agent.memory_map_answer import Refused, Taken
-from gpuward.agent.model import Batch, Driver, Gpu, Sample, SeriesKey
-from gpuward.agent.query import QueryServer
+from gpuward.agent.model import Batch, Driver, Gpu, Result, Sample, SeriesKey
+from gpuward.agent.probe_request import Probed
+from gpuward.agent.query import Query, QueryServer
+from gpuward.agent.watch import Watchers
 from gpuward.memory_map import wire
 from gpuward.memory_map.model import Block, BlockState, Segment
-from gpuward.v1 import agent_pb2, agent_pb2_grpc
+from gpuward.v1 import agent_pb2, agent_pb2_grpc, finding_pb2
 
 pytestmark = pytest.mark.usefixtures("one_loop")
 
@@ -39,18 +41,24 @@ class MemoryMaps:
         return self.outcome
 
 
-def server_of(judge, memory_maps=None):
-    return QueryServer(
+def server_of(judge, memory_maps=None, release=None, probes=None):
+    watchers = Watchers(lambda: judge.snapshot, judge.changes, judge._clock)
+    query = Query(
         snapshot=lambda: judge.snapshot,
         history=judge.history,
         readings=judge.readings,
         memory_maps=memory_maps,
+        release=release,
+        probes=probes,
+        watchers=watchers,
+        components=judge._components,
     )
+    return QueryServer(query, watchers)
 
 
 @contextlib.asynccontextmanager
-async def asking(judge, address="127.0.0.1:0", memory_maps=None):
-    server = server_of(judge, memory_maps)
+async def asking(judge, address="127.0.0.1:0", memory_maps=None, release=None, probes=None):
+    server = server_of(judge, memory_maps, release, probes)
     bound = await server.start(address)
     async with grpc.aio.insecure_channel(bound) as channel:
         yield channel
@@ -133,23 +141,6 @@ async def test_an_unknown_signal_is_said(judge):
     assert "no prefix" in error.value.details()
 
 
-@pytest.mark.parametrize(
-    ("method", "request_"),
-    [
-        ("RunProbe", agent_pb2.RunProbeRequest(probe="latency")),
-        ("RunCheck", agent_pb2.RunCheckRequest()),
-    ],
-)
-async def test_what_is_not_built_says_so(judge, method, request_):
-    async with asking(judge) as channel:
-        stub = agent_pb2_grpc.AgentServiceStub(channel)
-        with pytest.raises(grpc.aio.AioRpcError) as error:
-            await getattr(stub, method)(request_, timeout=5)
-
-    assert error.value.code() is grpc.StatusCode.UNIMPLEMENTED
-    assert method in error.value.details()
-
-
 async def memory_map(judge, clock, outcome):
     maps = MemoryMaps(clock, outcome)
     async with asking(judge, memory_maps=maps) as channel:
@@ -167,7 +158,9 @@ async def test_get_memory_map(judge, clock):
         Block(1024, 1024, 0, BlockState.FREE),
     )
     segments = (
-        Segment(2**47, 2048, blocks, small_pool=True, expandable=True, stream=2**63),
+        Segment(
+            2**47, 2048, blocks, small_pool=True, expandable=True, stream=2**63, page_bytes=2**21
+        ),
         Segment(2**46, 2048, (), private_pool=True),
     )
     answer = await memory_map(judge, clock, Taken(segments, is_truncated=True, pid=77))
@@ -185,13 +178,78 @@ async def test_a_refused_memory_map_says_why(judge, clock):
     assert not answer.HasField("taken_at")
 
 
-async def test_watch_says_so_too(judge):
+class Probes:
+    """Answers every question for a probe alike."""
+
+    async def run(self, probe, gpu):
+        return Probed(Result.FAIL, {"launch_seconds": 0.5, "stolen_ratio": 0.25}, f"{probe} {gpu}")
+
+
+async def test_run_probe(judge):
+    async with asking(judge, probes=Probes()) as channel:
+        stub = agent_pb2_grpc.AgentServiceStub(channel)
+        request = agent_pb2.RunProbeRequest(probe="latency", gpu_uuid="GPU-1")
+        answer = await stub.RunProbe(request, timeout=5)
+
+    assert answer.result == finding_pb2.CHECK_RESULT_FAIL
+    assert [(figure.name, figure.value, figure.unit) for figure in answer.figures] == [
+        ("launch_seconds", 0.5, "seconds"),
+        ("stolen_ratio", 0.25, "ratio"),
+    ]
+    assert answer.reason == "latency GPU-1"
+
+
+@pytest.mark.parametrize(
+    ("check", "gpu", "result"),
+    [
+        ("driver.unresponsive", "", finding_pb2.CHECK_RESULT_OK),
+        ("driver.unresponsive", "GPU-9", finding_pb2.CHECK_RESULT_UNKNOWN),
+        ("gpu.nonsense", "", finding_pb2.CHECK_RESULT_UNKNOWN),
+    ],
+)
+async def test_run_check(judge, check, gpu, result):
     async with asking(judge) as channel:
         stub = agent_pb2_grpc.AgentServiceStub(channel)
+        request = agent_pb2.RunCheckRequest(check=check)
+        request.subject.gpu_uuid = gpu
+        answer = await stub.RunCheck(request, timeout=5)
+
+    assert answer.result == result
+    assert bool(answer.reason) == (result == finding_pb2.CHECK_RESULT_UNKNOWN)
+
+
+async def test_watch(judge, clock):
+    """A snapshot at once, another when findings change, and an orderly end."""
+    server = server_of(judge)
+    bound = await server.start("127.0.0.1:0")
+    async with grpc.aio.insecure_channel(bound) as channel:
+        call = agent_pb2_grpc.AgentServiceStub(channel).Watch(agent_pb2.WatchRequest(), timeout=5)
+        first = await call.read()
+        silent = Driver(up=False, waiting_s=90.0, waiting_call="nvmlDeviceGetMemoryInfo")
+        judge.take("nvml", Batch(driver=silent))
+        judge.tick()
+        await clock.advance(1.0)
+        second = await call.read()
+        await server.close()
+        last = await call.read()
+
+    kinds = [[found.kind for found in m.snapshot.findings] for m in (first, second)]
+    assert kinds == [[], ["driver.unresponsive"]]
+    assert last is grpc.aio.EOF
+
+
+async def test_the_ninth_who_watches_is_told(judge):
+    async with asking(judge) as channel:
+        stub = agent_pb2_grpc.AgentServiceStub(channel)
+        calls = [stub.Watch(agent_pb2.WatchRequest(), timeout=5) for _ in range(8)]
+        for call in calls:
+            await call.read()
         with pytest.raises(grpc.aio.AioRpcError) as error:
             await stub.Watch(agent_pb2.WatchRequest(), timeout=5).read()
+        for call in calls:
+            call.cancel()
 
-    assert error.value.code() is grpc.StatusCode.UNIMPLEMENTED
+    assert error.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
 async def test_health(judge):

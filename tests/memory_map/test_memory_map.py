@@ -51,8 +51,34 @@ def segment(*blocks, at=BASE, **facts):
         ),
         pytest.param(
             segment((8, PENDING), (12, FREE)),
-            [(0, 8, State.PENDING_FREE), (8, 12, State.STRANDED)],
-            id="pinned by a block that a stream uses",
+            [(0, 8, State.PENDING_FREE), (8, 12, State.RELEASABLE)],
+            id="a stream will soon be done with it",
+        ),
+        pytest.param(
+            segment((4, PENDING), (8, LIVE), (8, FREE)),
+            [(0, 4, State.PENDING_FREE), (4, 8, State.ALLOCATED), (12, 8, State.STRANDED)],
+            id="pinned whether a stream is done or not",
+        ),
+        pytest.param(
+            segment((1, LIVE), (14, FREE), (10, PENDING), (17, FREE), expandable=True),
+            [
+                (0, 1, State.ALLOCATED),
+                (1, 14, State.STRANDED),
+                (15, 10, State.PENDING_FREE),
+                (25, 15, State.RELEASABLE),
+                (40, 2, State.STRANDED),
+            ],
+            id="expandable: a page of two blocks",
+        ),
+        pytest.param(
+            segment((1, LIVE), (30, FREE), expandable=True, page_bytes=8 * MIB),
+            [
+                (0, 1, State.ALLOCATED),
+                (1, 7, State.STRANDED),
+                (8, 16, State.RELEASABLE),
+                (24, 7, State.STRANDED),
+            ],
+            id="expandable: pages as the process has them",
         ),
         pytest.param(
             segment((20, FREE), private_pool=True), [(0, 20, State.KEPT)], id="private pool"

@@ -97,4 +97,5 @@ def _segment(segment: map_layout.MapSegment) -> Segment:
         expandable=bool(segment.flags & map_layout.EXPANDABLE),
         private_pool=segment.pool != (0, 0),
         stream=segment.stream,
+        page_bytes=segment.page_mib << 20,
     )

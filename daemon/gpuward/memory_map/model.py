@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-# What an expandable segment is mapped and given back in: kSmallBuffer, large_segment_size.
+# What an expandable segment is mapped and given back in, where it is not told: kSmallBuffer,
+# large_segment_size.
 SMALL_PAGE_BYTES = 2 * 2**20
 LARGE_PAGE_BYTES = 20 * 2**20
 # More pools and streams than a picture has room for.
@@ -73,6 +74,8 @@ class Segment:
     expandable: bool = False
     private_pool: bool = False
     stream: int = 0
+    # Pages in which an expandable segment is given back, counted from its address; 0: not told.
+    page_bytes: int = 0
 
     @property
     def pool(self) -> str:
@@ -80,31 +83,58 @@ class Segment:
         return f"private {size}" if self.private_pool else size
 
     def ranges(self) -> Iterator[Range]:
-        """Yield the segment piece by piece; an expandable one gives back whole pages of holes."""
-        is_idle = all(block.state is BlockState.FREE for block in self.blocks)
-        for offset, size, _, state in self.blocks:
-            if state is not BlockState.FREE:
-                in_use = State.ALLOCATED if state is BlockState.ALLOCATED else State.PENDING_FREE
-                yield Range(offset, size, in_use)
-            elif self.private_pool:
-                yield Range(offset, size, State.KEPT)
-            elif self.expandable:
-                yield from self._pages(offset, size)
-            else:
-                yield Range(offset, size, State.RELEASABLE if is_idle else State.STRANDED)
+        """Yield the segment piece by piece; an expandable one gives back whole pages of holes.
 
-    def _pages(self, offset: int, size: int) -> Iterator[Range]:
-        page = SMALL_PAGE_BYTES if self.small_pool else LARGE_PAGE_BYTES
-        end = offset + size
-        first, last = -(-offset // page) * page, end // page * page
-        if first >= last:
-            yield Range(offset, size, State.STRANDED)
-            return
-        if offset < first:
-            yield Range(offset, first - offset, State.STRANDED)
-        yield Range(first, last - first, State.RELEASABLE)
-        if last < end:
-            yield Range(last, end - last, State.STRANDED)
+        ``empty_cache()`` waits for the streams, so blocks that are pending do not pin the others.
+        """
+        is_idle = all(block.state is not BlockState.ALLOCATED for block in self.blocks)
+        for hole in self._holes():
+            whole = self._whole_pages(hole) if self.expandable else (0, self.size * is_idle)
+            for block in hole:
+                if block.state is not BlockState.FREE:
+                    yield Range(block.offset, block.size, _IN_USE[block.state])
+                elif self.private_pool:
+                    yield Range(block.offset, block.size, State.KEPT)
+                else:
+                    yield from _parted(block, *whole)
+
+    def _holes(self) -> Iterator[list[Block]]:
+        """Yield the blocks in runs that touch: in use by the program, or not."""
+        end, hole = 0, list[Block]()
+        for block in self.blocks:
+            is_same = bool(hole) and block.offset == end and block.state is not BlockState.ALLOCATED
+            if not is_same or hole[0].state is BlockState.ALLOCATED:
+                yield hole
+                hole = []
+            hole.append(block)
+            end = block.offset + block.size
+        yield hole
+
+    def _whole_pages(self, hole: list[Block]) -> tuple[int, int]:
+        """Return from where to where the whole pages in a run of blocks go."""
+        page = self.page_bytes or (SMALL_PAGE_BYTES if self.small_pool else LARGE_PAGE_BYTES)
+        if not hole:
+            return 0, 0
+        first = -(-hole[0].offset // page) * page
+        last = (hole[-1].offset + hole[-1].size) // page * page
+        return (first, last) if first < last else (0, 0)
+
+
+_IN_USE = {BlockState.ALLOCATED: State.ALLOCATED, BlockState.PENDING_FREE: State.PENDING_FREE}
+
+
+def _parted(block: Block, first: int, last: int) -> Iterator[Range]:
+    """Yield what of a free block lies before, within and after the range that is given back."""
+    at, end = block.offset, block.offset + block.size
+    first = min(max(at, first), end)
+    last = min(max(first, last), end)
+    for start, stop, state in (
+        (at, first, State.STRANDED),
+        (first, last, State.RELEASABLE),
+        (last, end, State.STRANDED),
+    ):
+        if start < stop:
+            yield Range(start, stop - start, state)
 
 
 class Totals(NamedTuple):

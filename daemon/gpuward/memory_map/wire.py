@@ -33,6 +33,7 @@ def _segment_message(segment: Segment) -> agent_pb2.MemorySegment:
         private_pool=segment.private_pool,
         stream=segment.stream,
         blocks=map(_block_message, segment.blocks),
+        page_bytes=segment.page_bytes,
     )
 
 
@@ -54,6 +55,7 @@ def _segment(message: agent_pb2.MemorySegment) -> Segment:
         expandable=message.expandable,
         private_pool=message.private_pool,
         stream=message.stream,
+        page_bytes=message.page_bytes,
     )
 
 
