@@ -27,12 +27,16 @@ from gpuward.agent.exporter import Exporter
 from gpuward.agent.history_mirror import HistoryMirror
 from gpuward.agent.judge import Judge
 from gpuward.agent.kmsg_memory import KmsgMemory
+from gpuward.agent.maintenance_keeper import MAINTENANCE_FILE, MaintenanceKeeper
 from gpuward.agent.memory_map_request import MemoryMapRequests
-from gpuward.agent.query import QueryServer
+from gpuward.agent.probe_request import ProbeRequests
+from gpuward.agent.query import Query, QueryServer
+from gpuward.agent.release import Release
 from gpuward.agent.reporter import Reporter
 from gpuward.agent.sampler_table import build_samplers
 from gpuward.agent.samplers.kmsg import KmsgSampler
 from gpuward.agent.samplers.nvml import NvmlSampler
+from gpuward.agent.samplers.probe import ProbeSampler
 from gpuward.agent.samplers.tap import TapSampler
 from gpuward.agent.sampling import Sampling
 from gpuward.agent.self_metric_table import (
@@ -42,6 +46,7 @@ from gpuward.agent.self_metric_table import (
 )
 from gpuward.agent.spool import Spool
 from gpuward.agent.state_directory import StateError
+from gpuward.agent.watch import Watchers
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -83,6 +88,7 @@ class App:
             clock=clock,
             components=self._components,
             notifier=notifier,
+            xids=config.xid.catalogue(),
         )
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -103,10 +109,17 @@ class App:
                 instance=self._instance,
                 now_s=self._clock.mono_s(),
             )
-            samplers = build_samplers(
-                self._config, judge=self._judge, clock=self._clock, boot_id=self._boot_id
+            maintenance = MaintenanceKeeper(
+                Path(self._config.state.directory, MAINTENANCE_FILE), self._clock
             )
-            query_address = await self._start_query(parts, samplers)
+            samplers = build_samplers(
+                self._config,
+                judge=self._judge,
+                clock=self._clock,
+                boot_id=self._boot_id,
+                maintenance=maintenance,
+            )
+            query_address = await self._start_query(parts, samplers, maintenance)
             kmsg = next(each for each in samplers if isinstance(each, KmsgSampler))
             kmsg.remember_in(KmsgMemory(Path(self._config.state.directory), self._boot_id))
             keeper = EventKeeper(self._judge, spool)
@@ -187,22 +200,32 @@ class App:
         (directory / ADDRESSES_FILE).unlink(missing_ok=True)
         return Spool(directory / SPOOL_FILE, wall_s=self._clock.wall_s())
 
-    async def _start_query(self, parts: AsyncExitStack, samplers: Sequence[Sampler]) -> str:
+    async def _start_query(
+        self, parts: AsyncExitStack, samplers: Sequence[Sampler], maintenance: MaintenanceKeeper
+    ) -> str:
         tap = next(sampler for sampler in samplers if isinstance(sampler, TapSampler))
-        query = QueryServer(
+        nvml = next(sampler for sampler in samplers if isinstance(sampler, NvmlSampler))
+        probe = next((it for it in samplers if isinstance(it, ProbeSampler)), None)
+        watchers = Watchers(self._snapshot, self._judge.changes, self._clock)
+        query = Query(
             snapshot=self._snapshot,
             history=self._judge.history,
             readings=self._judge.readings,
             memory_maps=MemoryMapRequests(tap.writer_of, self._clock),
+            release=Release(maintenance, nvml, probe),
+            probes=ProbeRequests(probe, self._snapshot, self._clock),
+            watchers=watchers,
+            components=self._components,
         )
+        server = QueryServer(query, watchers)
         address = self._config.grpc.address
         try:
-            bound = await query.start(address)
+            bound = await server.start(address)
         except OSError as error:
             raise StartError(
                 f"[grpc] address {address}: cannot listen there: stop what does, or choose another"
             ) from error
-        _close_within(parts, "query server", query.close)
+        _close_within(parts, "query server", server.close)
         return bound
 
     async def _start_http(self, parts: AsyncExitStack, exporter: Exporter) -> str:

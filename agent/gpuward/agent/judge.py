@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from gpuward.agent.changes import Changes
 from gpuward.agent.detectors import DETECTORS
 from gpuward.agent.history import History
 from gpuward.agent.hysteresis import Change, State, Verdict, fold
@@ -24,14 +25,16 @@ from gpuward.agent.maintenance import marked
 from gpuward.agent.model import OpenFinding, Snapshot
 from gpuward.agent.one_shot import one_shot
 from gpuward.agent.window import Readings
+from gpuward.agent.xid_catalogue import CATALOGUE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from gpuward.agent.component import Components
     from gpuward.agent.detectors import Detector
     from gpuward.agent.model import Batch, Event, Finding
     from gpuward.agent.window import Window
+    from gpuward.agent.xid_catalogue import Xid
     from gpuward.daemon.clock import Clock
     from gpuward.daemon.notify import Notifier
 
@@ -63,6 +66,7 @@ class Judge:
         components: Components,
         notifier: Notifier,
         detectors: Sequence[Detector] = DETECTORS,
+        xids: Mapping[int, Xid] = CATALOGUE,
         drills: Callable[[], tuple[OpenFinding, ...]] = tuple,
     ) -> None:
         """``drills``: what a person has raised on purpose and is open now."""
@@ -75,10 +79,12 @@ class Judge:
         self._drills = drills
         self._drills_seen: frozenset[str] = frozenset()
         self.state = State(instance)
-        self.readings = Readings()
+        self.readings = Readings(xids)
         self.history = History(boot_id, now_s=clock.mono_s(), wall_s=clock.wall_s())
         # Set at each raise, clear and change of result; the reporter clears it.
         self.changed = asyncio.Event()
+        # Whoever follows the node waits for its next change.
+        self.changes = Changes()
         # Set with it; whoever remembers what is open clears it.
         self.unsaved = asyncio.Event()
         # What happened once and is not on disk yet.
@@ -170,6 +176,7 @@ class Judge:
         if self._drills_changed() or changes:
             self.changed.set()
             self.unsaved.set()
+            self.changes.happened()
         self._notifier.watchdog()
 
     def _ask(self, detector: Detector, window: Window) -> Verdict:

@@ -1,8 +1,8 @@
 """Answer the coordinator's questions over gRPC, from the snapshot and the history.
 
 No answer touches the driver: a question asked in an incident must not hang on the very thing that
-the incident is about.  The memory map alone is asked of the process itself, within a bound.  What
-is not built yet says so, instead of answering with nothing.
+the incident is about.  The memory map alone is asked of the process itself, within a bound.  A
+probe is run by its worker, and refused where a context could hurt.
 """
 
 # The generated servicer fixes the names of methods and parameters.
@@ -11,8 +11,7 @@ is not built yet says so, instead of answering with nothing.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, NoReturn
-from urllib.parse import unquote
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import grpc.aio
@@ -23,21 +22,25 @@ from grpc_health.v1 import (  # type: ignore[import-untyped]
 )
 from grpc_reflection.v1alpha import reflection  # type: ignore[import-untyped]
 
-from gpuward.agent import wire
+from gpuward.agent import release_answer, wire, wire_query
 from gpuward.agent.history import Point
-from gpuward.agent.maintenance_keeper import RELEASE_AT_MOST_S
 from gpuward.agent.memory_map_answer import Refused
+from gpuward.agent.run_check import run_check
 from gpuward.agent.signals import SIGNALS
+from gpuward.agent.watch import TAKEN_WITHIN_S, TooManyWatchersError
 from gpuward.memory_map import wire as memory_map_wire
 from gpuward.v1 import agent_pb2, agent_pb2_grpc
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import Callable
 
+    from gpuward.agent.component import Components
     from gpuward.agent.history import History
     from gpuward.agent.memory_map_request import MemoryMapRequests
     from gpuward.agent.model import Snapshot
+    from gpuward.agent.probe_request import ProbeRequests
     from gpuward.agent.release import Release
+    from gpuward.agent.watch import Watchers
     from gpuward.agent.window import Readings
 
     Context = grpc.aio.ServicerContext[Any, Any]
@@ -45,7 +48,6 @@ if TYPE_CHECKING:
 SERVICE = agent_pb2.DESCRIPTOR.services_by_name["AgentService"].full_name
 MAX_CONCURRENT_CALLS = 40
 STOP_WITHIN_S = 2.0
-MAX_REASON_LENGTH = 200
 OPTIONS = (
     # Without this a second agent on the same port would take half of the calls, silently.
     ("grpc.so_reuseport", 0),
@@ -58,16 +60,23 @@ class Query(agent_pb2_grpc.AgentServiceServicer):
 
     def __init__(
         self,
+        *,
         snapshot: Callable[[], Snapshot],
         history: History,
         readings: Readings,
         memory_maps: MemoryMapRequests,
         release: Release,
+        probes: ProbeRequests,
+        watchers: Watchers,
+        components: Components,
     ) -> None:
         self._snapshot = snapshot
         self._history = history
         self._readings = readings
         self._memory_maps = memory_maps
+        self._probes = probes
+        self._watchers = watchers
+        self._components = components
         self._release = release
 
     async def GetSnapshot(
@@ -81,7 +90,7 @@ class Query(agent_pb2_grpc.AgentServiceServicer):
     async def GetHistory(
         self, request: agent_pb2.GetHistoryRequest, context: Context
     ) -> agent_pb2.GetHistoryResponse:
-        key = wire.series_key(request.series)
+        key = wire_query.series_key(request.series)
         if key.signal not in SIGNALS:
             await context.abort(
                 grpc.StatusCode.INVALID_ARGUMENT,
@@ -89,10 +98,10 @@ class Query(agent_pb2_grpc.AgentServiceServicer):
             )
         snapshot = self._snapshot()
         offset_s = snapshot.wall_offset_s
-        since_s, until_s = wire.span(request, offset_s)
+        since_s, until_s = wire_query.span(request, offset_s)
         answer = agent_pb2.GetHistoryResponse(series=request.series)
         for points in self._history.points(key, since_s, until_s, offset_s):
-            answer.points.extend(wire.history_points(points, offset_s))
+            answer.points.extend(wire_query.history_points(points, offset_s))
             # A day takes some ten milliseconds, and a scrape shall not wait for them.
             await asyncio.sleep(0)
         if not answer.points:
@@ -100,19 +109,31 @@ class Query(agent_pb2_grpc.AgentServiceServicer):
             window = self._readings.window(snapshot.at_s)
             kept = window.values(key, since_s)
             points = [Point(at_s, value) for _, at_s, value in kept if at_s < until_s]
-            answer.points.extend(wire.history_points(points, offset_s))
+            answer.points.extend(wire_query.history_points(points, offset_s))
         return answer
 
-    async def Watch(
+    # Writes instead of yielding: a yield to somebody who does not read would have no end.
+    async def Watch(  # type: ignore[override]
         self, request: agent_pb2.WatchRequest, context: Context
-    ) -> AsyncIterator[agent_pb2.WatchResponse]:
-        await _not_yet(context, "Watch: ask GetSnapshot again instead")
-        yield agent_pb2.WatchResponse()
+    ) -> None:
+        interval = request.min_interval
+        try:
+            async for snapshot in self._watchers.follow(interval.seconds + interval.nanos / 1e9):
+                message = agent_pb2.WatchResponse(snapshot=wire.snapshot_message(snapshot))
+                async with asyncio.timeout(TAKEN_WITHIN_S):
+                    await context.write(message)
+        except TooManyWatchersError as error:
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
+        except TimeoutError:
+            await context.abort(
+                grpc.StatusCode.DEADLINE_EXCEEDED,
+                f"nobody took a snapshot for {TAKEN_WITHIN_S:g} s",
+            )
 
     async def RunProbe(
         self, request: agent_pb2.RunProbeRequest, context: Context
     ) -> agent_pb2.RunProbeResponse:
-        await _not_yet(context, "RunProbe: the last result is in GetSnapshot")
+        return wire_query.probed(await self._probes.run(request.probe, request.gpu_uuid))
 
     async def GetMemoryMap(
         self, request: agent_pb2.GetMemoryMapRequest, context: Context
@@ -131,58 +152,28 @@ class Query(agent_pb2_grpc.AgentServiceServicer):
     async def RunCheck(
         self, request: agent_pb2.RunCheckRequest, context: Context
     ) -> agent_pb2.RunCheckResponse:
-        await _not_yet(context, "RunCheck: this agent has no checks")
+        snapshot = self._snapshot()
+        window = self._readings.window(snapshot.at_s)
+        subject = wire_query.subject(request.subject)
+        checked = run_check(request.check, subject, window, self._components)
+        return wire_query.checked(checked, snapshot.wall_offset_s)
 
     async def Release(
         self, request: agent_pb2.ReleaseRequest, context: Context
     ) -> agent_pb2.ReleaseResponse:
-        if not is_on_this_node(context.peer()):
-            await context.abort(
-                grpc.StatusCode.PERMISSION_DENIED, "the driver is let go of from the node alone"
-            )
-        if request.end:
-            await self._release.end()
-            return agent_pb2.ReleaseResponse()
-        for_s = request.duration.seconds + request.duration.nanos / 1e9
-        if not 0 < for_s <= RELEASE_AT_MOST_S:
-            await context.abort(
-                grpc.StatusCode.INVALID_ARGUMENT,
-                f"duration: {for_s:g} s is not within 0..{RELEASE_AT_MOST_S:g}",
-            )
-        reason = " ".join(request.reason[:MAX_REASON_LENGTH].split()) or "asked for"
-        maintenance, still_held = await self._release.begin(for_s, reason)
-        until = wire.wall_time(maintenance.until_s + self._snapshot().wall_offset_s)
-        return agent_pb2.ReleaseResponse(until=until, still_held=still_held)
-
-
-def is_on_this_node(peer: str) -> bool:
-    """Return whether a caller, as gRPC names it, reached us over a socket or over loopback."""
-    return unquote(peer).startswith(("unix:", "ipv4:127.", "ipv6:[::1]:"))
-
-
-async def _not_yet(context: Context, what: str) -> NoReturn:
-    await context.abort(grpc.StatusCode.UNIMPLEMENTED, f"not implemented by this agent: {what}")
-    raise AssertionError("abort returned")
+        offset_s = self._snapshot().wall_offset_s
+        return await release_answer.answer(self._release, request, context, offset_s)
 
 
 class QueryServer:
     """The gRPC server: ``AgentService``, health and reflection."""
 
-    def __init__(
-        self,
-        *,
-        snapshot: Callable[[], Snapshot],
-        history: History,
-        readings: Readings,
-        memory_maps: MemoryMapRequests,
-        release: Release,
-    ) -> None:
+    def __init__(self, query: Query, watchers: Watchers) -> None:
+        self._watchers = watchers
         self._server = grpc.aio.server(
             maximum_concurrent_rpcs=MAX_CONCURRENT_CALLS, options=OPTIONS
         )
-        agent_pb2_grpc.add_AgentServiceServicer_to_server(
-            Query(snapshot, history, readings, memory_maps, release), self._server
-        )
+        agent_pb2_grpc.add_AgentServiceServicer_to_server(query, self._server)
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection(
@@ -206,4 +197,5 @@ class QueryServer:
 
     async def close(self) -> None:
         """Refuse new calls, let those in progress end, then stop."""
+        self._watchers.stop()
         await self._server.stop(STOP_WITHIN_S)

@@ -7,19 +7,17 @@ cut to the length that the contract allows, so that one hostile name cannot brea
 
 from __future__ import annotations
 
-from math import inf
 from typing import TYPE_CHECKING, Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from gpuward.agent.kinds import KINDS, class_of
-from gpuward.agent.model import FindingClass, SeriesKey
+from gpuward.agent.model import FindingClass
 from gpuward.v1 import agent_pb2, finding_pb2, report_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
-    from gpuward.agent.history import Point
     from gpuward.agent.model import (
         ComponentHealth,
         Evidence,
@@ -95,7 +93,7 @@ def finding_message(
     finding, kind = opened.finding, KINDS[opened.finding.kind]
     return finding_pb2.Finding(
         finding_id=opened.finding_id,
-        dedup_key=f"{node}|{_text(finding.dedup_key, MAX_KEY_LENGTH)}",
+        dedup_key=f"{node}|{valid(finding.dedup_key, MAX_KEY_LENGTH)}",
         kind=finding.kind,
         code=finding.code,
         subject=_subject(finding.subject, node),
@@ -107,49 +105,16 @@ def finding_message(
         last_seen=wall_time(opened.last_seen_s + wall_offset_s),
         count=opened.count,
         confidence=finding.confidence,
-        summary=" ".join(_text(finding.summary, MAX_TEXT_LENGTH).split()),
-        evidence=[_evidence(fact, wall_offset_s) for fact in finding.evidence],
+        summary=" ".join(valid(finding.summary, MAX_TEXT_LENGTH).split()),
+        evidence=[evidence(fact, wall_offset_s) for fact in finding.evidence],
         suggested_action=_enum(
             finding_pb2.SuggestedAction, "SUGGESTED_ACTION", (finding.action or kind.action).name
         ),
         cause_dedup_keys=[
-            f"{node}|{_text(cause, MAX_KEY_LENGTH)}"
+            f"{node}|{valid(cause, MAX_KEY_LENGTH)}"
             for cause in dict.fromkeys((*finding.causes, *opened.explained_by))
         ],
     )
-
-
-def series_key(message: agent_pb2.SeriesKey) -> SeriesKey:
-    """Return the series that a query names."""
-    return SeriesKey(
-        signal=message.signal,
-        gpu=message.gpu_uuid,
-        process=message.process_key,
-        service=message.service,
-    )
-
-
-def span(request: agent_pb2.GetHistoryRequest, wall_offset_s: float) -> tuple[float, float]:
-    """Return the monotonic interval that is asked for, open ends as infinities."""
-    since, until = -inf, inf
-    if request.HasField("since"):
-        since = request.since.seconds + request.since.nanos / 1e9 - wall_offset_s
-    if request.HasField("until"):
-        until = request.until.seconds + request.until.nanos / 1e9 - wall_offset_s
-    return since, until
-
-
-def history_points(points: Iterable[Point], wall_offset_s: float) -> list[agent_pb2.HistoryPoint]:
-    """Return ``points`` as the answer to a query says them."""
-    return [
-        agent_pb2.HistoryPoint(
-            at=wall_time(point.at_s + wall_offset_s),
-            value=point.value,
-            least=point.least,
-            most=point.most,
-        )
-        for point in points
-    ]
 
 
 def wall_time(wall_s: float) -> Timestamp:
@@ -195,13 +160,14 @@ def _subject(subject: Subject, node: str) -> finding_pb2.Subject:
     )
 
 
-def _evidence(fact: Evidence, wall_offset_s: float) -> finding_pb2.Evidence:
+def evidence(fact: Evidence, wall_offset_s: float) -> finding_pb2.Evidence:
+    """Return one fact."""
     return finding_pb2.Evidence(
         name=_name(fact.name),
         value=fact.value,
         unit=fact.unit,
         threshold=fact.threshold,
-        text=_text(fact.text, MAX_TEXT_LENGTH),
+        text=valid(fact.text, MAX_TEXT_LENGTH),
         observed_at=None if fact.at_s is None else wall_time(fact.at_s + wall_offset_s),
         source=fact.source,
     )
@@ -269,7 +235,7 @@ def _component(health: ComponentHealth) -> report_pb2.ComponentHealth:
     return report_pb2.ComponentHealth(
         component=health.component,
         result=_enum(finding_pb2.CheckResult, "CHECK_RESULT", health.result.name),
-        reason=_text(health.reason, MAX_TEXT_LENGTH),
+        reason=valid(health.reason, MAX_TEXT_LENGTH),
     )
 
 
@@ -279,8 +245,9 @@ def _enum(kind: Any, prefix: str, name: str) -> Any:
 
 
 def _name(text: str) -> str:
-    return _text(text, MAX_NAME_LENGTH)
+    return valid(text, MAX_NAME_LENGTH)
 
 
-def _text(text: str, limit: int) -> str:
+def valid(text: str, limit: int) -> str:
+    """Return what came from outside as UTF-8, cut to ``limit``."""
     return text[:limit].encode("utf-8", "replace").decode()

@@ -34,6 +34,7 @@ Mode = Literal["auto", "cpu", "off"]
 
 COMMAND = (sys.executable, "-P", "-m", "gpuward.agent.probe_worker")
 CPU = "cpu"
+STALLED = "stalled"
 REQUEST = b'{"probe": "latency"}'
 RELEASE = b'{"release": true}'
 REPLY_LIMIT_BYTES = 65_536
@@ -55,6 +56,11 @@ class Reply(msgspec.Struct, frozen=True):
     figures: dict[str, float] = {}
     error: str = ""
     reason: str = ""
+
+    @property
+    def complaint(self) -> str:
+        """Return why there are no figures, for a person."""
+        return ": ".join(filter(None, (self.error, self.reason)))[:200]
 
 
 class ProbeSampler:
@@ -91,6 +97,8 @@ class ProbeSampler:
         self._start_s = 0.0
         self._back_off_s = FIRST_BACK_OFF_S
         self._trouble: dict[str, str] = {}
+        # GPUs come and go, but there are never many of them.
+        self._turns: dict[str, asyncio.Lock] = {}
 
     @property
     def health(self) -> ComponentHealth:
@@ -109,9 +117,10 @@ class ProbeSampler:
         self._trouble.clear()
         async with asyncio.TaskGroup() as group:
             asked = [
-                (device, group.create_task(self._ask(device, now_s))) for device in self._devices()
+                (device, group.create_task(self.measure(device, now_s)))
+                for device in self._devices()
             ]
-        launch_s = [(device, task.result().get("launch_seconds")) for device, task in asked]
+        launch_s = [(device, task.result().figures.get("launch_seconds")) for device, task in asked]
         return Batch(
             samples=tuple(
                 Sample(_key(device), now_s, value)
@@ -119,6 +128,30 @@ class ProbeSampler:
                 if value is not None and math.isfinite(value)
             )
         )
+
+    async def measure(self, device: str, now_s: float) -> Reply:
+        """Return what the worker of ``device`` measures now, one question at a time."""
+        async with self._turns.setdefault(device, asyncio.Lock()):
+            reply = await self._ask(device, now_s)
+        if reply.error:
+            self._trouble[device] = reply.complaint
+        else:
+            self._back_off_s = FIRST_BACK_OFF_S
+        return reply
+
+    def refusal(self, device: str) -> str:
+        """Return why ``device`` must not be measured now; empty when it may be."""
+        if device == CPU:
+            return ""
+        if self._mode == "cpu":
+            return "[probes] mode is cpu: GPUs are not measured on this node"
+        if self._is_released():
+            return "the driver is being changed: nobody may open it now"
+        if not self._socket_path(device).exists():
+            return f"no worker: gpuward-probe@{device} is not enabled"
+        if not self._is_welcome(device):
+            return f"too little memory is free: a probe needs {LEAST_FREE_BYTES >> 20} MiB"
+        return ""
 
     async def stop(self) -> None:
         """Ask the worker that we started to stop."""
@@ -167,25 +200,18 @@ class ProbeSampler:
     def _socket_path(self, device: str) -> Path:
         return self._directory / f"{device}.sock"
 
-    async def _ask(self, device: str, now_s: float) -> dict[str, float]:
-        """Return the worker's figures, empty when it has none."""
+    async def _ask(self, device: str, now_s: float) -> Reply:
         try:
             async with asyncio.timeout(ANSWER_S):
-                reply = await _request(self._socket_path(device), REQUEST)
+                return await _request(self._socket_path(device), REQUEST)
         except TimeoutError:
-            self._trouble[device] = f"no answer within {ANSWER_S:g} s"
+            return Reply(error=STALLED, reason=f"no answer within {ANSWER_S:g} s")
         except (FileNotFoundError, ConnectionError):
-            self._trouble[device] = "no worker"
             if device == CPU:
                 self._start_worker(now_s)
+            return Reply(error="no worker")
         except (OSError, msgspec.MsgspecError) as error:
-            self._trouble[device] = str(error)
-        else:
-            if not reply.error:
-                self._back_off_s = FIRST_BACK_OFF_S
-                return reply.figures
-            self._trouble[device] = f"{reply.error}: {reply.reason}"[:200]
-        return {}
+            return Reply(error="unreadable", reason=str(error))
 
     def _start_worker(self, now_s: float) -> None:
         if now_s < self._start_s or (self._worker and self._worker.poll() is None):
