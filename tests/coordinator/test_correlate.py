@@ -212,3 +212,18 @@ def _plain(finding_id):
     return Finding(
         finding_id, finding_id, "gpu.xid", Subject("n1"), "s", FindingClass.TICKET, 1.0, 2.0
     )
+
+
+def test_what_follows_from_another_comes_after_it(make):
+    """A slow clock and the power brake that slows it: the brake is the cause to act upon."""
+    on_gpu = Subject("n1", "GPU-1", service="chat")
+    brake = make.finding("brake", kind="gpu.power.brake", subject=on_gpu)
+    slow = make.finding(
+        "slow",
+        kind="gpu.clock.slow_under_load",
+        subject=on_gpu,
+        cause_dedup_keys=(brake.dedup_key,),
+    )
+
+    assert ["brake", "slow"] == [f.finding_id for f in find_causes(IMPACT, [slow, brake])]
+    assert ["slow"] == [f.finding_id for f in find_causes(IMPACT, [slow])]

@@ -74,8 +74,15 @@ RULES: tuple[Rule, ...] = (
         ("gpu.lost", "gpu.missing", "gpu.recovery_needed", *_SLOW, *_STUCK, *_FABRIC, *_ACCOUNTS),
         Reach.WHOLE_NODE,
     ),
+    Rule(
+        "driver.missing",
+        ("gpu.lost", "gpu.missing", "gpu.init_failed", *_STUCK, *_ACCOUNTS),
+        Reach.WHOLE_NODE,
+    ),
     Rule("gpu.xid", ("gpu.lost",), codes=frozenset({79, 46, 62, 140, 143, 158, 167})),
     Rule("gpu.lost", ("gpu.missing",), Reach.WHOLE_NODE, suffices=_accounts_for_all),
+    Rule("gpu.init_failed", ("gpu.missing",), Reach.WHOLE_NODE),
+    Rule("node.sxid", ("gpu.nvlink.degraded", *_FABRIC), Reach.WHOLE_NODE),
     Rule(
         "gpu.lost",
         ("gpu.recovery_needed", *_LINKS, *_FABRIC, *_MEMORY, *_SLOW, *_STUCK, *_ACCOUNTS),

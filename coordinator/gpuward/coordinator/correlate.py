@@ -164,8 +164,13 @@ def update_causes(
 
 
 def find_causes(impact: Impact, findings: Iterable[Finding]) -> tuple[LinkedFinding, ...]:
-    """Return the open findings that may be why ``impact`` is what it is, closest first."""
-    here = [f for f in findings if f.is_open and _is_near(f, impact)]
+    """Return the open findings that may be why ``impact`` is what it is, closest first.
+
+    Of those equally close, what follows from another comes after it.
+    """
+    near = [f for f in findings if f.is_open and _is_near(f, impact)]
+    keys = {f.dedup_key for f in near}
+    here = sorted(near, key=lambda f: not keys.isdisjoint(f.cause_dedup_keys))
     named = [f for f in here if f.subject.service == impact.service]
     gpus = {(f.subject.node, f.subject.gpu_uuid) for f in named if f.subject.gpu_uuid}
     related = (linked(f, _relation(f, impact.service, gpus)) for f in here)
