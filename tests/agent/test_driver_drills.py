@@ -105,6 +105,11 @@ def child_of(nvml):
     return nvml._children.current
 
 
+def stop(pid):
+    os.kill(pid, signal.SIGSTOP)
+    os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOWAIT)
+
+
 async def ended(link):
     while link.exit_status() is None:  # noqa: ASYNC110 - another process
         await asyncio.sleep(0.01)
@@ -244,7 +249,7 @@ async def test_stopped_child_is_told_and_comes_back(machine):
     async with machine.sampler() as nvml:
         await machine.until(nvml, is_up)
         child = child_of(nvml)
-        os.kill(child.pid, signal.SIGSTOP)
+        stop(child.pid)
         await nvml.sample(time.monotonic())
         waiting = await nvml.sample(time.monotonic() + 12.0)
         os.kill(child.pid, signal.SIGCONT)
@@ -278,7 +283,7 @@ async def test_witness_that_is_answered_confirms_nothing(machine):
     """The driver answers another process: no reboot would help."""
     async with machine.sampler() as nvml:
         await machine.until(nvml, is_up)
-        os.kill(child_of(nvml).pid, signal.SIGSTOP)
+        stop(child_of(nvml).pid)
         await nvml.sample(time.monotonic())
         with capture_logs() as logs:
             batch = await machine.until(

@@ -43,7 +43,7 @@ BACKLOG = 4
 
 ARGUMENTS = ("-P", "-m", "gpuward.agent.probe_worker")
 NO_DESCRIPTOR = -1
-RELEASED = {"figures": {}}
+RELEASED: dict[str, dict[str, float]] = {"figures": {}}
 
 PROBES: dict[str, Callable[[str], list[Figure]]] = {"latency": latency.run}
 

@@ -27,29 +27,21 @@ AT_MOST_S = 86_400
 _DURATION = re.compile(r"(\d{1,5})([smh])")
 
 
-class Duration(click.ParamType):
-    """``90s``, ``30m`` or ``2h``, to seconds."""
-
-    name = "duration"
-
-    def convert(
-        self, value: str | int, param: click.Parameter | None, ctx: click.Context | None
-    ) -> int:
-        if isinstance(value, int):
-            return value
-        found = _DURATION.fullmatch(value)
-        if found is None:
-            self.fail(f"{value!r} is not like 90s, 30m or 2h", param, ctx)
-        duration_s = int(found[1]) * SECONDS[found[2]]
-        if not 0 < duration_s <= AT_MOST_S:
-            self.fail(f"{value} is not within 1s..24h", param, ctx)
-        return duration_s
+def to_seconds(_context: click.Context, _option: click.Parameter, words: str) -> int:
+    """Return ``90s``, ``30m`` or ``2h`` in seconds; raises ``click.BadParameter``."""
+    found = _DURATION.fullmatch(words)
+    if found is None:
+        raise click.BadParameter(f"{words!r} is not like 90s, 30m or 2h")
+    duration_s = int(found[1]) * SECONDS[found[2]]
+    if not 0 < duration_s <= AT_MOST_S:
+        raise click.BadParameter(f"{words} is not within 1s..24h")
+    return duration_s
 
 
 @click.command()
 @CONFIG_OPTION
 @click.option("--address", default="", help="The agent's [grpc] address; found where left out.")
-@click.option("--for", "for_s", type=Duration(), default="30m", show_default=True)
+@click.option("--for", "for_s", callback=to_seconds, default="30m", show_default=True)
 @click.option("--reason", default="", help="For whoever reads of it later.")
 @click.option("--end", is_flag=True, help="It is done: open the driver again.")
 def release(*, path: Path, address: str, for_s: int, reason: str, end: bool) -> None:
