@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Meta
 
 from gpuward.agent.samplers.engine import EngineConfig  # noqa: TC001 - msgspec reads it
+from gpuward.agent.xid_overrides import XidConfig
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 SHORTEST_INTERVAL_S = 1.0
@@ -192,6 +193,7 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     coordinator: CoordinatorConfig = CoordinatorConfig()
     tap: TapConfig = TapConfig()
     kmsg: KmsgConfig = KmsgConfig()
+    xid: XidConfig = XidConfig()
     driver: DriverConfig = DriverConfig()
     pci: PciConfig = PciConfig()
     dcgm: DcgmConfig = DcgmConfig()

@@ -73,6 +73,7 @@ async def look(config: AgentConfig, *, clock: Clock, boot_id: str) -> Look:
         clock=clock,
         components=components,
         notifier=Notifier(""),
+        xids=config.xid.catalogue(),
     )
     samplers = build_samplers(config, judge=judge, clock=clock, boot_id=boot_id)
     sampling = Sampling(samplers, judge=judge, clock=clock, components=components)

@@ -17,29 +17,22 @@ from gpuward.agent.maintenance import marked
 from gpuward.agent.model import Evidence, Finding, OpenFinding, Result
 from gpuward.agent.oom_remedies import after_oom
 from gpuward.agent.subject import subject_of
-from gpuward.agent.xid_catalogue import CATALOGUE
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from gpuward.agent.model import Action, Event
     from gpuward.agent.window import Window
-    from gpuward.agent.xid_catalogue import Xid
 
 XID, SXID = "gpu.xid", "node.sxid"
 UNITS = ("bytes", "seconds", "ratio", "hertz", "watts", "celsius")
 
 
-def one_shot(
-    event: Event, window: Window, finding_id: str, xids: Mapping[int, Xid] = CATALOGUE
-) -> OpenFinding:
+def one_shot(event: Event, window: Window, finding_id: str) -> OpenFinding:
     """Return ``event`` as a finding that was seen once, at the event's time.
 
-    ``xids``: what their codes mean on this node.  Raises ``KeyError`` for a kind that is not in
-    ``KINDS``: a bug in the sampler.
+    Raises ``KeyError`` for a kind that is not in ``KINDS``: a bug in the sampler.
     """
     kind = KINDS[event.kind]
-    result, help_, words = _verdict(event, window, xids)
+    result, help_, words = _verdict(event, window)
     finding = Finding(
         kind=event.kind,
         subject=subject_of(window, gpu=event.gpu, process=event.process, pid=event.pid),
@@ -56,12 +49,10 @@ def one_shot(
     return OpenFinding(finding_id, finding, event.at_s, event.at_s, event.at_s, count=1)
 
 
-def _verdict(
-    event: Event, window: Window, xids: Mapping[int, Xid]
-) -> tuple[Result, Action | None, str]:
+def _verdict(event: Event, window: Window) -> tuple[Result, Action | None, str]:
     """Return result, action and summary; the kind's own where ``None`` or empty."""
     if event.kind == XID:
-        xid = xid_verdict.verdict(window, event, xids)
+        xid = xid_verdict.verdict(window, event)
         return xid.result, xid_verdict.action(event, xid), f"XID {event.code}: {xid.meaning}."
     if event.kind == SXID:
         result, help_, meaning = sxid_catalogue.judge(

@@ -16,11 +16,13 @@ from gpuward.agent.inventory import Inventories, Inventory
 from gpuward.agent.model import Batch, Driver, Event, Sample, SeriesKey
 from gpuward.agent.ring import Ring
 from gpuward.agent.signals import SIGNALS
+from gpuward.agent.xid_catalogue import CATALOGUE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from gpuward.agent.model import Gpu, Process, ServiceTotals
+    from gpuward.agent.xid_catalogue import Xid
 
 RING_KEEP_S = 300.0
 EVENT_KEEP_S = 3_600.0
@@ -42,7 +44,9 @@ T = TypeVar("T")
 class Readings:
     """All that samplers said lately; one loop writes it, nothing reads it but through a window."""
 
-    def __init__(self) -> None:
+    def __init__(self, xids: Mapping[int, Xid] = CATALOGUE) -> None:
+        """``xids``: what their codes mean on this node."""
+        self._xids = xids
         # By signal, then by series: a detector asks for all series of one signal.
         self._rings: dict[str, dict[SeriesKey, Ring]] = {}
         self.series = 0
@@ -112,6 +116,7 @@ class Readings:
             driver=self._driver if looked else NOT_LOOKED,
             _rings=self._rings,
             _events=self._events,
+            xids=self._xids,
         )
 
     def _add(self, sample: Sample) -> None:
@@ -159,6 +164,8 @@ class Window:
     driver: Driver
     _rings: dict[str, dict[SeriesKey, Ring]]
     _events: dict[str, deque[Event]]
+    # What the codes of XIDs mean on this node.
+    xids: Mapping[int, Xid] = field(default_factory=lambda: CATALOGUE, compare=False, repr=False)
     # What ``remembered`` functions have found out about it.
     found: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
 

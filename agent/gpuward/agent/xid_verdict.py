@@ -6,12 +6,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from gpuward.agent.model import Action, Result, SeriesKey
-from gpuward.agent.xid_catalogue import ACTIONS, CATALOGUE, UNLISTED, Fault, Xid
+from gpuward.agent.xid_catalogue import ACTIONS, UNLISTED, Fault, Xid
 from gpuward.agent.xid_line import parse_nvlink, parse_recovery
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from gpuward.agent.model import Event
     from gpuward.agent.window import Window
 
@@ -25,13 +23,13 @@ NO_RECOVERY, RESET = 0, 1
 DRAIN = frozenset({2, 4, 6, 7})
 
 
-def verdict(window: Window, event: Event, catalogue: Mapping[int, Xid] = CATALOGUE) -> Xid:
+def verdict(window: Window, event: Event) -> Xid:
     """Return what ``event``, an XID, means.
 
     A changed recovery action is news only while NVML cannot be asked for it: else it is a finding
     of its own, and that one clears.
     """
-    xid = catalogue.get(event.code, UNLISTED)
+    xid = window.xids.get(event.code, UNLISTED)
     if event.code in NVLINK_5 and (error := parse_nvlink(event.text)) is not None and error.fatal:
         # Its sheet advises a reset for every fatal sub-code.
         return replace(xid, fault=Fault.RESETTABLE, result=Result.FAIL)

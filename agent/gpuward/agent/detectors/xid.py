@@ -12,7 +12,7 @@ memory errors in a day, three hung contexts in an hour, two errors on one link.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from gpuward.agent.kind import Kind
@@ -26,13 +26,13 @@ from gpuward.agent.model import (
     SeriesKey,
 )
 from gpuward.agent.subject import subject_of
-from gpuward.agent.xid_catalogue import CATALOGUE, Fault, Xid
+from gpuward.agent.xid_catalogue import Fault, Xid
 from gpuward.agent.xid_line import link_of
 from gpuward.agent.xid_storm import CLEAN_UP, EVENTS
 from gpuward.agent.xid_verdict import action, verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     from gpuward.agent.model import Event
     from gpuward.agent.window import Window
@@ -75,7 +75,6 @@ class Limits:
     on_one_link: int = 2
     # A clean-up this soon after another XID belongs to it.
     clean_up_s: float = 60.0
-    catalogue: Mapping[int, Xid] = field(default_factory=lambda: CATALOGUE)
 
 
 def detect(window: Window, limits: Limits = Limits()) -> Iterator[Finding]:
@@ -85,7 +84,7 @@ def detect(window: Window, limits: Limits = Limits()) -> Iterator[Finding]:
         groups.setdefault((event.gpu, event.code), []).append(event)
     for events in groups.values():
         whole = _of_the_gpu(window, limits, events)
-        for blamed in _blamed(window, limits, events):
+        for blamed in _blamed(window, events):
             program = _finding(window, limits, blamed)
             if program is None or (whole and program.dedup_key == whole.dedup_key):
                 continue
@@ -95,11 +94,11 @@ def detect(window: Window, limits: Limits = Limits()) -> Iterator[Finding]:
             yield whole
 
 
-def _blamed(window: Window, limits: Limits, events: Sequence[Event]) -> Iterator[list[Event]]:
+def _blamed(window: Window, events: Sequence[Event]) -> Iterator[list[Event]]:
     """Yield the events of one GPU and code by whom they blame; a storm of clean-ups is one."""
     by_program: dict[str, list[Event]] = {}
     for event in events:
-        is_program = verdict(window, event, limits.catalogue).fault in THE_PROGRAM
+        is_program = verdict(window, event).fault in THE_PROGRAM
         blamed = event.process if is_program and event.code != CLEAN_UP else ""
         by_program.setdefault(blamed, []).append(event)
     yield from by_program.values()
@@ -137,7 +136,7 @@ def _finding(window: Window, limits: Limits, events: Sequence[Event]) -> Finding
 def _of_the_gpu(window: Window, limits: Limits, events: Sequence[Event]) -> Finding | None:
     """Return the finding about the GPU that errors of programs come to, if they do."""
     last = events[-1]
-    xid = verdict(window, last, limits.catalogue)
+    xid = verdict(window, last)
     if xid.fault is not Fault.APPLICATION or last.code == CLEAN_UP:
         return None
     programs = {event.process for event in events if event.process}
@@ -175,8 +174,8 @@ def _worst(window: Window, limits: Limits, events: Sequence[Event]) -> Xid:
     """Return what the last event means; of link errors the worst, and worse when on one link."""
     last = events[-1]
     if last.code not in LINK_ERRORS:
-        return verdict(window, last, limits.catalogue)
-    found = [verdict(window, event, limits.catalogue) for event in events]
+        return verdict(window, last)
+    found = [verdict(window, event) for event in events]
     xid = next((xid for xid in found if xid.result is Result.FAIL), found[-1])
     links = Counter(link_of(event.text) for event in events)
     del links[None]
@@ -218,7 +217,7 @@ def _cause(window: Window, limits: Limits, events: Sequence[Event]) -> tuple[str
     ]
     if not earlier:
         return ()
-    xid = verdict(window, earlier[-1], limits.catalogue)
+    xid = verdict(window, earlier[-1])
     blamed = earlier[-1].process if xid.fault in THE_PROGRAM else ""
     about = subject_of(window, gpu=earlier[-1].gpu, process=blamed)
     return (Finding(KIND.name, about, "", code=earlier[-1].code).dedup_key,)
