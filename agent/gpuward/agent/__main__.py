@@ -9,7 +9,7 @@ import click
 
 from gpuward.agent.command_line import CANNOT_START, CONFIG_OPTION, exit_with, load
 from gpuward.agent.config import GrpcConfig
-from gpuward.agent.people_commands import bundle, doctor, scan, top
+from gpuward.agent.people_commands import bundle, doctor, inject, scan, top
 from gpuward.agent.release_command import release
 from gpuward.daemon import log, serve
 from gpuward.daemon.clock import SystemClock
@@ -92,6 +92,7 @@ agent.add_command(scan)
 agent.add_command(top)
 agent.add_command(doctor)
 agent.add_command(bundle)
+agent.add_command(inject)
 
 if __name__ == "__main__":
     agent()

@@ -22,6 +22,8 @@ import structlog
 from gpuward.agent import memory, state_directory
 from gpuward.agent.component import Components
 from gpuward.agent.config import host_port
+from gpuward.agent.drill_service import DrillService
+from gpuward.agent.drills import Drills
 from gpuward.agent.event_keeper import EventKeeper
 from gpuward.agent.exporter import Exporter
 from gpuward.agent.history_mirror import HistoryMirror
@@ -81,6 +83,9 @@ class App:
         self._instance = secrets.token_hex(8)
         self._boot_id = BOOT_ID.read_text().strip()
         self._components = Components()
+        self._drills = Drills(
+            clock, instance=self._instance, is_allowed=config.drills.allowed
+        )
         self._judge = Judge(
             node=config.node_name,
             boot_id=self._boot_id,
@@ -89,6 +94,7 @@ class App:
             components=self._components,
             notifier=notifier,
             xids=config.xid.catalogue(),
+            drills=self._drills.open_findings,
         )
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -218,6 +224,7 @@ class App:
             components=self._components,
         )
         server = QueryServer(query, watchers)
+        server.offer_drills(DrillService(self._drills, self._snapshot))
         address = self._config.grpc.address
         try:
             bound = await server.start(address)

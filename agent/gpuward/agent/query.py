@@ -29,12 +29,13 @@ from gpuward.agent.run_check import run_check
 from gpuward.agent.signals import SIGNALS
 from gpuward.agent.watch import TAKEN_WITHIN_S, TooManyWatchersError
 from gpuward.memory_map import wire as memory_map_wire
-from gpuward.v1 import agent_pb2, agent_pb2_grpc
+from gpuward.v1 import agent_pb2, agent_pb2_grpc, drill_pb2_grpc
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from gpuward.agent.component import Components
+    from gpuward.agent.drill_service import DrillService
     from gpuward.agent.history import History
     from gpuward.agent.memory_map_request import MemoryMapRequests
     from gpuward.agent.model import Snapshot
@@ -179,6 +180,10 @@ class QueryServer:
         reflection.enable_server_reflection(
             (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server
         )
+
+    def offer_drills(self, drills: DrillService) -> None:
+        """Answer ``DrillService`` too; before ``start``."""
+        drill_pb2_grpc.add_DrillServiceServicer_to_server(drills, self._server)
 
     async def start(self, address: str) -> str:
         """Listen on ``host:port`` or ``unix:path`` and return the address in use.
