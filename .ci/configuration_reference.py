@@ -36,6 +36,7 @@ FILES = (
 )
 PLAIN = {
     inspect.StrType: "text",
+    inspect.BoolType: "true or false",
     inspect.FloatType: "number",
     inspect.StructType: "table",
     inspect.UnionType: "table",

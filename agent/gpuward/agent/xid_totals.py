@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from gpuward.agent.model import Event
 
 LABELS = ("gpu", "xid")
+COUNT = ("gpuward_gpu_xids", "XIDs that the driver reported, by code.")
+LAST = ("gpuward_gpu_xid_last_timestamp_seconds", "When it reported this XID last, as Unix time.")
 # GPUs times codes that a node may show.
 SERIES_LIMIT = 1_000
 
@@ -38,14 +40,8 @@ class XidTotals(Collector):
             self._seen[key] = (count + 1, max(last_s, event.at_s + wall_offset_s))
 
     def collect(self) -> Iterator[Metric]:
-        count = CounterMetricFamily(
-            "gpuward_gpu_xids", "XIDs that the driver reported, by code.", labels=LABELS
-        )
-        last = GaugeMetricFamily(
-            "gpuward_gpu_xid_last_timestamp_seconds",
-            "When the driver reported this XID last, as Unix time.",
-            labels=LABELS,
-        )
+        count = CounterMetricFamily(*COUNT, labels=LABELS)
+        last = GaugeMetricFamily(*LAST, labels=LABELS)
         for (gpu, code), (seen, last_s) in sorted(self._seen.items()):
             count.add_metric((gpu, str(code)), seen)
             last.add_metric((gpu, str(code)), last_s)
