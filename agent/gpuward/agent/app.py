@@ -83,9 +83,7 @@ class App:
         self._instance = secrets.token_hex(8)
         self._boot_id = BOOT_ID.read_text().strip()
         self._components = Components()
-        self._drills = Drills(
-            clock, instance=self._instance, is_allowed=config.drills.allowed
-        )
+        self._drills = Drills(clock, instance=self._instance, is_allowed=config.drills.allowed)
         self._judge = Judge(
             node=config.node_name,
             boot_id=self._boot_id,

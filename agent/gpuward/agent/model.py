@@ -194,7 +194,7 @@ class Finding:
     causes: tuple[str, ...] = ()
     # Seen while the driver was being changed on purpose: evidence only.
     in_maintenance: bool = False
-    # How loud it is told when a person had it raised on purpose.
+    # Raised on purpose, as loud as this; never taken for the real trouble.
     drill: FindingClass | None = None
 
     @property
@@ -204,7 +204,6 @@ class Finding:
         # Whom a process serves is found out after it was judged, and may change.
         service = "" if about.gpu or about.process else about.service
         parts = (self.kind, str(self.code or ""), about.gpu, about.process, service)
-        # A drill and the real trouble must not be taken for one another.
         return "|".join(parts if self.drill is None else (*parts, "drill"))
 
 
