@@ -8,10 +8,12 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
+from gpuward.agent.learned_best import CLOCK_BEST, GENERATION_BEST, WIDTH_BEST
 from gpuward.agent.nvml_call import Lane
 from gpuward.agent.nvml_conditions import DeviceLost, DriverGone, Unsupported
 from gpuward.agent.nvml_device import ALL_SIGNALS, Device, Slot
 from gpuward.agent.nvml_holders import HolderLists
+from gpuward.agent.samplers.saturation import LOADS
 from gpuward.agent.signals import SIGNALS
 
 NOT_SUPPORTED = 3
@@ -155,7 +157,10 @@ def test_every_gpu_signal_has_a_source():
         )
     }
 
-    assert ALL_SIGNALS | by_others | by_pci | by_accounts == {
+    by_saturation = {*LOADS.values(), "gpu_limiter", "gpu_load_verdict"}
+    by_learning = {CLOCK_BEST, GENERATION_BEST, WIDTH_BEST}
+
+    assert ALL_SIGNALS | by_others | by_pci | by_accounts | by_saturation | by_learning == {
         name for name in SIGNALS if name.startswith("gpu_")
     }
 

@@ -139,7 +139,6 @@ async def test_every_signal(machine):
     assert {name: values[uuid, name] for name in BEHIND} == {
         name: expected for name, (_, _, expected) in BEHIND.items()
     }
-    assert values[uuid, "gpu_activity_source"] == 1.0
     assert values[uuid, "gpu_nvml_call_seconds"] > 0.0
 
 
@@ -170,15 +169,6 @@ async def test_what_a_product_lacks_is_absent(machine, name, lacks):
     assert {signal for owner, signal in values if owner == uuid} & ALL_SIGNALS
 
 
-async def test_coarse_activity_is_named(machine):
-    """Where there is no GPM, utilization is all there is, and the source says so."""
-    state, nvml = machine("l40s-x4")
-    key = (state.gpu(0).uuid.decode(), "gpu_activity_source")
-    _, values = await collect(nvml, lambda found: key in found)
-
-    assert values[key] == 3.0
-
-
 async def test_mig_devices(machine):
     """A cut GPU has its MIG devices, each with its memory; activity of the whole is unknown."""
     state, nvml = machine("h100-mig-x1")
@@ -190,7 +180,8 @@ async def test_mig_devices(machine):
     assert values[key] == 512.0 * MIB
     assert [each.gpu_instance for each in gpus[0].mig] == [2, 3, 9, 10]
     assert gpus[0].mig[1].uuid == second.uuid.decode()
-    assert (gpus[0].uuid, "gpu_activity_source") not in values
+    assert (gpus[0].uuid, "gpu_sm_active_ratio") not in values
+    assert (gpus[0].uuid, "gpu_utilization_ratio") not in values
 
 
 async def test_process_utilization(machine):

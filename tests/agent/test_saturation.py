@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from gpuward.agent.mig_device import MigDevice
@@ -181,6 +183,28 @@ async def test_the_sampler_tells_it_as_numbers(serving_window):
     assert told["gpu_limiter"] == 2
     assert told["gpu_memory_bandwidth_load_ratio"] == pytest.approx(1.0)
     assert told["gpu_compute_load_ratio"] == pytest.approx(0.4 / 0.95)
+
+
+LACKS = frozenset({SM})
+
+
+@pytest.mark.parametrize(
+    ("signals", "unsupported", "expected"),
+    [
+        pytest.param({SM: 0.5}, frozenset(), 1, id="the driver counts"),
+        pytest.param({SM: 0.5}, LACKS, 2, id="it cannot, so DCGM's exporter told"),
+        pytest.param({UTILIZATION: 0.5}, LACKS, 3, id="only utilization"),
+        pytest.param({SM: [], UTILIZATION: 0.5}, frozenset(), 3, id="the counters are silent"),
+        pytest.param({}, LACKS, None, id="nothing"),
+    ],
+)
+def test_who_tells_of_activity(serving_window, signals, unsupported, expected):
+    window = serving_window(signals)
+    gpus = (replace(window.gpus[0], unsupported=unsupported),)
+    known = replace(window, inventory=replace(window.inventory, gpus=gpus, found={}))
+    told = {s.key.signal: s.value for s in loads(known)}
+
+    assert expected == told.get("gpu_activity_source")
 
 
 def test_an_empty_node_has_no_loads():

@@ -165,13 +165,10 @@ class Card:
                 "gpu_tensor_active_ratio": min(1.0, max(0.0, tensor + noise * (tensor > 0))),
                 "gpu_pcie_transmit_bytes_per_second": 4e8 * load,
                 "gpu_pcie_receive_bytes_per_second": 2e8 * load,
-                "gpu_activity_source": 1.0,
             }
             if self.can("nvlink"):
                 signals["gpu_nvlink_transmit_bytes_per_second"] = 6e10 * load
                 signals["gpu_nvlink_receive_bytes_per_second"] = 6e10 * load
-        else:
-            signals["gpu_activity_source"] = 3.0
         return signals
 
     def _reasons(self, *, busy: bool, capped: bool) -> int:

@@ -22,7 +22,7 @@ from gpuward.agent.nvml_conditions import (
     condition,
 )
 from gpuward.agent.nvml_fields import SIGNALS_OF_FIELDS, FieldValues
-from gpuward.agent.nvml_gpm import SIGNALS_OF_GPM, SOURCE_COARSE, SOURCE_GPM, Gpm
+from gpuward.agent.nvml_gpm import SIGNALS_OF_GPM, Gpm
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,9 +34,6 @@ ALL_SIGNALS = (
     | SIGNALS_OF_FIELDS
     | SIGNALS_OF_GPM
 )
-
-
-COARSE = "gpu_utilization_ratio"
 
 
 class Slot:
@@ -145,12 +142,6 @@ class Device:
         except Unavailable:
             pass
         return {}
-
-    def activity_source(self) -> float | None:
-        """Return the value of ``gpu_activity_source``; ``None`` when nothing tells of activity."""
-        if self._gpm is not None:
-            return SOURCE_GPM
-        return None if COARSE in self.unsupported() else SOURCE_COARSE
 
     def unsupported(self) -> tuple[str, ...]:
         """Return the signals that no remaining call gives."""

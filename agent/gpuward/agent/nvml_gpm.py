@@ -29,8 +29,6 @@ SIGNALS_OF_GPM = frozenset(signal for signal, _ in METRICS.values())
 RATIOS = frozenset(signal for signal, factor in METRICS.values() if factor == PERCENT)
 # NVML refreshes its counters about ten times a second; shorter spans say little.
 SHORTEST_S = 0.5
-SOURCE_GPM = 1.0
-SOURCE_COARSE = 3.0
 # Calls from several threads at once have been seen to crash; one that hangs must not hold others.
 _ONE_AT_A_TIME = threading.Lock()
 PATIENCE_S = 0.2

@@ -108,8 +108,6 @@ class Reader(threading.Thread):
         values, parts = gpu.device.read(lane), {}
         if lane is Lane.FAST:
             values |= gpu.device.read_activity()
-            if (source := gpu.device.activity_source()) is not None:
-                values["gpu_activity_source"] = source
             parts = gpu.slices.read()
         if lane is Lane.SLOW:
             gpu.slices.find()

@@ -60,6 +60,15 @@ class Verdict(IntEnum):
     DEGRADED = 5
 
 
+class Source(IntEnum):
+    """How activity is known; the numbers are ``gpu_activity_source``."""
+
+    GPM = 1
+    DCGM = 2
+    # Shares of time with a kernel, or with memory being moved: all that there is without counters.
+    COARSE = 3
+
+
 @dataclass(frozen=True, slots=True)
 class Judgement:
     """Of one GPU: ``loads`` are those that could be told, ``limiter`` is what the verdict names."""
@@ -69,6 +78,15 @@ class Judgement:
     loads: Mapping[Limiter, Load]
     service: ServiceLoad | None
     confidence: float
+
+
+def activity_source(window: Window, gpu: Gpu) -> Source | None:
+    """Return who tells of the activity of ``gpu``; ``None`` when nobody does."""
+    if is_measured(window, gpu.uuid):
+        # The driver of a GPU that has no GPM does not tell of its multiprocessors.
+        return Source.DCGM if SM in gpu.unsupported else Source.GPM
+    known = window.latest(SeriesKey(UTILIZATION, gpu=gpu.uuid)) is not None
+    return Source.COARSE if known else None
 
 
 @once_a_window

@@ -23,7 +23,6 @@ ACCEPT = "text/plain;version=0.0.4"
 PREFIX = "DCGM_FI_PROF_"
 TIMEOUT_S = 2.0
 HTTP_OK = 200
-SOURCE = 2.0
 SM = "gpu_sm_active_ratio"
 # dcgm_fields.h: ratios of cycles, and bytes a second.
 FIELDS = {

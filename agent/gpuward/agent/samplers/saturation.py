@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from gpuward.agent.limiter import Limiter
 from gpuward.agent.model import Batch, Sample, SeriesKey
-from gpuward.agent.saturation import judge_load
+from gpuward.agent.saturation import activity_source, judge_load
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -41,8 +41,13 @@ class SaturationSampler:
 
 
 def loads(window: Window) -> Iterator[Sample]:
-    """Yield verdict, limiter and loads of every GPU whose activity is known."""
+    """Yield source, verdict, limiter and loads of every GPU whose activity is known."""
     for gpu in window.gpus:
+        source = activity_source(window, gpu)
+        if source is not None:
+            yield Sample(
+                SeriesKey("gpu_activity_source", gpu=gpu.uuid), window.now_s, float(source)
+            )
         judgement = judge_load(window, gpu)
         if judgement is None:
             continue
