@@ -265,6 +265,25 @@ def test_figures_that_no_card_can_have_are_dropped(tap, counters, accepted):
     assert tap.sampler.refused["implausible record"] == (not accepted)
 
 
+@pytest.mark.parametrize(
+    ("flags", "parts", "accepted"),
+    [
+        pytest.param(2, {"summary": Summary(1, pending_free_bytes=160 * GIB)}, True, id="as above"),
+        pytest.param(2, {"summary": Summary(1, pending_free_bytes=2**63)}, False, id="pending"),
+        pytest.param(2, {"summary": Summary(1, releasable_bytes=2**63)}, False, id="releasable"),
+        pytest.param(2, {"summary": Summary(1, free_bytes=2**63)}, False, id="free"),
+        pytest.param(0, {"summary": Summary(1, free_bytes=2**63)}, True, id="nobody walked"),
+        pytest.param(
+            0, {"totals": Totals(private_pool_reserved_bytes=2**63)}, False, id="a private pool"
+        ),
+    ],
+)
+def test_nor_can_a_walk_find_more(tap, flags, parts, accepted):
+    tap.write(tap.record(flags=flags)._replace(**parts))
+
+    assert bool(tap.sample().samples) == accepted
+
+
 def test_figures_of_an_unknown_card_have_a_limit_too(tap):
     tap.memory.clear()
     tap.write(tap.record(reserved_bytes=2**44 + 1))

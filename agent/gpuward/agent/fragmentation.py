@@ -63,7 +63,7 @@ class AllocatorState:
         more than that with private pools, of which counters do not tell what is free.
         """
         if self.walked is not None:
-            return min(self.free + self.walked.pending, self.walked.releasable)
+            return min(self._idle, self.walked.releasable)
         return max(0, self.free - self._unsure_of_free - self.private_reserved)
 
     @property
@@ -75,8 +75,13 @@ class AllocatorState:
         """
         if self.walked is None:
             return min(self.free, self._unsure_of_free)
-        rest = self.free + self.walked.pending - self.releasable
-        return max(0, min(rest, self.walked.stranded))
+        return min(self._idle - self.releasable, self.walked.stranded)
+
+    @property
+    def _idle(self) -> int:
+        """Free, or so when the streams are done; never more than there is."""
+        pending = self.walked.pending if self.walked else 0
+        return min(self.reserved, self.free + pending)
 
     @property
     def _unsure_of_free(self) -> int:

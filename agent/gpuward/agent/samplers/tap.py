@@ -8,26 +8,23 @@ says is trusted.
 
 from __future__ import annotations
 
-from collections import deque
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
 from gpuward.agent import process_identity
-from gpuward.agent.allocator_conf import parse_allocator_conf
-from gpuward.agent.fragmentation import mean_large_request
 from gpuward.agent.gpu_names import GpuNames
-from gpuward.agent.model import Batch, Process, Sample, SeriesKey
+from gpuward.agent.model import Batch, Sample, SeriesKey
 from gpuward.agent.samplers.tap_directory import TapDirectory
 from gpuward.agent.samplers.tap_identity import rank_of, uids_of
 from gpuward.agent.samplers.tap_lock import lock_holder
 from gpuward.agent.samplers.tap_samples import (
-    Reading,
     allocator_state,
     is_degraded,
     is_plausible,
     oom_event,
     samples,
 )
+from gpuward.agent.samplers.tap_writer import Writer
 from gpuward.tap import layout
 
 if TYPE_CHECKING:
@@ -35,32 +32,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from gpuward.agent.model import Event, Gpu
+    from gpuward.agent.model import Event, Gpu, Process
     from gpuward.agent.samplers.tap_file import TapFile
     from gpuward.agent.samplers.tap_record import PackedRecord
-    from gpuward.agent.samplers.tap_samples import DeviceMemory
+    from gpuward.agent.samplers.tap_samples import DeviceMemory, Reading
     from gpuward.daemon.clock import Clock
 
-LARGE_REQUESTS_S = 60.0
 # A member of a group of processes counts with its last figures for so long.
 READING_FRESH_S = 10.0
 # An older error was reported by the agent that ran then.
 OOM_NEWS_S = 900.0
 # Apart by more, the writer's monotonic clock is not ours: a time namespace, or a lie.
 CLOCK_SLACK_S = 5.0
-_NOBODY = Process(key="", pid=0, start_ticks=0)
-
-
-@dataclass(slots=True)
-class _Writer:
-    """What is known of the process behind one tap file."""
-
-    alive: bool = False
-    process: Process = _NOBODY
-    readings: dict[int, Reading] = field(default_factory=dict)
-    # Cumulative (at, count, bytes) of large allocations of the last minute, by device index.
-    large: dict[int, deque[tuple[float, int, int]]] = field(default_factory=dict)
-    oom_mono_ns: dict[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +87,7 @@ class TapSampler:
         self._names = GpuNames()
         self._identify = identify
         self._holder_of = holder_of
-        self._writers: dict[str, _Writer] = {}
+        self._writers: dict[str, Writer] = {}
 
     @property
     def refused(self) -> Counter[str]:
@@ -119,7 +102,7 @@ class TapSampler:
         found = [
             (reading.record.all_pools.reserved_bytes, name)
             for name, writer in self._writers.items()
-            if _is_named(writer)
+            if writer.is_named
             and writer.process.key == process_key
             and pid in (0, writer.process.pid)
             for reading in writer.readings.values()
@@ -144,13 +127,13 @@ class TapSampler:
             self._names = GpuNames(gpus)
         fresh: dict[str, set[int]] = {}
         for name, file in self._directory.files.items():
-            writer = self._writers.setdefault(name, _Writer())
+            writer = self._writers.setdefault(name, Writer())
             self._look_at_writer(file, writer)
             fresh[name] = self._read(file, writer, now_s)
         batch = Batch(
             samples=tuple(self._samples(fresh)),
             events=tuple(self._events(fresh, now_s)),
-            processes=tuple(self._process(w) for w in self._writers.values() if _is_named(w)),
+            processes=tuple(self._process(w) for w in self._writers.values() if w.is_named),
         )
         self._forget(gone)
         return batch
@@ -166,7 +149,7 @@ class TapSampler:
         self._writers.clear()
         self._directory.close()
 
-    def _look_at_writer(self, file: TapFile, writer: _Writer) -> None:
+    def _look_at_writer(self, file: TapFile, writer: Writer) -> None:
         pid = self._holder_of(file.fd)
         writer.alive = pid is not None
         # A dead writer keeps its name: its last record may still tell of an error.
@@ -178,7 +161,7 @@ class TapSampler:
         else:
             self.refused["writer unknown"] += 1
 
-    def _read(self, file: TapFile, writer: _Writer, now_s: float) -> set[int]:
+    def _read(self, file: TapFile, writer: Writer, now_s: float) -> set[int]:
         """Take in the new records of ``file``; return the device indexes that had one."""
         fresh = set()
         for index, record in file.read().items():
@@ -186,14 +169,8 @@ class TapSampler:
                 self.refused["implausible record"] += 1
                 continue
             at_s = self._at_s(record, now_s)
-            large = writer.large.setdefault(index, deque())
-            totals = record.totals
-            large.append((at_s, totals.large_allocations, totals.large_allocated_bytes))
-            while large[0][0] < now_s - LARGE_REQUESTS_S and len(large) > 1:
-                large.popleft()
-            mean = mean_large_request((count, size) for _, count, size in large)
-            conf = parse_allocator_conf(file.header.alloc_conf)
-            writer.readings[index] = Reading(record, at_s, mean, conf)
+            conf = file.header.alloc_conf
+            writer.take(index, record, at_s=at_s, now_s=now_s, alloc_conf=conf)
             fresh.add(index)
         return fresh
 
@@ -212,10 +189,10 @@ class TapSampler:
         groups: dict[tuple[str, str], list[Reading]] = {}
         changed = set()
         for name, writer in self._writers.items():
-            if not _is_named(writer):
+            if not writer.is_named:
                 continue
             yield from self._degraded(writer, fresh[name])
-            for index, reading in _asked(writer):
+            for index, reading in writer.asked():
                 group = (writer.process.key, self._names(reading.record.gpu_uuid).gpu)
                 groups.setdefault(group, []).append(reading)
                 if index in fresh[name]:
@@ -226,7 +203,7 @@ class TapSampler:
             members = [r for r in readings if r.at_s > newest_s - READING_FRESH_S]
             yield from samples(members, key, gpu, self._least_free(members))
 
-    def _degraded(self, writer: _Writer, fresh: set[int]) -> Iterator[Sample]:
+    def _degraded(self, writer: Writer, fresh: set[int]) -> Iterator[Sample]:
         for index in sorted(fresh):
             reading = writer.readings[index]
             if is_degraded(reading.record):
@@ -246,11 +223,9 @@ class TapSampler:
         for name, indexes in fresh.items():
             writer = self._writers[name]
             for index in sorted(indexes):
-                reading = writer.readings[index]
-                oom_mono_ns = reading.record.oom.mono_ns
-                if oom_mono_ns <= writer.oom_mono_ns.get(index, 0):
+                reading = writer.take_error(index)
+                if reading is None:
                     continue
-                writer.oom_mono_ns[index] = oom_mono_ns
                 neighbours = self._releasable_beside(name, reading.record.gpu_uuid)
                 event = oom_event(
                     name.removesuffix(".tap"),
@@ -262,8 +237,8 @@ class TapSampler:
                 if event.at_s >= now_s - OOM_NEWS_S:
                     yield event
 
-    def _process(self, writer: _Writer) -> Process:
-        gpus = sorted({self._names(one.record.gpu_uuid).gpu for _, one in _asked(writer)})
+    def _process(self, writer: Writer) -> Process:
+        gpus = sorted({self._names(one.record.gpu_uuid).gpu for _, one in writer.asked()})
         return replace(writer.process, gpus=tuple(gpus), tapped=True)
 
     def _releasable_beside(self, name: str, gpu_uuid: bytes) -> int:
@@ -284,14 +259,3 @@ class TapSampler:
             elif self._writers[name].alive or not self._directory.remove_if_stale(name, wall_s):
                 continue
             del self._writers[name]
-
-
-def _is_named(writer: _Writer) -> bool:
-    return writer.alive and writer.process is not _NOBODY
-
-
-def _asked(writer: _Writer) -> Iterator[tuple[int, Reading]]:
-    """Yield the readings in which the allocator was asked; a degraded tap may not ask it."""
-    for index, reading in writer.readings.items():
-        if not reading.record.flags & layout.DEGRADED:
-            yield index, reading

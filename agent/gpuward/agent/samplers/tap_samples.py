@@ -88,6 +88,9 @@ def is_plausible(record: PackedRecord, device: DeviceMemory | None) -> bool:
         now.allocated_bytes,
         now.requested_bytes,
         now.inactive_split_bytes,
+        record.totals.private_pool_reserved_bytes,
+        # Sizes, all of them.
+        *(record.summary[4:] if record.flags & layout.SUMMARY_VALID else ()),
     )
     return largest <= MAX_RESERVED_BY_TOTAL * total and record.oom.mono_ns <= record.mono_ns
 
