@@ -132,8 +132,7 @@ class Process:
 class Event:
     """Something that happened once, as a sampler saw it: an XID, an out-of-memory error.
 
-    ``kind`` is the finding kind it belongs to; ``identity`` makes the same event, read twice
-    (after a restart, from two sources), one event.
+    ``kind``: of the finding; ``identity``: the same for one event, however often it is read.
     """
 
     kind: str
@@ -192,9 +191,8 @@ class Finding:
     evidence: tuple[Evidence, ...] = ()
     action: Action | None = None
     causes: tuple[str, ...] = ()
-    # Seen while the driver was being changed on purpose: evidence only.
+    # Seen while the driver was changed on purpose, so evidence only; raised on purpose, this loud.
     in_maintenance: bool = False
-    # Raised on purpose, as loud as this; never taken for the real trouble.
     drill: FindingClass | None = None
 
     @property
