@@ -38,6 +38,7 @@ DECISIVE = {
     "cleared_at_s": 3.0,
     "action": Action.RESET_GPU,
     "cause_dedup_keys": ("x",),
+    "class_note": "gpu.xid is promoted to page by ann",
 }
 
 

@@ -12,6 +12,7 @@ import click
 
 from gpuward.coordinator import config as configuration
 from gpuward.coordinator import notifiers
+from gpuward.coordinator.kinds_command import kinds
 from gpuward.daemon import log, serve
 from gpuward.daemon.clock import SystemClock
 from gpuward.daemon.config import ConfigError
@@ -60,6 +61,9 @@ def check_config(path: Path | None) -> None:
     """Say whether the configuration can be used; changes nothing."""
     _read(path)
     click.echo(f"{_used(path) or 'defaults'}: ok")
+
+
+coordinator.add_command(kinds)
 
 
 @coordinator.group()

@@ -98,16 +98,17 @@ def place(finding: Finding, incidents: Sequence[Incident]) -> Open | Tell | None
     if severity is None or _is_cause(finding, incidents):
         return None
     hurt = _service_incident(finding.subject.service, incidents)
+    notes = (e.Note(e.MACHINE, finding.class_note),) if finding.class_note else ()
     if hurt is not None:
-        return Tell(hurt, (e.LinkFinding(linked(finding, Relation.SERVICE)),))
+        return Tell(hurt, (e.LinkFinding(linked(finding, Relation.SERVICE)), *notes))
     key = group_key(finding)
     link = e.LinkFinding(linked(finding, Relation.SUBJECT))
     own = next((i for i in incidents if i.group_key == key), None)
     if own is None:
-        return Open(_opened(finding, key, severity), (link,))
+        return Open(_opened(finding, key, severity), (link, *notes))
     if severity.worse_than(own.severity):
-        return Tell(own, (link, e.ChangeSeverity(severity, (finding.summary,))))
-    return Tell(own, (link,))
+        return Tell(own, (link, *notes, e.ChangeSeverity(severity, (finding.summary,))))
+    return Tell(own, (link, *notes))
 
 
 def clear(finding: Finding, incidents: Iterable[Incident]) -> tuple[Tell, ...]:

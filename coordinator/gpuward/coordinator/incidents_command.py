@@ -7,32 +7,18 @@ terminal only, which click sees to.
 from __future__ import annotations
 
 import getpass
-import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import click
-import httpx2
 
+from gpuward.coordinator.api_client import ask, json_option, print_json, url_option
 from gpuward.coordinator.incidents_text import details, table
 from gpuward.coordinator.review.wording import plain
 from gpuward.daemon.clock import SystemClock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-DEFAULT_URL = "http://127.0.0.1:9480"
-TIMEOUT_S = 10.0
-
-url_option = click.option(
-    "--url",
-    default=DEFAULT_URL,
-    envvar="GPUWARD_COORDINATOR_URL",
-    show_default=True,
-    show_envvar=True,
-    help="Where the coordinator's web server is.",
-)
-json_option = click.option("--json", "as_json", is_flag=True, help="Print the API's JSON.")
 
 
 def acting(function: Callable[..., None]) -> Callable[..., None]:
@@ -59,10 +45,10 @@ def incidents() -> None:
 @json_option
 def list_command(*, with_resolved: bool, url: str, as_json: bool) -> None:
     """List incidents, newest first; only open ones, unless --all."""
-    answer = _ask(url, "GET", "/api/v1/incidents")
+    answer = ask(url, "GET", "/api/v1/incidents")
     found = [i for i in answer["incidents"] if with_resolved or i["state"] != "resolved"]
     if as_json:
-        _print_json({"incidents": found})
+        print_json({"incidents": found})
     elif not found:
         click.echo("Nothing is open.")
     else:
@@ -75,9 +61,9 @@ def list_command(*, with_resolved: bool, url: str, as_json: bool) -> None:
 @json_option
 def show(*, incident_id: str, url: str, as_json: bool) -> None:
     """Show one incident with its evidence and timeline."""
-    incident = _ask(url, "GET", _path(incident_id))
+    incident = ask(url, "GET", _path(incident_id))
     if as_json:
-        _print_json(incident)
+        print_json(incident)
     else:
         click.echo("\n".join(details(incident, SystemClock().wall_s())))
 
@@ -98,9 +84,9 @@ def resolve(*, incident_id: str, by: str, note: str, url: str, as_json: bool) ->
 
 def _act(incident_id: str, verb: str, by: str, note: str, url: str, *, as_json: bool) -> None:
     body = {"by": by, "note": note}
-    incident = _ask(url, "POST", f"{_path(incident_id)}/{verb}", body)
+    incident = ask(url, "POST", f"{_path(incident_id)}/{verb}", body)
     if as_json:
-        _print_json(incident)
+        print_json(incident)
     else:
         who = incident["resolved_by"] or incident["acknowledged_by"]
         click.echo(f"{incident['id']}: {incident['state']} by {plain(who)}")
@@ -108,25 +94,3 @@ def _act(incident_id: str, verb: str, by: str, note: str, url: str, *, as_json: 
 
 def _path(incident_id: str) -> str:
     return f"/api/v1/incidents/{quote(incident_id, safe='')}"
-
-
-def _ask(url: str, method: str, path: str, body: dict[str, str] | None = None) -> dict[str, Any]:
-    """Return the JSON that the coordinator answers; one line says what went wrong."""
-    try:
-        with httpx2.Client(base_url=url, timeout=TIMEOUT_S) as client:
-            response = client.request(method, path, json=body)
-        answer: dict[str, Any] = response.json()
-    except httpx2.InvalidURL as error:
-        raise click.ClickException(f"--url {url}: {error}") from error
-    except httpx2.HTTPError as error:
-        reason = str(error) or type(error).__name__
-        raise click.ClickException(f"the coordinator at {url} does not answer: {reason}") from error
-    except ValueError as error:
-        raise click.ClickException(f"{url} is not a coordinator: its answer is not JSON") from error
-    if response.is_error:
-        raise click.ClickException(plain(str(answer.get("error", response.reason_phrase))))
-    return answer
-
-
-def _print_json(value: dict[str, Any]) -> None:
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False))

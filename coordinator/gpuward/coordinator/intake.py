@@ -11,7 +11,7 @@ from __future__ import annotations
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from gpuward.coordinator import filing, store_reports
+from gpuward.coordinator import filing, kind_classes, store_kinds, store_reports
 from gpuward.coordinator.change import Change, what_changed
 from gpuward.coordinator.filing import Stored, Superseded
 from gpuward.coordinator.group_commit import GroupCommit
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from gpuward.coordinator.filing import Repeated
     from gpuward.coordinator.heard import Pending
+    from gpuward.coordinator.kind_classes import Override
     from gpuward.coordinator.report import Report
     from gpuward.coordinator.store import Store
 
@@ -36,12 +37,15 @@ class Intake:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._heard: dict[str, Heard] = {}
+        # As of the last flush: what a person says counts within seconds, on every replica.
+        self._overrides: dict[str, Override] = {}
         self._filing = GroupCommit(self._file, limit=GROUP_LIMIT)
 
     async def open_session(self, node: str, now_s: float, **hello: str) -> int:
         """Begin a new session of ``node`` and return its number; older ones are over."""
         async with self._store.writing() as tx:
             session = await store_reports.open_session(tx.connection, node, now_s, **hello)
+            self._overrides = await store_kinds.load(tx.connection)
         self._heard[node] = Heard(session, now_s)
         return session
 
@@ -61,6 +65,7 @@ class Intake:
         heard = self._heard.get(report.node)
         if heard is None or heard.session != session:
             return Superseded()
+        report = kind_classes.apply(report, self._overrides)
         life = SignOfLife(session, report, now_s)
         match what_changed(heard.report, report):
             case Change.OLD:
@@ -77,6 +82,8 @@ class Intake:
 
     async def flush(self) -> None:
         """Write what is pending of all nodes, in one transaction; none when nothing is."""
+        async with self._store.reading() as connection:
+            self._overrides = await store_kinds.load(connection)
         if self._pending():
             await self._write_pending()
         self._heard = {n: h for n, h in self._heard.items() if not h.is_over or h.pending()}

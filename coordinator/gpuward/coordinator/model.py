@@ -175,6 +175,8 @@ class Finding:
     evidence: tuple[Evidence, ...] = ()
     action: Action = Action.NONE
     cause_dedup_keys: tuple[str, ...] = ()
+    # Who made it louder or quieter than its agent says; empty where nobody did.
+    class_note: str = ""
 
     @property
     def is_open(self) -> bool:

@@ -177,3 +177,18 @@ memory_map = Table(
     Index(None, "due_at_s"),
     Index(None, "process_id"),
 )
+
+# What people said about how loud a kind is; rows are only added, the newest of a kind counts.
+kind_override = Table(
+    "kind_override",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("kind", String(256), nullable=False),
+    Column("verb", String(16), nullable=False),
+    # NULL: as agents say.
+    Column("told", String(16)),
+    Column("by", String(100), nullable=False),
+    Column("reason", String(1000), nullable=False),
+    Column("at_s", Double, nullable=False),
+    Index(None, "kind"),
+)

@@ -6,7 +6,7 @@ Errors are ``{"error": "one sentence"}`` with the status that says whose fault i
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 from starlette.exceptions import HTTPException
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from gpuward.coordinator.model import Evidence, Finding, Incident, Step
     from gpuward.coordinator.store import Record
     from gpuward.coordinator.web.context import Context
+
+T = TypeVar("T")
 
 
 class Act(msgspec.Struct, forbid_unknown_fields=True):
@@ -84,11 +86,8 @@ async def resolve(request: Request) -> Response:
 
 async def _act(request: Request, verb: str) -> Response:
     shared = context(request)
-    check_origin(request, shared.url)
-    # A browser asks first (preflight) before it sends this type to another site.
-    if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
-        raise HTTPException(415, "send application/json")
-    act = _decode(await read_body(request))
+    check_program(request, shared)
+    act = decode(await read_body(request), Act)
     incident_id = request.path_params["id"]
     submitted = await shared.store.submit(
         incident_id,
@@ -113,9 +112,18 @@ def json_response(value: Any, status: int = 200) -> Response:
     return Response(msgspec.json.encode(value), status, media_type="application/json")
 
 
-def _decode(body: bytes) -> Act:
+def check_program(request: Request, shared: Context) -> None:
+    """Raise 403 or 415 where a page of another site may have sent ``request``."""
+    check_origin(request, shared.url)
+    # A browser asks first (preflight) before it sends this type to another site.
+    if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
+        raise HTTPException(415, "send application/json")
+
+
+def decode(body: bytes, kind: type[T]) -> T:
+    """Return the body as a ``kind``; raises 400."""
     try:
-        return msgspec.json.decode(body, type=Act)
+        return msgspec.json.decode(body, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise HTTPException(400, f"the body is not as it should be: {error}") from error
 

@@ -18,7 +18,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from gpuward.coordinator.web import api, pages
+from gpuward.coordinator.web import api, kinds, pages
 from gpuward.coordinator.web.context import Context, context
 from gpuward.coordinator.web.guard import SecurityHeaders
 from gpuward.memory_map import svg
@@ -42,6 +42,9 @@ ROUTES = (
     Route("/incidents/{id}/resolve", pages.resolve, methods=["POST"]),
     Route("/incidents/{id}/memory-maps", pages.ask_for_map, methods=["POST"]),
     Route("/incidents/{id}/review", pages.show_review),
+    Route("/kinds", kinds.show_kinds),
+    Route("/api/v1/kinds", kinds.list_kinds),
+    Route("/api/v1/kinds/{kind}", kinds.change_kind, methods=["POST"]),
     Route("/api/v1/incidents", api.list_incidents),
     Route("/api/v1/incidents/{id}", api.get_incident),
     Route("/api/v1/incidents/{id}/ack", api.acknowledge, methods=["POST"]),

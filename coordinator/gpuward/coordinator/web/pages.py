@@ -73,7 +73,7 @@ async def list_incidents(request: Request) -> Response:
         (i for i in incidents if i.is_open), key=lambda i: (i.severity, -i.opened_at_s)
     )
     steps = await shared.steps(waiting)
-    return _page(
+    return page(
         request,
         "incidents.html",
         open=[_row(shared, i, steps[i.id]) for i in waiting if not views.told_by(i, waiting)],
@@ -100,7 +100,7 @@ async def show_incident(request: Request) -> Response:
     facts = await _facts(shared, record)
     maps = await shared.memory_maps(record)
     facts["memory"] = memory_maps.overview(record, maps, shared.clock.wall_s())
-    response = _page(request, "incident.html", csrf=token, name=name, **facts)
+    response = page(request, "incident.html", csrf=token, name=name, **facts)
     guard.set_csrf(request, response, token)
     return response
 
@@ -139,7 +139,7 @@ async def show_review(request: Request) -> Response:
     review = draft(record.incident, record.timeline)
     if isinstance(review, NotDue):
         return message(request, 404, "No review", review.reason, incident_id=record.incident.id)
-    return _page(request, "review.html", review=review)
+    return page(request, "review.html", review=review)
 
 
 async def acknowledge(request: Request) -> Response:
@@ -269,12 +269,13 @@ def message(
     back = f"/incidents/{quote(incident_id)}" if incident_id else "/"
     words = "Back to the incident" if incident_id else "All incidents"
     text = text[:1].upper() + text[1:]
-    return _page(
+    return page(
         request, "message.html", status, title=title, text=text, back=back, back_words=words
     )
 
 
-def _page(request: Request, template: str, status: int = 200, /, **values: Any) -> Response:
+def page(request: Request, template: str, status: int = 200, /, **values: Any) -> Response:
+    """Return ``template`` filled with ``values`` and with the time."""
     templates: Environment = request.app.state.templates
     now_s = context(request).clock.wall_s()
     return HTMLResponse(templates.get_template(template).render(now_s=now_s, **values), status)
