@@ -90,7 +90,7 @@ def stop(pid):
 
 
 async def test_stopped_child_from_the_finding_to_its_clearing(node):
-    """A ticket at ten seconds, on the page and handed to the disk; a page at sixty; over with the child."""
+    """A ticket at ten seconds, on the page and kept; a page at sixty; over with the child."""
     stop(node.nvml.child_pid)
     await node.turn()
     node.judge.unsaved.clear()
