@@ -8,11 +8,20 @@ import pytest
 from structlog.testing import capture_logs
 
 from gpuward.agent.detectors import Detector
+from gpuward.agent.heard import Heard
 from gpuward.agent.hysteresis import Change, State, Verdict, fold
 from gpuward.agent.kinds import KINDS
-from gpuward.agent.memory import Memory, decode, encode
+from gpuward.agent.memory import (
+    Memory,
+    decode,
+    encode,
+    ended_unheard,
+    heard_of,
+    state_of,
+)
 from gpuward.agent.model import Action, Evidence, Finding, Outcome, Result, Subject
 from gpuward.agent.spool import Spool
+from gpuward.v1 import finding_pb2
 
 # Raised after 3 s, cleared after 30 s.
 KIND = "process.memory.fragmentation"
@@ -45,8 +54,16 @@ def before():
     return state
 
 
-def restarted(state, *, now_s=200.0, boot_id="boot-1"):
-    return decode(encode(state, "boot-1"), boot_id=boot_id, instance="after", now_s=now_s)
+def kept(state, heard=()):
+    return encode(state, "boot-1", Heard(heard), 1_800_000_000.0)
+
+
+def read(data, *, now_s=200.0, boot_id="boot-1"):
+    return state_of(decode(data), boot_id=boot_id, instance="after", now_s=now_s)
+
+
+def restarted(state, **changes):
+    return read(kept(state), **changes)
 
 
 def test_what_is_open_comes_back_whole(before):
@@ -86,6 +103,37 @@ def test_after_a_reboot_nothing_is_remembered(before):
 
 
 @pytest.mark.parametrize(
+    ("heard", "boot_id", "events"),
+    [
+        pytest.param([], "boot-2", 1, id="nobody knows that it was"),
+        pytest.param(["before-1"], "boot-2", 0, id="the coordinator knows"),
+        pytest.param([], "boot-1", 0, id="it is open still"),
+    ],
+)
+def test_what_a_reboot_ended_unheard_is_an_event(before, heard, boot_id, events):
+    """With the wall times that it had."""
+    items = ended_unheard(decode(kept(before, heard)), boot_id=boot_id, node="n1")
+    findings = [finding_pb2.Finding.FromString(item.data) for item in items]
+
+    assert len(items) == events
+    for said in findings:
+        assert (said.finding_id, said.kind) == ("before-1", KIND)
+        assert said.since.seconds == 1_800_000_100
+        assert said.state == finding_pb2.FINDING_STATE_CLEARED
+        assert said.dedup_key.startswith("n1|")
+
+
+@pytest.mark.parametrize(
+    ("heard", "boot_id", "is_known"),
+    [([], "boot-1", False), (["before-1"], "boot-1", True), (["before-1"], "boot-2", False)],
+)
+def test_whom_the_coordinator_knows_of_is_remembered(before, heard, boot_id, is_known):
+    known = heard_of(decode(kept(before, heard)), boot_id)
+
+    assert ("before-1" in known) is is_known
+
+
+@pytest.mark.parametrize(
     ("data", "is_said"),
     [
         pytest.param(b"", False, id="the first start"),
@@ -95,16 +143,16 @@ def test_after_a_reboot_nothing_is_remembered(before):
 )
 def test_what_cannot_be_read_is_forgotten(data, is_said):
     with capture_logs() as logs:
-        state = decode(data, boot_id="boot-1", instance="after", now_s=1.0)
+        state = read(data)
 
     assert state == State("after")
     assert [log["event"] for log in logs] == ["findings.forgotten"] * is_said
 
 
 def test_a_kind_that_is_no_more_is_forgotten(before):
-    data = encode(before, "boot-1").replace(KIND.encode(), b"gpu.of.old")
+    data = kept(before).replace(KIND.encode(), b"gpu.of.old")
 
-    assert decode(data, boot_id="boot-1", instance="after", now_s=1.0) == State("after")
+    assert read(data) == State("after")
 
 
 async def test_each_change_is_kept_on_disk(make_judge, clock, tmp_path):
@@ -125,7 +173,7 @@ async def test_each_change_is_kept_on_disk(make_judge, clock, tmp_path):
     await spool.close()
 
     again = Spool(tmp_path / "spool.db", wall_s=1_800_000_000.0)
-    state = decode(again.remembered, boot_id="boot-1", instance="after", now_s=2_000.0)
+    state = read(again.remembered, now_s=2_000.0)
     await again.close()
     assert state.open_findings == judge.state.open_findings
     assert len(state.open_findings) == 1

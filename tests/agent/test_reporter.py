@@ -98,6 +98,7 @@ def reporting(judge, clock, spool, coordinator, monkeypatch):
             snapshot=lambda: judge.snapshot,
             changed=judge.changed,
             spool=spool,
+            was_heard=judge.was_heard,
             clock=clock,
             instance="abc",
             query_address="127.0.0.1:9478",

@@ -107,12 +107,7 @@ class App:
                 components=self._components,
             )
             _close_within(parts, "history", mirror.close)
-            self._judge.state = memory.decode(
-                spool.remembered,
-                boot_id=self._boot_id,
-                instance=self._instance,
-                now_s=self._clock.mono_s(),
-            )
+            await self._remember(spool)
             maintenance = MaintenanceKeeper(
                 Path(self._config.state.directory, MAINTENANCE_FILE), self._clock
             )
@@ -160,6 +155,17 @@ class App:
                 await self._report_until(stop, reporter)
                 for loop in loops:
                     loop.cancel()
+
+    async def _remember(self, spool: Spool) -> None:
+        """Go on with what was open when the agent ended, or was killed."""
+        known = memory.decode(spool.remembered)
+        boot_id, node = self._boot_id, self._config.node_name
+        self._judge.state = memory.state_of(
+            known, boot_id=boot_id, instance=self._instance, now_s=self._clock.mono_s()
+        )
+        if self._config.coordinator.address:
+            self._judge.heard = memory.heard_of(known, boot_id)
+            await spool.append(memory.ended_unheard(known, boot_id=boot_id, node=node))
 
     def _snapshot(self) -> Snapshot:
         return self._judge.snapshot
@@ -254,6 +260,7 @@ class App:
             snapshot=self._snapshot,
             changed=self._judge.changed,
             spool=spool,
+            was_heard=self._judge.was_heard,
             clock=self._clock,
             instance=self._instance,
             query_address=query_address,

@@ -9,7 +9,8 @@ import structlog
 
 from gpuward.agent import wire
 from gpuward.agent.disk_thread import DiskBusyError
-from gpuward.agent.model import Result
+from gpuward.agent.kinds import class_of
+from gpuward.agent.model import FindingClass
 from gpuward.agent.spool_file import Item
 
 if TYPE_CHECKING:
@@ -56,4 +57,10 @@ class EventKeeper:
         snapshot = self._judge.snapshot
         data = wire.spooled(finding, node=snapshot.node, wall_offset_s=snapshot.wall_offset_s)
         identity = f"{snapshot.boot_id}|{event.kind}|{event.identity}"
-        return Item(identity, data, important=finding.finding.result is not Result.OK)
+        told = FindingClass.STORE if finding.suppressed else class_of(finding.finding)
+        return Item(
+            identity,
+            data,
+            important=told is not FindingClass.STORE,
+            about=finding.finding.dedup_key,
+        )

@@ -22,17 +22,18 @@ from gpuward.agent.detectors import DETECTORS
 from gpuward.agent.history import History
 from gpuward.agent.hysteresis import Change, State, Verdict, fold
 from gpuward.agent.maintenance import marked
-from gpuward.agent.model import OpenFinding, Snapshot
+from gpuward.agent.model import Event, OpenFinding, Snapshot
 from gpuward.agent.one_shot import one_shot
 from gpuward.agent.window import Readings
 from gpuward.agent.xid_catalogue import CATALOGUE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from gpuward.agent.component import Components
     from gpuward.agent.detectors import Detector
-    from gpuward.agent.model import Batch, Event, Finding
+    from gpuward.agent.heard import Heard
+    from gpuward.agent.model import Batch, Finding
     from gpuward.agent.window import Window
     from gpuward.agent.xid_catalogue import Xid
     from gpuward.daemon.clock import Clock
@@ -83,6 +84,8 @@ class Judge:
         self.history = History(boot_id, now_s=clock.mono_s(), wall_s=clock.wall_s())
         # Set at each raise, clear and change of result; the reporter clears it.
         self.changed = asyncio.Event()
+        # What the coordinator knows of; ``None`` where there is none.
+        self.heard: Heard | None = None
         # Whoever follows the node waits for its next change.
         self.changes = Changes()
         # Set with it; whoever remembers what is open clears it.
@@ -119,10 +122,24 @@ class Judge:
         for event in new_events:
             self._events_seen += 1
             finding_id = f"{self.state.instance}-e{self._events_seen}"
-            try:
-                self.events.put_nowait((event, one_shot(event, window, finding_id)))
-            except asyncio.QueueFull:
-                self.events_dropped += 1
+            self._keep(event, one_shot(event, window, finding_id))
+
+    def _keep(self, event: Event, finding: OpenFinding) -> None:
+        try:
+            self.events.put_nowait((event, finding))
+        except asyncio.QueueFull:
+            self.events_dropped += 1
+
+    def _keep_unheard(self, ended: OpenFinding) -> None:
+        """Keep a finding that is over and that the coordinator has never heard of."""
+        if self.heard is not None and not self.heard.forget(ended.finding_id):
+            kind, at_s = ended.finding.kind, ended.last_seen_s
+            self._keep(Event(kind, at_s, identity=f"ended {ended.finding_id}"), ended)
+
+    def was_heard(self, finding_ids: Iterable[str]) -> None:
+        """Remember that the coordinator knows of these findings."""
+        if self.heard is not None and self.heard.note(finding_ids):
+            self.unsaved.set()
 
     async def run(self) -> None:
         """Tick for ever."""
@@ -173,6 +190,8 @@ class Judge:
         self.judging_seconds += self._clock.mono_s() - now_s
         for change, finding in changes:
             _log(change, finding)
+            if change is Change.CLEARED:
+                self._keep_unheard(finding)
         if self._drills_changed() or changes:
             self.changed.set()
             self.unsaved.set()

@@ -24,7 +24,7 @@ from gpuward.v1 import coordinator_pb2, coordinator_pb2_grpc
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Sequence
 
     from gpuward.agent.model import Snapshot
     from gpuward.agent.spool import Spool
@@ -75,17 +75,22 @@ class Reporter:
         snapshot: Callable[[], Snapshot],
         changed: asyncio.Event,
         spool: Spool,
+        was_heard: Callable[[Iterable[str]], None],
         clock: Clock,
         instance: str,
         query_address: str,
         interval_s: float,
         jitter: random.Random,
     ) -> None:
-        """``changed`` is set whenever a report is worth sending before its time."""
+        """``changed`` is set whenever a report is worth sending before its time.
+
+        ``was_heard`` is told the ids of findings whose report was acknowledged.
+        """
         self._address = address
         self._snapshot = snapshot
         self._changed = changed
         self._spool = spool
+        self._was_heard = was_heard
         self._clock = clock
         self._instance = instance
         self._query_address = query_address
@@ -179,9 +184,8 @@ class Reporter:
         """Send one report; returns whether it held every event, and whether we shall leave."""
         events = await self._events()
         self.reports += 1
-        message = wire.report(
-            self._snapshot(), instance=self._instance, seq=self.reports, events=events
-        )
+        snapshot = self._snapshot()
+        message = wire.report(snapshot, instance=self._instance, seq=self.reports, events=events)
         is_drained = False
         async with asyncio.timeout(ANSWER_WITHIN_S):
             await stream.write(coordinator_pb2.SessionRequest(report=message))
@@ -192,7 +196,8 @@ class Reporter:
         if answer.report_ack.report_seq != self.reports:
             raise SessionLostError("the coordinator acknowledged another report than ours")
         self.reports_acknowledged += 1
-        await self._forget(answer.report_ack.event_seq)
+        self._was_heard([opened.finding_id for opened in snapshot.open_findings])
+        await self._forget(answer.report_ack.event_seq, events)
         return len(events) < MAX_EVENTS, is_drained
 
     async def _events(self) -> list[tuple[int, bytes]]:
@@ -208,9 +213,12 @@ class Reporter:
         self._is_spool_lost = False
         return events
 
-    async def _forget(self, event_seq: int) -> None:
+    async def _forget(self, event_seq: int, sent: Sequence[tuple[int, bytes]]) -> None:
         if event_seq <= self._acknowledged:
             return
+        if not sent or event_seq > sent[-1][0]:
+            # To believe it would delete what nobody has.
+            raise SessionLostError("the coordinator acknowledged events that were not sent")
         self._acknowledged = event_seq
         # Not deleted now, they are sent again after a restart, under the same numbers.
         with contextlib.suppress(TimeoutError, DiskBusyError):

@@ -31,7 +31,8 @@ LOCK_WAIT_S = 1.0
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS event (
-    seq INTEGER PRIMARY KEY, important INTEGER NOT NULL, data BLOB NOT NULL
+    seq INTEGER PRIMARY KEY, important INTEGER NOT NULL, data BLOB NOT NULL,
+    about TEXT NOT NULL DEFAULT ''
 );
 CREATE INDEX IF NOT EXISTS event_worth ON event (important, seq);
 CREATE TABLE IF NOT EXISTS identity (
@@ -40,6 +41,17 @@ CREATE TABLE IF NOT EXISTS identity (
 CREATE TABLE IF NOT EXISTS memory (the_only INTEGER PRIMARY KEY, data BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS last_seq (the_only INTEGER PRIMARY KEY, seq INTEGER NOT NULL);
 """
+# What is dropped for want of room, in this order: what is not important, what neither began nor
+# ended its trouble, and only then the oldest.
+_WORTH_LITTLE = (
+    "SELECT seq FROM event WHERE NOT important",
+    (
+        "SELECT seq FROM event WHERE about <> ''"
+        " AND seq NOT IN (SELECT min(seq) FROM event GROUP BY about)"
+        " AND seq NOT IN (SELECT max(seq) FROM event GROUP BY about)"
+    ),
+    "SELECT seq FROM event",
+)
 
 
 class Item(NamedTuple):
@@ -49,6 +61,8 @@ class Item(NamedTuple):
     data: bytes
     # Dropped last when there is no more room.
     important: bool = True
+    # The same trouble again: between the first and the last of them, the others are dropped sooner.
+    about: str = ""
 
 
 class SpoolFile:
@@ -183,7 +197,10 @@ def _insert(database: sqlite3.Connection, seq: int, item: Item) -> int:
     known = database.execute("INSERT OR IGNORE INTO identity (identity) VALUES (?)", item[:1])
     if known.rowcount == 0:
         return 0
-    database.execute("INSERT INTO event VALUES (?, ?, ?)", (seq, item.important, item.data))
+    database.execute(
+        "INSERT INTO event (seq, important, data, about) VALUES (?, ?, ?, ?)",
+        (seq, item.important, item.data, item.about),
+    )
     return 1
 
 
@@ -193,12 +210,13 @@ def _make_room(database: sqlite3.Connection, surplus: int) -> int:
         "DELETE FROM identity WHERE number <= (SELECT max(number) FROM identity) - ?",
         (MAX_IDENTITIES,),
     )
-    if surplus <= 0:
-        return 0
-    return database.execute(
-        "DELETE FROM event WHERE seq IN (SELECT seq FROM event ORDER BY important, seq LIMIT ?)",
-        (surplus,),
-    ).rowcount
+    gone = 0
+    for which in _WORTH_LITTLE:
+        if surplus > gone:
+            # Each is a query of this file: no words of others are in it.
+            statement = f"DELETE FROM event WHERE seq IN ({which} ORDER BY seq LIMIT ?)"  # noqa: S608
+            gone += database.execute(statement, (surplus - gone,)).rowcount
+    return gone
 
 
 def _open_or_put_aside(path: Path) -> sqlite3.Connection:
@@ -222,6 +240,10 @@ def _open(path: Path) -> sqlite3.Connection:
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = FULL")
         database.executescript(_SCHEMA)
+        columns = {row[1] for row in database.execute("PRAGMA table_info(event)")}
+        if "about" not in columns:
+            # A file of an earlier version, which may hold what nobody has heard yet.
+            database.execute("ALTER TABLE event ADD COLUMN about TEXT NOT NULL DEFAULT ''")
     except sqlite3.Error:
         database.close()
         raise
