@@ -31,11 +31,11 @@ def test_detect(samples, outcomes):
     ("is_there", "expected"),
     [pytest.param(True, 1.0, id="a log"), pytest.param(False, 0.0, id="no such file")],
 )
-async def test_the_sampler_says_so(is_there, expected, tmp_path):
+async def test_the_sampler_says_so(is_there, expected, tmp_path, clock):
     path = tmp_path / "kmsg"
     if is_there:
         path.touch()
-    async with KmsgSampler(path, boot_id="b", gpus=tuple) as kmsg:
+    async with KmsgSampler(path, boot_id="b", gpus=tuple, clock=clock) as kmsg:
         batch = await kmsg.sample(1_000.0)
 
     assert {sample.key: sample.value for sample in batch.samples}[READABLE] == expected

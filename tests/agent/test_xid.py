@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from gpuward.agent.detectors.xid import detect
-from gpuward.agent.model import Action, Event, Gpu, Process, Result
-from gpuward.agent.window import Window
-from gpuward.agent.xid_catalogue import CATALOGUE
+from gpuward.agent.model import Action, Event, Gpu, Process, Result, Sample, SeriesKey
+from gpuward.agent.window import Readings, Window
+from gpuward.agent.xid_overrides import XidConfig, XidOverride
 
 OK, WARN, FAIL = Result.OK, Result.WARN, Result.FAIL
 H100 = Gpu("GPU-1", 0, "H100", "00000000:1B:00.0", serial="165")
 VLLM = Process(key="vllm.service", pid=77, start_ticks=1, unit="vllm.service", model="llama")
+SGLANG = Process(key="sglang.service", pid=78, start_ticks=1, unit="sglang.service")
 
 
-def xid(code, at_s=10_000.0, *, gpu="GPU-1", pid=77, identity=""):
+def xid(code, at_s=10_000.0, *, gpu="GPU-1", pid=77, identity="", text="", **values):
     identity = identity or f"{code}-{at_s}-{gpu}-{pid}"
-    return Event("gpu.xid", at_s, identity, code=code, gpu=gpu, pid=pid, text="GPU has fallen off")
+    text = text or "GPU has fallen off"
+    return Event("gpu.xid", at_s, identity, code=code, gpu=gpu, pid=pid, text=text, values=values)
 
 
-def seen(*events, now_s=10_000.0):
-    window = Window.of(now_s=now_s, gpus=[H100], processes=[VLLM], events=events)
-    return list(detect(window))
+def window_of(*events, now_s=10_000.0, samples=()):
+    return Window.of(samples, now_s=now_s, gpus=[H100], processes=[VLLM, SGLANG], events=events)
+
+
+def seen(*events, now_s=10_000.0, samples=()):
+    return list(detect(window_of(*events, now_s=now_s, samples=samples)))
+
+
+def evidence(finding):
+    return {fact.name: fact.text or fact.value for fact in finding.evidence}
 
 
 @pytest.mark.parametrize(
@@ -87,13 +98,13 @@ def test_each_gpu_code_and_program_is_a_finding_of_its_own():
         xid(79, 9_995.0, pid=1_234),
     )
 
-    assert [(f.code, f.subject.gpu, f.subject.process) for f in found] == [
+    assert {(f.code, f.subject.gpu, f.subject.process) for f in found} == {
         (31, "GPU-1", "vllm.service"),
         (31, "GPU-2", "vllm.service"),
         (13, "GPU-1", "vllm.service"),
         (31, "GPU-1", ""),
         (79, "GPU-1", ""),
-    ]
+    }
     assert len({f.dedup_key for f in found}) == 5
 
 
@@ -122,15 +133,211 @@ def test_the_process_is_named_with_all_that_is_known():
     assert finding.since_s == 10_000.0
 
 
-def test_catalogue_covers_what_others_call_fatal():
-    """Codes that DCGM or nvidia_gpu_exporter treat as fatal fail here too."""
-    fatal = {48, 62, 64, 79, 95, 119, 120, 140}
-
-    assert {code for code in fatal if CATALOGUE[code].result is not FAIL} == set()
+NVLINK = "NETIR_LINK_EVT  {}   XC0 i0 Link {:02} (0x004505c6 0x00000000 0x00000000 0x00000000)"
+OLD_NVLINK = "NVLink: fatal error detected on link {}(0x10000, 0x0, 0x0, 0x0, 0x0, 0x0, 0x0)"
 
 
-def test_catalogue_has_no_page_for_a_program():
-    """The skip list of the Kubernetes device plugin: a program's own errors."""
-    programs = {13, 31, 43, 45, 68, 109}
+@pytest.mark.parametrize(
+    ("events", "result"),
+    [
+        pytest.param([xid(149, text=NVLINK.format("Nonfatal", 3))], WARN, id="not fatal"),
+        pytest.param([xid(149, text=NVLINK.format("Fatal", 3))], FAIL, id="fatal by its line"),
+        pytest.param(
+            [xid(149, 9_000.0, text=NVLINK.format("Fatal", 3)), xid(149, text="?")],
+            FAIL,
+            id="fatal before, unreadable since",
+        ),
+        pytest.param(
+            [xid(149, 9_000.0, text=NVLINK.format("Nonfatal", n)) for n in (3, 4)],
+            WARN,
+            id="two links",
+        ),
+        pytest.param(
+            [xid(149, 9_000.0 + n, text=NVLINK.format("Nonfatal", 3)) for n in (1, 2)],
+            FAIL,
+            id="twice on one link",
+        ),
+        pytest.param([xid(74, text=OLD_NVLINK.format(3))], WARN, id="74, once"),
+        pytest.param(
+            [xid(74, 9_000.0 + n, text=OLD_NVLINK.format(3)) for n in (1, 2)],
+            FAIL,
+            id="74, twice on one link",
+        ),
+        pytest.param(
+            [xid(74, 9_000.0 + n, text=OLD_NVLINK.format(n)) for n in (1, 2)],
+            WARN,
+            id="74, two links",
+        ),
+    ],
+)
+def test_link_errors(events, result):
+    """A link that fails for good, or again, is a hard fault; one hiccup is a ticket."""
+    (finding,) = seen(*events)
 
-    assert {code for code in programs if CATALOGUE[code].result is FAIL} == set()
+    assert finding.result is result
+
+
+RECOVERY = "GPU recovery action changed from 0x0 (None) to 0x{} ({})"
+
+
+@pytest.mark.parametrize(
+    ("text", "result", "action"),
+    [
+        pytest.param(RECOVERY.format(0, "None"), OK, Action.NONE, id="over"),
+        pytest.param(RECOVERY.format(1, "GPU Reset Required"), FAIL, Action.RESET_GPU, id="reset"),
+        pytest.param(RECOVERY.format(2, "Node Reboot"), FAIL, Action.DRAIN_NODE, id="reboot"),
+        pytest.param(RECOVERY.format(3, "Drain P2P"), WARN, Action.DRAIN_NODE, id="drain peers"),
+        pytest.param(RECOVERY.format("c", "?"), WARN, Action.DRAIN_NODE, id="newer than we know"),
+        pytest.param("?", OK, Action.NONE, id="unreadable"),
+    ],
+)
+def test_recovery_action_changed(text, result, action):
+    """XID 154 is as bad as the action that it names."""
+    (finding,) = seen(xid(154, text=text))
+
+    assert (finding.result, finding.action) == (result, action)
+
+
+def test_recovery_action_that_nvml_tells_too():
+    """NVML's own word is a finding of its own, which clears: the line is only evidence."""
+    nvml = Sample(SeriesKey("gpu_recovery_action", gpu="GPU-1"), 9_999.0, 1.0)
+    (finding,) = seen(xid(154, text=RECOVERY.format(1, "GPU Reset Required")), samples=[nvml])
+
+    assert finding.result is OK
+
+
+@pytest.mark.parametrize(
+    ("code", "signal"), [(63, "gpu_row_remap_pending"), (64, "gpu_row_remap_failed")]
+)
+def test_remapping_shows_what_nvml_says_now(code, signal):
+    flag = Sample(SeriesKey(signal, gpu="GPU-1"), 9_999.0, 1.0)
+
+    (known,) = seen(xid(code), samples=[flag])
+    (unknown,) = seen(xid(code))
+
+    assert evidence(known)[signal] == 1.0
+    assert signal not in evidence(unknown)
+
+
+@pytest.mark.parametrize(
+    ("in_a_day", "results"),
+    [
+        pytest.param(2.0, [("vllm.service", WARN)], id="twice in a day"),
+        pytest.param(3.0, [("vllm.service", WARN), ("", FAIL)], id="three times"),
+    ],
+)
+def test_contained_memory_errors(in_a_day, results):
+    """The victim is one program, until the third in a day: then the memory is not fit for use."""
+    found = seen(xid(94, xid_in_a_day=in_a_day))
+
+    assert [(finding.subject.process, finding.result) for finding in found] == results
+
+
+@pytest.mark.parametrize(
+    ("times", "results"),
+    [
+        pytest.param(2, [WARN], id="twice in an hour"),
+        pytest.param(3, [WARN, FAIL], id="three times"),
+    ],
+)
+def test_hung_contexts(times, results):
+    """A context that hangs is mostly a program's endless kernel; three in an hour are not."""
+    found = seen(*(xid(109, 9_900.0 + n) for n in range(times)))
+
+    assert [finding.result for finding in found] == results
+
+
+@pytest.mark.parametrize(
+    ("pids", "is_the_gpus"),
+    [
+        pytest.param([77, 77, 77], False, id="one program"),
+        pytest.param([77, 78], False, id="two programs, twice"),
+        pytest.param([77, 77, 78], True, id="two programs, three times"),
+        pytest.param([77, 1_234, 1_235], False, id="whom nobody knows is no second program"),
+    ],
+)
+def test_one_programs_bug_does_not_move_to_another(pids, is_the_gpus):
+    """The same error in two programs is the GPU's: a ticket, and the cause of theirs."""
+    found = seen(*(xid(31, 9_990.0 + n, pid=pid) for n, pid in enumerate(pids)))
+    whole = [f for f in found if "programs" in f.summary]
+
+    assert bool(whole) == is_the_gpus
+    for finding in whole:
+        assert (finding.result, finding.action) == (WARN, Action.DRAIN_NODE)
+        assert {f.causes for f in found if f.subject.process} == {(finding.dedup_key,)}
+
+
+@pytest.mark.parametrize(
+    ("code", "boots", "action"),
+    [
+        pytest.param(119, 1.0, Action.RESET_GPU, id="after one reboot"),
+        pytest.param(119, 2.0, Action.REPLACE_HARDWARE, id="after two"),
+        pytest.param(31, 9.0, Action.CHECK_APPLICATION, id="a program's, after any number"),
+    ],
+)
+def test_what_reboots_do_not_mend_is_replaced(code, boots, action):
+    (finding,) = seen(xid(code, xid_earlier_boots=boots))
+
+    assert finding.action is action
+    assert evidence(finding)["xid_earlier_boots"] == boots
+
+
+def test_clean_up_alone_is_worth_a_look():
+    """XID 45 follows from something: when nothing was reported, somebody must look."""
+    (alone,) = seen(xid(45))
+    after = [f for f in seen(xid(31, 9_990.0), xid(45)) if f.code == 45]
+
+    assert alone.result is WARN
+    assert [finding.result for finding in after] == [OK]
+
+
+def test_a_storm_of_clean_ups():
+    """672 XID 45 in three hours, each of another process: one finding, and it never pages."""
+    started_s = 10_000.0
+    storm = [xid(45, started_s + 16.0 * n, pid=1_000 + n, xid_events=4.0) for n in range(0, 672, 4)]
+    for now_s in range(10_000, 21_000, 500):
+        until_now = [event for event in storm if event.at_s <= now_s]
+        found = seen(xid(31, started_s - 1.0), *until_now, now_s=float(now_s))
+        clean_ups = [finding for finding in found if finding.code == 45]
+
+        assert len(clean_ups) == 1
+        assert clean_ups[0].result is not FAIL
+
+
+def test_a_storm_follows_from_what_was_before_its_beginning():
+    """Not from what was in the last minute: the cause is told once, its clean-ups for an hour."""
+    storm = [xid(45, 8_000.0 + 60.0 * n) for n in range(30)]
+    found = {f.code: f for f in seen(xid(119, 7_990.0), *storm)}
+
+    assert found[45].causes == (found[119].dedup_key,)
+
+
+def test_one_event_may_stand_for_many():
+    (finding,) = seen(xid(79, 9_990.0), xid(79, 9_999.0, xid_events=411.0))
+
+    assert evidence(finding)["xid_events"] == 412.0
+
+
+def test_override():
+    """What a site says of a code counts, for the finding and its note."""
+    config = XidConfig(
+        overrides={
+            "31": XidOverride(fault="drain", result="fail", note="Our boards."),
+            "999": XidOverride(result="ok"),
+        }
+    )
+    window = window_of(xid(31), xid(999))
+    window = replace(window, xids=config.catalogue())
+    found = {finding.code: finding for finding in detect(window)}
+
+    assert (found[31].result, found[31].action) == (FAIL, Action.DRAIN_NODE)
+    assert found[31].subject.process == ""
+    assert evidence(found[31])["xid_note"] == "Our boards."
+    assert found[999].result is OK
+
+
+def test_readings_know_the_sites_catalogue():
+    catalogue = XidConfig(overrides={"31": XidOverride(result="fail")}).catalogue()
+
+    assert Readings(catalogue).window(1.0).xids[31].result is FAIL
+    assert Readings().window(1.0).xids[31].result is OK
