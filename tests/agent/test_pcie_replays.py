@@ -8,6 +8,7 @@ from gpuward.agent.detectors.pcie_replays import detect
 from gpuward.agent.model import Outcome, Result
 
 REPLAYS, FATAL = "gpu_pcie_replays_total", "gpu_pcie_errors_fatal_total"
+AER = "gpu_aer_fatal_total"
 LINK = {"gpu_pcie_link_generation": 5, "gpu_pcie_link_width": 16}
 SLOW = {"period_s": 30.0}
 
@@ -26,6 +27,8 @@ SLOW = {"period_s": 30.0}
         ),
         pytest.param({REPLAYS: 0, FATAL: [0] * 8 + [1]}, [Result.FAIL], id="a fatal error"),
         pytest.param({REPLAYS: 0, FATAL: 1}, [], id="an old fatal error"),
+        pytest.param({REPLAYS: 0, AER: [0] * 8 + [1]}, [Result.FAIL], id="one that AER reports"),
+        pytest.param({REPLAYS: 0, AER: 1}, [], id="an old one of AER"),
     ],
 )
 def test_detect(gpu_window, signals, expected):

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from gpuward.agent.window import Window
 
 REPLAYS = "gpu_pcie_replays_total"
-FATAL = "gpu_pcie_errors_fatal_total"
+FATAL = ("gpu_pcie_errors_fatal_total", "gpu_aer_fatal_total")
 GENERATION = "gpu_pcie_link_generation"
 WIDTH = "gpu_pcie_link_width"
 # Replays a minute and lane, for each generation.
@@ -59,7 +59,8 @@ def detect(window: Window, limits: Limits = Limits()) -> Iterator[Finding]:
     """Yield per GPU: failed after a fatal error, a warning for too many replays."""
     since_s = window.now_s - limits.recent_s
     for gpu in window.gpus:
-        fatal = window.risen(SeriesKey(FATAL, gpu=gpu.uuid), since_s)
+        # NVML and the kernel count the same errors, and either may lack the counter.
+        fatal = max(window.risen(SeriesKey(name, gpu=gpu.uuid), since_s) for name in FATAL)
         replays = window.risen(SeriesKey(REPLAYS, gpu=gpu.uuid), since_s)
         subject = subject_of(window, gpu=gpu.uuid)
         if window.latest(SeriesKey(REPLAYS, gpu=gpu.uuid)) is None:
@@ -81,7 +82,7 @@ def detect(window: Window, limits: Limits = Limits()) -> Iterator[Finding]:
             result=Result.FAIL if fatal else Result.WARN,
             evidence=(
                 Evidence("gpu_pcie_replays_per_minute", per_minute, "1/min", normal, source="nvml"),
-                Evidence("gpu_pcie_errors_fatal_new", fatal, "1", threshold=0.0, source="nvml"),
+                Evidence("gpu_pcie_errors_fatal_new", fatal, "1", threshold=0.0, source="nvml, pci"),
             ),
         )
 
