@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gpuward.agent.detectors.driver_unresponsive import KIND, detect
-from gpuward.agent.model import Action, Driver, Outcome, Result
+from gpuward.agent.model import Action, Driver, Event, Outcome, Result
 from gpuward.agent.window import NOT_LOOKED, Window
 
 BAD, DOUBTFUL = Outcome.BAD, Outcome.DOUBTFUL
@@ -100,3 +100,17 @@ def test_a_missing_driver_is_not_a_hung_one():
     window = Window.of(now_s=100.0, driver=Driver(up=False, reason="library not found"))
 
     assert list(detect(window)) == []
+
+
+@pytest.mark.parametrize(
+    ("age_s", "is_evidence"),
+    [pytest.param(300.0, True, id="five minutes ago"), pytest.param(300.1, False, id="before")],
+)
+def test_what_the_kernel_itself_found_is_evidence(age_s, is_evidence):
+    """It looks for blocked tasks every two minutes, and says whether the driver is in the stack."""
+    told = Event("driver.task_blocked", 1_000.0 - age_s, "kmsg:1", pid=7, text="A task is blocked.")
+    driver = Driver(up=True, waiting_s=30.0)
+    (finding,) = detect(Window.of(now_s=1_000.0, driver=driver, events=[told]))
+
+    texts = {fact.text for fact in finding.evidence if fact.name == "kernel_found_blocked_task"}
+    assert texts == ({"A task is blocked."} if is_evidence else set())

@@ -14,6 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from gpuward.agent.detectors import task_blocked
 from gpuward.agent.kind import Kind
 from gpuward.agent.model import (
     Action,
@@ -56,6 +57,8 @@ class Limits:
     stalled_s: float = 10.0
     # Beyond the GSP timeout: no error is coming any more.
     hung_s: float = 60.0
+    # The kernel looks for blocked tasks every two minutes.
+    kernel_told_s: float = 300.0
 
 
 def detect(window: Window, limits: Limits = Limits()) -> Iterator[Finding]:
@@ -81,7 +84,7 @@ def detect(window: Window, limits: Limits = Limits()) -> Iterator[Finding]:
         outcome=Outcome.BAD if stalled else Outcome.DOUBTFUL,
         result=Result.FAIL if hung else Result.WARN,
         since_s=window.now_s - driver.waiting_s,
-        evidence=tuple(_evidence(driver, limits)),
+        evidence=(*_evidence(driver, limits), *_blocked_tasks(window, limits)),
         action=Action.REBOOT_NODE if hung and driver.confirmed_by else None,
     )
 
@@ -115,3 +118,11 @@ def _evidence(driver: Driver, limits: Limits) -> Iterator[Evidence]:
     ):
         if text:
             yield Evidence(name=name, text=text, source="proc")
+
+
+def _blocked_tasks(window: Window, limits: Limits) -> Iterator[Evidence]:
+    """Yield what the kernel itself says of tasks that wait in the driver."""
+    events = window.events(task_blocked.KIND.name, window.now_s - limits.kernel_told_s)
+    if events:
+        last = events[-1]
+        yield Evidence("kernel_found_blocked_task", text=last.text, source="kmsg", at_s=last.at_s)
