@@ -19,8 +19,8 @@ XID = "[  17.5] NVRM: Xid (PCI:0000:c3:00): 79, pid=1234, name=python3, GPU has 
             id="XID without the name",
         ),
         pytest.param(
-            "Nov 24 node kernel: NVRM: Xid (PCI:0000:c3:00): 31, pid='<unknown>', name=x, MMU Fault: ENGINE GRAPHICS GPC0",
-            "Nov 24 node kernel: NVRM: Xid (PCI:0000:c3:00): 31, pid=unknown, MMU Fault: ENGINE GRAPHICS GPC0",
+            "node kernel: NVRM: Xid (PCI:0000:c3:00): 31, pid='<unknown>', name=x, MMU Fault by ENGINE",
+            "node kernel: NVRM: Xid (PCI:0000:c3:00): 31, pid=unknown, MMU Fault by ENGINE",
             id="XID of nobody, in a journal",
         ),
         pytest.param(
