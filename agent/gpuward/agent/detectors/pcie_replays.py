@@ -82,7 +82,7 @@ def detect(window: Window, limits: Limits = Limits()) -> Iterator[Finding]:
             result=Result.FAIL if fatal else Result.WARN,
             evidence=(
                 Evidence("gpu_pcie_replays_per_minute", per_minute, "1/min", normal, source="nvml"),
-                Evidence("gpu_pcie_errors_fatal_new", fatal, "1", threshold=0.0, source="nvml, pci"),
+                Evidence("gpu_pcie_errors_fatal_new", fatal, "1", threshold=0.0),
             ),
         )
 
