@@ -22,7 +22,6 @@ import grpc
 from gpuward.agent.agent_client import (
     ANSWERED_WITHIN_S,
     Agent,
-    complaint,
     connected,
 )
 from gpuward.agent.node_view import NodeView, node_view
@@ -50,12 +49,12 @@ class Views:
     """The last views, and what the agent was asked and has not answered yet."""
 
     def __init__(self, agent: Agent, clock: Clock) -> None:
+        """Wait for the first one; raises ``NoAnswerError``."""
         self._agent = agent
         self._clock = clock
-        self._kept: list[NodeView] = []
+        self._kept: list[NodeView] = [node_view(agent.snapshot())]
         self._asked: Any = None
         self._answered_s = clock.mono_s()
-        self.trouble = ""
 
     def update(self) -> None:
         """Take in an answer that has come; ask again when nothing is asked."""
@@ -68,16 +67,14 @@ class Views:
 
     def lines(self, size: Size, *, colours: bool) -> list[str]:
         """Return the frame to show now."""
-        if not self._kept:
-            return [self.trouble or f"asking {self._agent.address}", "q: quit"][: size.lines]
         age_s = self._clock.mono_s() - self._answered_s
         return frame(self._kept[-1], self._kept[0], size=size, colours=colours, age_s=age_s)
 
     def _take(self, call: Any) -> None:
         try:
             view = node_view(call.result().snapshot)
-        except grpc.RpcError as error:
-            self.trouble = f"{self._agent.address}: {complaint(error)}"
+        except grpc.RpcError:
+            # The head of the next frames says for how long.
             return
         self._answered_s = self._clock.mono_s()
         oldest_s = view.at_s - RATES_OVER_S
@@ -99,7 +96,6 @@ def live(address: str, *, colours: bool) -> None:
     """
     clock = SystemClock()
     with connected(address) as agent:
-        agent.snapshot()
         views = Views(agent, clock)
         with _terminal() as woken:
             due_s = clock.mono_s()
@@ -107,13 +103,15 @@ def live(address: str, *, colours: bool) -> None:
                 if clock.mono_s() >= due_s:
                     views.update()
                     due_s = clock.mono_s() + PERIOD_S
-                _show(views.lines(Size(*shutil.get_terminal_size()), colours=colours))
+                _show(
+                    views.lines(Size(*os.get_terminal_size(sys.stdout.fileno())), colours=colours)
+                )
                 if _is_over(woken, max(0.0, due_s - clock.mono_s())):
                     return
 
 
 def _show(lines: list[str]) -> None:
-    text = "\r\n".join(line + _REST_OF_LINE for line in lines)
+    text = "\n".join(line + _REST_OF_LINE for line in lines)
     sys.stdout.write(f"{_HOME}{text}{_REST_OF_SCREEN}")
     sys.stdout.flush()
 
