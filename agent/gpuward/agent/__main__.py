@@ -9,6 +9,7 @@ import click
 
 from gpuward.agent.command_line import CANNOT_START, CONFIG_OPTION, exit_with, load
 from gpuward.agent.config import GrpcConfig
+from gpuward.agent.history_command import history
 from gpuward.agent.people_commands import bundle, doctor, inject, scan, top
 from gpuward.agent.release_command import release
 from gpuward.daemon import log, serve
@@ -87,6 +88,7 @@ def _first(errors: BaseExceptionGroup) -> BaseException:
     return error
 
 
+agent.add_command(history)
 agent.add_command(release)
 agent.add_command(scan)
 agent.add_command(top)

@@ -24,6 +24,12 @@ ADDRESSES_FILE = "addresses.json"
 ANSWERED_WITHIN_S = 5.0
 # A node of many processes has many series.
 MAX_MESSAGE_BYTES = 64 << 20
+# The agent's own words say what is wrong.
+TOLD = (
+    grpc.StatusCode.FAILED_PRECONDITION,
+    grpc.StatusCode.INVALID_ARGUMENT,
+    grpc.StatusCode.PERMISSION_DENIED,
+)
 OPTIONS = (("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),)
 
 
@@ -75,6 +81,6 @@ def complaint(error: Any) -> str:
         return "no agent answers there: is it running, and is that its [grpc] address?"
     if code is grpc.StatusCode.UNIMPLEMENTED:
         return "the agent there is older than this command"
-    if code in (grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.FAILED_PRECONDITION):
+    if code in TOLD:
         return str(error.details())
     return f"the agent could not answer: {code.name.lower()}"
