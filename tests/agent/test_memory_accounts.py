@@ -211,3 +211,27 @@ def test_overhead_comes_every_five_seconds():
     said = floors([3.0, 2.0] * 3, signal="process_memory_overhead_bytes", apart_s=5.0)
 
     assert {"process_memory_overhead_floor_bytes": 2.0} == said
+
+
+@pytest.mark.parametrize(
+    ("used_then", "unattributed"),
+    [pytest.param(10, 0, id="all of it listed"), pytest.param(12, 2, id="not all of it")],
+)
+def test_used_is_compared_as_of_the_list(used_then, unattributed):
+    """Processes were listed 4 s ago; what a model being loaded took since is not nobody's."""
+    vllm = Process("vllm", 7, 5, gpus=(GPU,))
+    found = Window.of(
+        [
+            Sample(SeriesKey("gpu_memory_used_bytes", gpu=GPU), NOW - 4.0, used_then * GIB),
+            Sample(SeriesKey("gpu_processes", gpu=GPU), NOW - 4.0, 1),
+            Sample(
+                SeriesKey("process_gpu_memory_bytes", gpu=GPU, process="vllm"), NOW - 4.0, 10 * GIB
+            ),
+            Sample(SeriesKey("gpu_memory_used_bytes", gpu=GPU), NOW, 30 * GIB),
+        ],
+        now_s=NOW,
+        gpus=[H100],
+        processes=[vllm],
+    )
+
+    assert figures(found)["", "gpu_memory_unattributed_bytes"] == unattributed * GIB

@@ -18,6 +18,7 @@ from gpuward.agent.fragmentation import is_virtual
 from gpuward.agent.fragmentation_cache import DRIVER_USED, RESERVED, members
 from gpuward.agent.model import Batch, Sample, SeriesKey
 from gpuward.agent.process_identity import UNIDENTIFIED
+from gpuward.agent.signals import SIGNALS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -118,8 +119,8 @@ def _unattributed(
     window: Window, gpu: str, held: dict[str, float], *, gone: bool
 ) -> Iterator[Sample]:
     """``gone``: there are listed processes that do not exist; they hold nothing."""
-    used = window.latest(SeriesKey(GPU_USED, gpu=gpu))
     count = window.latest(SeriesKey(GPU_PROCESSES, gpu=gpu))
+    used = None if count is None else _used_at(window, gpu, count.at_s)
     # A process whose memory NVML does not tell (MIG, WDDM) could hold all of it.
     untold = any(
         gpu in one.gpus and one.key not in held
@@ -129,6 +130,19 @@ def _unattributed(
     if used is None or count is None or untold or (count.value > 0 and not held and not gone):
         return
     yield _sample(window, UNATTRIBUTED, gpu, max(0.0, used.value - sum(held.values())))
+
+
+def _used_at(window: Window, gpu: str, listed_s: float) -> Sample | None:
+    """Return the memory in use when processes were listed, which is less often.
+
+    Beside an older list, what a model that is being loaded has taken since would be nobody's.
+    """
+    key = SeriesKey(GPU_USED, gpu=gpu)
+    if window.latest(key) is None:
+        return None
+    samples = window.values(key, listed_s - SIGNALS[GPU_USED].stale_after_s)
+    before = [sample for sample in samples if sample.at_s <= listed_s]
+    return before[-1] if before else (samples[0] if samples else None)
 
 
 def _reserved(window: Window, key: SeriesKey) -> float | None:
