@@ -151,9 +151,12 @@ class Node:
     def uuid(self, index):
         return self.state.gpu(index).uuid.decode()
 
-    async def play(self, until_s, *, step_s=1.0, wanted=lambda: False):
+    async def play(self, until_s, *, step_s=1.0, wanted=lambda: False, in_real_time=False):
         """Let the scenario and the agent go on until ``until_s``, or until ``wanted``."""
+        self._patience_s = 0.0 if in_real_time else PATIENCE_S
         while self.now_s < until_s and not wanted():
+            if in_real_time:
+                await asyncio.sleep(step_s)
             self.clock.move(step_s)
             await self._second()
 
@@ -162,7 +165,7 @@ class Node:
         await self._hear_every_gpu()
         now_s = self.clock.mono_s()
         for sampler in self.samplers:
-            if int(now_s) % int(sampler.period_s) == 0 or self.now_s < 3:
+            if int(now_s) % max(1, int(sampler.period_s)) == 0 or self.now_s < 3:
                 self._take(sampler.name, await sampler.sample(now_s))
         self.judge.tick()
         self._look()
@@ -180,7 +183,7 @@ class Node:
             late = {index for index in everyone if self._read_s.get(self.uuid(index), 0) < now_s}
             self._silent &= late
             waited_s = time.monotonic() - began_s
-            if late <= self._silent or waited_s >= PATIENCE_S:
+            if late <= self._silent or waited_s >= self._patience_s:
                 break
             await asyncio.sleep(POLL_S)
         self._silent = late

@@ -132,6 +132,11 @@ DRILLS = {
             Shown("gpu.pcie.replays", 4, "fail", "page", "gpu_pcie_errors_fatal_total", 1, 1),
         ),
     ),
+    "aer": (
+        1_000,
+        # The card's NVML counts no such errors, the kernel does.
+        (Shown("gpu.pcie.replays", 0, "fail", "page", "gpu_aer_fatal_total", 1, 1),),
+    ),
     "links": (
         600,
         (
@@ -219,9 +224,10 @@ DRILLS = {
     "lost": (
         260,
         (
-            Shown("gpu.lost", 3, "fail", "page", "gpu_on_pci_bus", 0, 0, code=15),
+            # The kernel's line has said it before.
+            Shown("gpu.lost", 3, "fail", "store", "gpu_on_pci_bus", 0, 0, code=15),
             Shown("gpu.missing", None, "fail", "store", "node_gpus_present", 7, 7),
-            Shown("gpu.xid", 3, "fail", "page", "node_gpus_expected", 8, 8, code=79, stays=True),
+            Shown("gpu.xid", 3, "fail", "page", "node_kmsg_readable", 1, 1, code=79, stays=True),
         ),
     ),
     "never_came": (
@@ -231,6 +237,10 @@ DRILLS = {
             # Told already: as many are lost by name as are missing in number.
             Shown("gpu.missing", None, "fail", "store", "node_gpus_present", 3, 3),
         ),
+    ),
+    "flood": (
+        60,
+        (Shown("gpu.xid", 2, "fail", "page", "node_kmsg_readable", 1, 1, code=48, stays=True),),
     ),
     "reload": (
         160,
