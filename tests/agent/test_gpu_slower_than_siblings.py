@@ -12,7 +12,8 @@ from gpuward.agent.siblings import siblings
 
 CLOCK, POWER, DRAM = "gpu_sm_clock_hertz", "gpu_power_draw_watts", "gpu_dram_active_ratio"
 ACTIVE, LAUNCH = "gpu_sm_active_ratio", "probe_launch_seconds"
-BUSY = {ACTIVE: 0.8, CLOCK: 2.0e9, POWER: 500, DRAM: 0.5, LAUNCH: 8e-6}
+TENSOR = "gpu_tensor_active_ratio"
+BUSY = {TENSOR: 0.2, ACTIVE: 0.8, CLOCK: 2.0e9, POWER: 500, DRAM: 0.5, LAUNCH: 8e-6}
 
 
 @pytest.mark.parametrize(
@@ -28,6 +29,11 @@ BUSY = {ACTIVE: 0.8, CLOCK: 2.0e9, POWER: 500, DRAM: 0.5, LAUNCH: 8e-6}
         pytest.param({POWER: 300}, [], id="six tenths of the power"),
         pytest.param({POWER: 299}, [POWER], id="less power"),
         pytest.param({DRAM: 0.29}, [DRAM], id="less memory moved"),
+        pytest.param({CLOCK: 1.0e9, ACTIVE: 0.65}, [CLOCK], id="about as busy as the others"),
+        pytest.param({CLOCK: 1.0e9, ACTIVE: 0.63}, [], id="the others do more"),
+        pytest.param({CLOCK: 1.0e9, TENSOR: 0.26}, [], id="it computes more: the power limit"),
+        pytest.param({CLOCK: 1.0e9, TENSOR: 0.24}, [CLOCK], id="it computes as much"),
+        pytest.param({POWER: 200, ACTIVE: 0.6}, [], id="less power for less work"),
         pytest.param({LAUNCH: 16e-6}, [], id="twice as late"),
         pytest.param({LAUNCH: 17e-6}, [LAUNCH], id="later"),
     ],

@@ -26,9 +26,11 @@ TAPPED_RATIO = 0.5
 
 @dataclass(slots=True)
 class Service:
-    """One service and its engines; ``up_at`` is when the engine that is coming has its model."""
+    """One engine of a service; ``up_at`` is when the engine that is coming has its model."""
 
     name: str
+    # What its process goes by.
+    unit: str
     gpus: tuple[int, ...]
     random: random.Random
     traffic: Traffic = field(init=False)

@@ -31,6 +31,7 @@ CRASHES_A_DAY = 0.5
 # A page fault of a program takes its channels with it: one line of cause, several of cleaning up.
 STORMS = ((31, 45, 45, 45), (13, 43), (31, 43, 45), (13, 13, 45))
 CONTEXT_BYTES = float(GIB)
+SHARED = 3
 PROFILES = ("h100-sxm-x8", "l40s-x4", "h100-mig-x1", "rtx4090-x1")
 
 
@@ -58,17 +59,20 @@ class Node:
             card = self.cards[int(values["gpu"])]
             slice_ = MigDevice(str(values["uuid"]), place, 0)
             card.gpu = replace(card.gpu, mig=(*card.gpu.mig, slice_))
-        wide = self.seed % 3 if len(self.cards) > 1 else 0
+        wide = self.seed % 4 if len(self.cards) > 1 else 0
         everything = tuple(range(len(self.cards)))
         half = len(self.cards) // 2
         groups = {
-            # One engine on all GPUs, one on each half, one service on each.
+            # One engine on all GPUs, one on each half, one on each: of services of their own, or
+            # of one service, whose balancer gives each another load.
             0: [everything],
             1: [everything[:half], everything[half:]],
             2: [(index,) for index in everything],
+            3: [(index,) for index in everything],
         }[wide]
         self.services = [
-            Service(f"service-{place}", gpus, self.random) for place, gpus in enumerate(groups)
+            Service(f"service-{0 if wide == SHARED else place}", f"vllm-{place}", gpus, self.random)
+            for place, gpus in enumerate(groups)
         ]
 
     def second(self, second: int) -> Batch:
@@ -115,9 +119,9 @@ class Node:
                 # Lanes of GPUs are read at different seconds.
                 if second % 30 == index or second == 1:
                     yield from card.slow(now_s)
-            yield from self._of_service(service, second)
             if second % 5 == 0:
                 yield from self._of_processes(service, second, held)
+        yield from self._of_services(second)
 
     def _held(self, service: Service, second: int) -> float:
         """Return the bytes that the engine of ``service`` holds on each of its GPUs."""
@@ -126,19 +130,15 @@ class Node:
         total = self.cards[service.gpus[0]].facts["memory_total_bytes"]
         return float(CONTEXT_BYTES + (0.88 * total - CONTEXT_BYTES) * service.loaded(second))
 
-    def _of_service(self, service: Service, second: int) -> Iterator[Sample]:
-        if not service.is_up(second):
-            return
-        figures = {
-            "service_requests_total": float(int(service.requests)),
-            "service_requests_failed_total": 0.0,
-            "service_requests_over_objective_total": float(int(service.late)),
-            "service_tokens_total": float(int(service.tokens)),
-            "service_requests_waiting": service.shown_waiting,
-            "service_requests_running": service.running,
-        }
-        for signal, value in figures.items():
-            yield Sample(SeriesKey(signal, service=service.name), float(second), value)
+    def _of_services(self, second: int) -> Iterator[Sample]:
+        """Yield the sums over the engines of each service, as the sampler of engines does."""
+        sums: dict[tuple[str, str], float] = {}
+        for service in self.services:
+            for signal, value in _figures(service) if service.is_up(second) else ():
+                key = (signal, service.name)
+                sums[key] = sums.get(key, 0.0) + value
+        for (signal, name), value in sums.items():
+            yield Sample(SeriesKey(signal, service=name), float(second), value)
 
     def _of_processes(self, service: Service, second: int, held: float) -> Iterator[Sample]:
         if not service.is_there(second):
@@ -196,7 +196,7 @@ class Node:
             if service.is_there(second):
                 yield ServiceTotals(
                     service=service.name,
-                    instance="127.0.0.1:8000",
+                    instance=service.unit,
                     started_wall_s=float(service.down_until),
                     observed_wall_s=float(second),
                     requests=int(service.requests),
@@ -229,5 +229,14 @@ class Node:
         service.restart(int(now_s))
 
 
+def _figures(service: Service) -> Iterator[tuple[str, float]]:
+    yield "service_requests_total", float(int(service.requests))
+    yield "service_requests_failed_total", 0.0
+    yield "service_requests_over_objective_total", float(int(service.late))
+    yield "service_tokens_total", float(int(service.tokens))
+    yield "service_requests_waiting", service.shown_waiting
+    yield "service_requests_running", service.running
+
+
 def _key(service: Service) -> str:
-    return f"{service.name}.service"
+    return f"{service.unit}.service"

@@ -2,7 +2,9 @@
 
 Cards of one kind in one node share air, driver and load, so they are each other's best yardstick: a
 card at 6.7 of 19.2 TFLOP/s passed every diagnosis of its vendor (NVIDIA/DCGM#122), and its
-neighbours would have told.  Only cards that serve the same, busy at the same time, are compared.
+neighbours would have told.  Only cards that serve the same, busy at the same time and as busy, are
+compared: the busiest of several engines runs at the lowest clock under the power limit, because it
+does the most.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING
 
+from gpuward.agent.device_load import is_measured
 from gpuward.agent.gpu_load import was_busy
 from gpuward.agent.kind import Kind
 from gpuward.agent.model import (
@@ -26,7 +29,7 @@ from gpuward.agent.siblings import siblings
 from gpuward.agent.subject import subject_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from gpuward.agent.model import Gpu
     from gpuward.agent.window import Window
@@ -34,6 +37,9 @@ if TYPE_CHECKING:
 CLOCK = "gpu_sm_clock_hertz"
 POWER = "gpu_power_draw_watts"
 BANDWIDTH = "gpu_dram_active_ratio"
+# What tells how much a card does.  Bandwidth is not among them: a slow memory shows there.
+MEASURED = ("gpu_sm_active_ratio", "gpu_tensor_active_ratio")
+COARSE = ("gpu_utilization_ratio", "gpu_memory_bandwidth_utilization_ratio")
 LAUNCH = "probe_launch_seconds"
 
 KIND = Kind(
@@ -60,6 +66,10 @@ class Limits:
     clock_ratio: float = 0.9
     power_ratio: float = 0.6
     bandwidth_ratio: float = 0.6
+    # As much of the multiprocessors, and of the tensor cores, is at work as with the siblings.
+    comparable_ratio: float = 0.8
+    # Below this a share is nothing that could be compared.
+    least_activity: float = 0.05
     # A launch is a matter of the host too, whose threads are not all alike.
     launch_ratio: float = 2.0
 
@@ -95,21 +105,40 @@ def _behind(
             continue
         if not was_busy(window, gpu.uuid, limits.recent_s):
             continue
-        busy = [
-            _median(window, limits, signal, other)
+        others = [
+            other
             for other in group
             if other is not gpu
             and other.uuid in newest
             and was_busy(window, other.uuid, limits.recent_s)
         ]
+        if len(others) < limits.least_siblings or not _does_as_much(window, limits, gpu, others):
+            continue
+        own = _median(window, limits, signal, gpu) or 0.0
+        theirs = median(_median(window, limits, signal, other) or 0.0 for other in others)
+        if own < ratio * theirs:
+            yield _finding(window, gpu, signal, own, theirs)
+
+
+def _does_as_much(window: Window, limits: Limits, gpu: Gpu, others: Sequence[Gpu]) -> bool:
+    """Return whether the load of ``gpu`` is that of ``others``, as far as it can be measured."""
+    signals = MEASURED if is_measured(window, gpu.uuid) else COARSE
+    for signal in signals:
         own = _median(window, limits, signal, gpu)
-        if len(busy) >= limits.least_siblings and own < ratio * median(busy):
-            yield _finding(window, gpu, signal, own, median(busy))
+        theirs = [_median(window, limits, signal, other) for other in others]
+        known = [value for value in theirs if value is not None]
+        if own is None or not known:
+            continue
+        less, more = sorted((own, median(known)))
+        if more >= limits.least_activity and less < limits.comparable_ratio * more:
+            return False
+    return True
 
 
-def _median(window: Window, limits: Limits, signal: str, gpu: Gpu) -> float:
+def _median(window: Window, limits: Limits, signal: str, gpu: Gpu) -> float | None:
     since_s = window.now_s - limits.recent_s
-    return median(window.figures(SeriesKey(signal, gpu=gpu.uuid), since_s))
+    figures = window.figures(SeriesKey(signal, gpu=gpu.uuid), since_s)
+    return median(figures) if figures else None
 
 
 def _late(window: Window, limits: Limits, group: tuple[Gpu, ...]) -> Iterator[Finding]:
