@@ -19,8 +19,9 @@ XID = "[  17.5] NVRM: Xid (PCI:0000:c3:00): 79, pid=1234, name=python3, GPU has 
             id="XID without the name",
         ),
         pytest.param(
-            "node kernel: NVRM: Xid (PCI:0000:c3:00): 31, pid='<unknown>', name=x, MMU Fault",
-            "node kernel: NVRM: Xid (PCI:0000:c3:00): 31, pid=unknown, MMU Fault",
+            "node kernel: NVRM: Xid (PCI:0000:c3:00): 31, pid='<unknown>', name=x, "
+            "MMU Fault: ENGINE GRAPHICS",
+            "node kernel: NVRM: Xid (PCI:0000:c3:00): 31, pid=unknown, MMU Fault: ENGINE GRAPHICS",
             id="XID of nobody, in a journal",
         ),
         pytest.param(

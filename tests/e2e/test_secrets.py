@@ -16,6 +16,7 @@ import signal
 import string
 import subprocess
 import sys
+import tarfile
 import threading
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -195,6 +196,19 @@ def answers(agent: Daemon) -> dict[str, bytes]:
     return found
 
 
+def for_people(node: Node, agent: Daemon) -> dict[str, bytes]:
+    """Return what the commands for people show: a live view, and a bundle that leaves the house."""
+    config, out = str(node.folder / "agent.toml"), node.inside / "bundle.tar.gz"
+    command("agent", "bundle", "--config", config, "--out", str(out))
+    with tarfile.open(out) as tar:
+        parts = {Path(m.name).name: tar.extractfile(m).read() for m in tar.getmembers()}
+    assert b"Xid" in parts["kernel.log"]
+    return {
+        "gpuward agent top": command("agent", "top", "--address", agent.address("grpc")),
+        **{f"bundle: {name}": text for name, text in parts.items()},
+    }
+
+
 def maps(node: Node, agent: Daemon, pid: int) -> dict[str, bytes]:
     """Return the map of a process, as question, answer, picture and text: one walk serves all."""
     done, files = threading.Event(), {}
@@ -276,9 +290,11 @@ SHOWN_IN = {
     "torch is there: /metrics, OpenMetrics",
     "torch is there: GetHistory",
     "torch is there: GetSnapshot",
+    "torch is there: bundle: snapshot.json",
     "torch is there: gpuward agent map",
     "torch is there: gpuward agent map --svg",
     "torch is there: gpuward agent map, refused",
+    "torch is there: gpuward agent top",
 }
 
 
@@ -309,6 +325,7 @@ def test_no_output_holds_a_secret(tmp_path, canary):
         until(lambda: b"service.impact" in explained(coordinator))
         until((tmp_path / "pages.jsonl").exists)
         said |= {f"torch is there: {name}": text for name, text in answers(agent).items()}
+        said |= {f"torch is there: {name}": t for name, t in for_people(node, agent).items()}
 
         for part in (torch, others[-1]):
             part.kill()
