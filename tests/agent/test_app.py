@@ -66,10 +66,10 @@ def running(notifier, tmp_path):
     return run
 
 
-async def get(address, path):
+async def get(address, path, headers=""):
     host, port = address.split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
-    writer.write(f"GET {path} HTTP/1.1\r\n\r\n".encode())
+    writer.write(f"GET {path} HTTP/1.1\r\n{headers}\r\n".encode())
     answer = await reader.read()
     writer.close()
     return answer.decode()
@@ -132,6 +132,38 @@ async def test_a_taken_port_is_one_line(make_config, notifier, table):
     assert str(error.value).startswith(f"[{table}] address {address}: ")
     assert "choose another" in str(error.value)
     assert notifier.told == []
+
+
+async def test_pages_are_behind_the_web_configuration(make_config, running, tmp_path):
+    """Each of them, health too, as with every exporter of the toolkit."""
+    web_config = tmp_path / "web.yml"
+    # Of "secret", four rounds.
+    web_config.write_text(
+        "basic_auth_users:\n"
+        "  prometheus: $2y$04$abcdefghijklmnopqrstuu2r9OfJnfCsdneAXAGHnS4UpFFP8WIrW\n"
+    )
+    http = {"address": "127.0.0.1:0", "web_config": str(web_config)}
+
+    async with running(make_config(http=http)) as addresses:
+        stranger = await get(addresses["http"], "/healthz")
+        known = await get(
+            addresses["http"], "/metrics", "Authorization: Basic cHJvbWV0aGV1czpzZWNyZXQ=\r\n"
+        )
+
+    assert stranger.startswith("HTTP/1.1 401 ")
+    assert known.startswith("HTTP/1.1 200 ")
+
+
+async def test_a_web_configuration_that_cannot_be_is_one_line(make_config, notifier, tmp_path):
+    """Rather no agent than one whose pages are open against somebody's word."""
+    path = tmp_path / "web.yml"
+    path.write_text("tls_server_config: {}\n")
+    config = make_config(http={"address": "127.0.0.1:0", "web_config": str(path)})
+
+    with pytest.raises(StartError) as error:
+        await App(config, clock=SystemClock(), notifier=notifier).run(asyncio.Event())
+
+    assert str(error.value).startswith(f"[http] web_config: {path}: line 1: ")
 
 
 async def test_a_state_folder_that_cannot_be_is_one_line(make_config, notifier, tmp_path):

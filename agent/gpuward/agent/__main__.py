@@ -7,13 +7,14 @@ from pathlib import Path
 
 import click
 
-from gpuward.agent.command_line import CANNOT_START, CONFIG_OPTION, exit_with, load
+from gpuward.agent.command_line import CANNOT_START, CONFIG_OPTION, WRONG_CONFIG, exit_with, load
 from gpuward.agent.config import GrpcConfig
 from gpuward.agent.history_command import history
 from gpuward.agent.people_commands import bundle, doctor, inject, scan, top
 from gpuward.agent.release_command import release
 from gpuward.daemon import log, serve
 from gpuward.daemon.clock import SystemClock
+from gpuward.daemon.config import ConfigError
 from gpuward.daemon.notify import Notifier
 
 DEFAULT_GRPC_ADDRESS = GrpcConfig().address
@@ -45,7 +46,14 @@ def run(path: Path) -> None:
 @CONFIG_OPTION
 def check_config(path: Path) -> None:
     """Say whether the configuration can be used; changes nothing."""
-    load(path)
+    web_config = load(path).http.web_config
+    if web_config:
+        from gpuward.agent.web_guard import WebGuard
+
+        try:
+            WebGuard(Path(web_config))
+        except ConfigError as error:
+            exit_with(f"[http] web_config: {error}", WRONG_CONFIG)
     click.echo(f"{path}: ok")
 
 

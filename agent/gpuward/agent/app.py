@@ -49,6 +49,7 @@ from gpuward.agent.self_metric_table import (
 from gpuward.agent.spool import Spool
 from gpuward.agent.state_directory import StateError
 from gpuward.agent.watch import Watchers
+from gpuward.daemon.config import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -240,10 +241,12 @@ class App:
         return bound
 
     async def _start_http(self, parts: AsyncExitStack, exporter: Exporter) -> str:
-        server = exporter.server()
         host, port = host_port(self._config.http.address)
         try:
+            server = exporter.server(self._config.http.web_config)
             bound = await server.start(host, port)
+        except ConfigError as error:
+            raise StartError(f"[http] web_config: {error}") from error
         except OSError as error:
             raise StartError(
                 f"[http] address {self._config.http.address}: {_words(error)}:"

@@ -64,9 +64,18 @@ class HttpConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
         str,
         Meta(description="`host:port` of /metrics, /healthz and /readyz; port 0 takes a free one."),
     ] = "127.0.0.1:9477"
+    web_config: Annotated[
+        str,
+        Meta(
+            description="Web configuration file of Prometheus' exporters, for TLS and passwords;"
+            " empty: neither."
+        ),
+    ] = ""
 
     def __post_init__(self) -> None:
         host_port(self.address)
+        if self.web_config and not Path(self.web_config).is_absolute():
+            raise ValueError(f"web_config {self.web_config!r} is not an absolute path")
 
 
 class GrpcConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from http import HTTPStatus
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
@@ -21,6 +22,7 @@ from gpuward.agent.http_message import JSON, Response
 from gpuward.agent.http_server import HttpServer
 from gpuward.agent.negotiation import prefers_openmetrics
 from gpuward.agent.self_metrics import SelfCollector, SelfMetric
+from gpuward.agent.web_guard import WebGuard
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -74,8 +76,12 @@ class Exporter:
             registry=self._registry,
         )
 
-    def server(self) -> HttpServer:
-        """Return the server of these pages, not listening yet."""
+    def server(self, web_config: str = "") -> HttpServer:
+        """Return the server of these pages, not listening yet.
+
+        ``web_config``: path of the file that says who may ask; raises ``ConfigError``.
+        """
+        self._server.guard = WebGuard(Path(web_config)) if web_config else None
         return self._server
 
     def metrics(self, request: Request) -> Response:

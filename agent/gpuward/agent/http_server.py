@@ -20,13 +20,18 @@ from gpuward.agent.http_message import Request, Response, error, parse_request
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from gpuward.agent.web_guard import WebGuard
+
 MAX_CONNECTIONS = 40
 MAX_HEAD_BYTES = 8_192
 HEAD_WITHIN_S = 5.0
 TAKEN_WITHIN_S = 10.0
 LINGER_S = 1.0
+# Drain waits until the client has taken all but this; of 0 bytes TLS would wait for ever.
+UNTIL_TAKEN = 1
 # Sooner than any scrape interval, later than it takes to serve all that are open.
 RETRY_AFTER = {"Retry-After": "1"}
+CHALLENGE = {"WWW-Authenticate": 'Basic realm="gpuward"'}
 
 
 class HttpServer:
@@ -36,6 +41,8 @@ class HttpServer:
         self._routes = routes
         self._open: set[asyncio.StreamWriter] = set()
         self._server: asyncio.Server | None = None
+        # Who may ask, and in what encryption; ``None``: anybody, in none.
+        self.guard: WebGuard | None = None
         # Connections turned away because too many were open.
         self.refused = 0
 
@@ -63,10 +70,13 @@ class HttpServer:
             self.refused += 1
             writer.transport.abort()
             return
-        # Drain then waits until the client has taken everything.
-        writer.transport.set_write_buffer_limits(0)
         self._open.add(writer)
         try:
+            writer.transport.set_write_buffer_limits(UNTIL_TAKEN)
+            # Begun here and not by the server, so that a handshake counts as a connection.
+            if self.guard is not None and (tls := self.guard.tls()) is not None:
+                await writer.start_tls(tls, ssl_handshake_timeout=HEAD_WITHIN_S)
+                writer.transport.set_write_buffer_limits(UNTIL_TAKEN)
             await self._serve(reader, writer)
         except (TimeoutError, OSError, asyncio.IncompleteReadError):
             writer.transport.abort()
@@ -83,8 +93,10 @@ class HttpServer:
             if request is None or request.method != "HEAD":
                 writer.write(body)
             await writer.drain()
-        writer.write_eof()
-        await _linger(reader)
+        # TLS has no half of an end: its own goodbye reads what the client still sends.
+        if writer.can_write_eof():
+            writer.write_eof()
+            await _linger(reader)
 
     async def _answer(self, reader: asyncio.StreamReader) -> tuple[Request | None, Response]:
         if len(self._open) > MAX_CONNECTIONS:
@@ -100,6 +112,8 @@ class HttpServer:
             return None, error(HTTPStatus.REQUEST_TIMEOUT)
         except ValueError:
             return None, error(HTTPStatus.BAD_REQUEST)
+        if self.guard is not None and not await self.guard.lets_in(request):
+            return request, error(HTTPStatus.UNAUTHORIZED, CHALLENGE)
         return request, self._route(request)
 
     def _route(self, request: Request) -> Response:
