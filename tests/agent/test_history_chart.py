@@ -41,8 +41,13 @@ def drawn(readings, *, frame=Frame(0.0, 20.0, 0.0, 3.0), width=22, rows=1):  # n
         pytest.param([reading(0, 1.0, 0.0, 3.0)], "⡇", id="least and most are a bar"),
         pytest.param([reading(0, 0.0), reading(1, 3.0)], "⡸", id="a rise is a line"),
         pytest.param([reading(0, 3.0), reading(1, 0.0)], "⢱", id="a fall is a line"),
-        pytest.param([reading(0, 0.0), reading(4, 0.0)], "⡀ ⡀", id="a gap is blank"),
-        pytest.param([reading(0, 0.0), reading(2, 3.0)], "⡀⠁", id="over a gap there is no line"),
+        pytest.param([reading(at, 0.0) for at in (0, 1, 4)], "⣀ ⡀", id="a gap is blank"),
+        pytest.param(
+            [reading(0, 0.0), reading(1, 0.0), reading(4, 3.0)], "⣀ ⠁", id="no line over a gap"
+        ),
+        pytest.param([reading(at, 0.0) for at in (0, 2, 7)], "⣀⣀⣀⣀", id="2.5 pauses are held"),
+        pytest.param([reading(at, 0.0) for at in (0, 2, 8)], "⣀⡀  ⡀", id="3 pauses are a gap"),
+        pytest.param([reading(at, 0.0) for at in (0, 3, 6)], "⣀⣀⣀⡀", id="held until the next"),
         pytest.param([reading(-1, 1.0), reading(20, 1.0)], "", id="before and after"),
     ],
 )

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from math import floor, log10
+from itertools import pairwise
+from math import floor, inf, log10
+from statistics import median_low
 from typing import TYPE_CHECKING, NamedTuple
 
 from gpuward.memory_map.text import size_text
@@ -28,6 +30,8 @@ _DOTS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))
 TICK_WIDTH = 16
 SECONDS_BELOW_S = 600
 WHOLE_FROM = 100
+# A lane that is a little late is no gap.
+HELD_FOR_PAUSES = 2.5
 _PREFIXES = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""), (1e-3, "m"), (1e-6, "µ"), (1e-9, "n"))
 _UNITS = {
     "seconds": "s",
@@ -139,16 +143,25 @@ class _Bar(NamedTuple):
 
 
 def _bars(readings: Sequence[Reading], frame: Frame, columns: int) -> list[_Bar | None]:
-    """Return the least and the most of each column of dots; ``None`` where nothing was known."""
+    """Return the least and the most of each column of dots; ``None`` where nothing was known.
+
+    A value holds until the next, unless that is long in coming for this series: then it is a gap.
+    """
     bars: list[_Bar | None] = [None] * columns
     per_column_s = (frame.until_s - frame.since_s) / columns
-    for reading in readings:
-        place = int((reading.at_s - frame.since_s) / per_column_s)
-        if 0 <= place < columns:
-            bar = bars[place]
+    places = [floor((reading.at_s - frame.since_s) / per_column_s) for reading in readings]
+    pauses_s = [later.at_s - sooner.at_s for sooner, later in pairwise(readings)]
+    longest_s = HELD_FOR_PAUSES * median_low(pauses_s) if len(pauses_s) > 1 else 0.0
+    # The last has no next.
+    for reading, place, next_place, pause_s in zip(
+        readings, places, [*places, 0][1:], [*pauses_s, inf], strict=False
+    ):
+        end = max(place + 1, next_place) if pause_s <= longest_s else place + 1
+        for column in range(max(0, place), min(end, columns)):
+            bar = bars[column]
             low = reading.least if bar is None else min(bar.low, reading.least)
             high = reading.most if bar is None else max(bar.high, reading.most)
-            bars[place] = _Bar(low, high)
+            bars[column] = _Bar(low, high)
     return bars
 
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 PROTOCOL_REVISION = 1
-CAPABILITIES = ("history",)
+CAPABILITIES = ("history", "memory_map", "probe")
 ANSWER_WITHIN_S = 5.0
 FIRST_BACKOFF_S = 1.0
 LONGEST_BACKOFF_S = 60.0
