@@ -8,18 +8,17 @@ import pytest
 
 from gpuward.agent.exporter import Exporter
 from gpuward.agent.http_message import Request
-from gpuward.agent.model import Driver, Snapshot
+from gpuward.agent.model import Driver, Event, Snapshot
 from gpuward.agent.self_metric_table import (
     figures_of_judge,
     figures_of_reports,
     figures_of_sampling,
 )
 from gpuward.agent.signals import SIGNALS
+from gpuward.agent.xid_totals import XidTotals
 from gpuward.daemon.testing import FakeClock
 
 ROOT = Path(__file__).parents[2]
-# Brought by a collector of its own once there was one.
-OF_XIDS = {"gpuward_gpu_xids_total", "gpuward_gpu_xid_last_timestamp_seconds"}
 
 
 @pytest.fixture
@@ -32,7 +31,7 @@ def known_metrics():
     """Names of all series that an agent can show."""
     page = (ROOT / "tests/fixtures/golden/agent_metrics.txt").read_text()
     golden = set(re.findall(r"^# TYPE (\w+)", page, re.MULTILINE))
-    return {f"gpuward_{name}" for name in SIGNALS} | golden | OF_XIDS | own_metrics()
+    return {f"gpuward_{name}" for name in SIGNALS} | golden | own_metrics()
 
 
 def own_metrics():
@@ -42,11 +41,14 @@ def own_metrics():
         *figures_of_sampling(nothing, nothing),
         *figures_of_reports(nothing, nothing, nothing, nothing),
     )
+    xids = XidTotals()
+    xids.add(Event("xid", 0.0, "1", code=79, gpu="G1"), 0.0)
     exporter = Exporter(
         clock=FakeClock(),
         snapshot=lambda: Snapshot("n1", "boot-1", 0.0, 0.0, Driver(up=False)),
         is_started=lambda: True,
         self_metrics=(),
+        collectors=(xids,),
     )
     page = exporter.metrics(Request("/metrics")).body
     of_parent = set(re.findall(r"^# TYPE (\w+)", page, re.MULTILINE))

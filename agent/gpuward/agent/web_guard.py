@@ -11,12 +11,12 @@ import base64
 import binascii
 import contextlib
 import ctypes
-import ctypes.util
 import hashlib
 import hmac
 import secrets
 import ssl
 import threading
+from functools import cache
 from typing import TYPE_CHECKING
 
 import structlog
@@ -36,6 +36,10 @@ log = structlog.get_logger()
 WRONG_PAUSE_S = 1.0
 # Of nobody: who guesses names learns nothing from how long the answer takes.
 NOBODY = "$2b$10$abcdefghijklmnopqrstuuqflPDzB6gcMhKa1rZqKiun2YGL5sa2u"
+# The quickest there is, to see whether bcrypt is known at all.
+TRIAL = "$2b$04$abcdefghijklmnopqrstuu"
+# struct crypt_data: 32 KiB in libxcrypt, 128 KiB and a little in the one before it.
+CRYPT_DATA_BYTES = 256 << 10
 _VERSIONS = {"TLS12": ssl.TLSVersion.TLSv1_2, "TLS13": ssl.TLSVersion.TLSv1_3}
 _CLIENTS = {
     "NoClientCert": ssl.CERT_NONE,
@@ -99,7 +103,7 @@ class WebGuard:
         config = web_config.load(self._path)
         if config.basic_auth_users:
             try:
-                _bcrypt("", NOBODY)
+                _bcrypt("", TRIAL)
             except (OSError, AttributeError) as error:
                 raise ConfigError(
                     f"{self._path}: basic_auth_users need libcrypt with bcrypt: {error}"
@@ -167,14 +171,27 @@ async def _in_thread(password: str, expected: str) -> bool:
 
 
 def _bcrypt(password: str, expected: str) -> bool:
-    """Return whether ``expected`` is of ``password``; raises ``OSError`` without a libcrypt."""
-    library = ctypes.CDLL(ctypes.util.find_library("crypt") or "libcrypt.so.1")
-    library.crypt.argtypes = (ctypes.c_char_p, ctypes.c_char_p)
-    library.crypt.restype = ctypes.c_char_p
-    # No byte 0 in it, which would end it early and make a shorter one right.
+    """Return whether ``expected`` is of ``password``; raises ``OSError`` without bcrypt."""
+    # A byte 0 would end it early, and make a shorter one right.
     if "\0" in password:
         return False
-    made = library.crypt(password.encode(), expected.encode())
+    room = ctypes.create_string_buffer(CRYPT_DATA_BYTES)
+    made = _libcrypt().crypt_r(password.encode(), expected.encode(), room)
     if made is None or not made.startswith(b"$2"):
         raise OSError("it does not know bcrypt")
     return hmac.compare_digest(made, expected.encode())
+
+
+@cache
+def _libcrypt() -> ctypes.CDLL:
+    """Return libxcrypt under one of its two names; raises ``OSError``.
+
+    ``ctypes.util.find_library`` would start other programs to find it.
+    """
+    try:
+        library = ctypes.CDLL("libcrypt.so.1")
+    except OSError:
+        library = ctypes.CDLL("libcrypt.so.2")
+    library.crypt_r.argtypes = (ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p)
+    library.crypt_r.restype = ctypes.c_char_p
+    return library
