@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from gpuward.agent.node_view import FindingRow, NodeView, ServiceRow, Unchecked
@@ -139,6 +141,21 @@ def test_top(golden, width, height):
     golden(f"top-{width}.txt", "\n".join(lines) + "\n")
     assert len(lines) <= height
     assert max(map(len, lines)) <= width
+
+
+def test_slices_stand_below_their_card():
+    nothing = dict.fromkeys(("temperature_celsius", "memory_temperature_celsius", "xids"))
+    slices = [
+        replace(gpu(7, verdict=Verdict.PARTIAL, **nothing), index=None, uuid=f"MIG-5d7e-{end}")
+        for end in ("aaaa", "bbbb")
+    ]
+    shown = view(gpus=(GPUS[0], *slices), gpus_expected=1)
+    lines = as_text(shown, width=60, colours=False).split("\n")
+    assert lines[0].endswith("  1 GPU")
+    assert [line.split()[:4] for line in lines[4:6]] == [
+        ["mig", "..aaaa", "-", "70.0/79.6G"],
+        ["mig", "..bbbb", "-", "70.0/79.6G"],
+    ]
 
 
 def test_no_text_of_a_process_steers_the_terminal():

@@ -48,7 +48,7 @@ def gpu_count(view: NodeView) -> str:
     """Return how many GPUs there are, and how many there should be."""
     cards = sum(row.index is not None for row in view.gpus)
     of = "" if view.gpus_expected in (None, cards) else f" of {view.gpus_expected}"
-    return f"{cards}{of} GPUs"
+    return f"{cards}{of} GPU{'s' if cards != 1 or of else ''}"
 
 
 def gpu_table(
@@ -104,7 +104,8 @@ def _subject(row: FindingRow) -> str:
 
 
 def _index(row: GpuRow) -> Cell:
-    return Cell(row.uuid[:12] if row.index is None else str(row.index))
+    # Slices of a card begin alike.
+    return Cell(f"mig ..{row.uuid[-4:]}" if row.index is None else str(row.index))
 
 
 def _name(row: GpuRow) -> Cell:
@@ -112,6 +113,9 @@ def _name(row: GpuRow) -> Cell:
 
 
 def _verdict(row: GpuRow) -> Cell:
+    # What is wrong with a slice is wrong with its card.
+    if row.index is None:
+        return Cell(NOTHING)
     return Cell(row.verdict.value, _VERDICTS[row.verdict])
 
 
