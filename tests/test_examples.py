@@ -87,7 +87,7 @@ def paths(value, path=""):
             yield from paths(item, f"{path}[{kind}]")
     elif isinstance(value, dict) and path not in {"experts", "rotations.<name>.channels"}:
         for key, item in value.items():
-            inside = "<name>" if path == "rotations" else key
+            inside = "<name>" if path in {"rotations", "xid.overrides"} else key
             yield from paths(item, f"{path}.{inside}".removeprefix("."))
     else:
         yield path

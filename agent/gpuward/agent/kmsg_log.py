@@ -24,8 +24,8 @@ RECORD_LIMIT_BYTES = 8_192
 # For a kernel with longer ones.
 LONGEST_RECORD_BYTES = 65_536
 # One turn's share of the event loop: a flood waits in the kernel's ring.
-READS_A_TURN = 4_096
-FILE_BYTES_A_TURN = 1 << 20
+READS_A_TURN = 1_024
+FILE_BYTES_A_TURN = 1 << 18
 
 
 class KernelLog:

@@ -37,7 +37,7 @@ log = structlog.get_logger()
 
 PERIOD_S = 1.0
 # A log with more than one turn's share is read on soon: the kernel's ring does not wait.
-BEHIND_PERIOD_S = 0.05
+BEHIND_PERIOD_S = 0.02
 # A node with more kinds of trouble than this in one turn has told enough.
 EVENTS_A_TURN = 200
 # Lines of the boot wait for the GPUs to be known, but not for a driver that never comes.
@@ -147,8 +147,12 @@ class KmsgSampler:
 
     def _collapsed(self, now_s: float) -> Iterator[Event]:
         for event in self._events(now_s):
-            yield from self._storms.take(event)
-        yield from self._storms.due(now_s)
+            for told in self._storms.take(event):
+                yield self._with_history(told)
+        if not self._log.is_behind:
+            # Of a log that is caught up with, time tells what is over.
+            for told in self._storms.due(now_s):
+                yield self._with_history(told)
 
     def _events(self, now_s: float) -> Iterator[Event]:
         lines, self._pending = self._pending, []
@@ -164,7 +168,8 @@ class KmsgSampler:
             elif event.kind != XID:
                 yield event
             elif not self._reports.has_line(event.gpu, event.code, event.at_s):
-                yield self._counted(event, is_new=line.record.seq > self._known_seq)
+                self._count(event, is_new=line.record.seq > self._known_seq)
+                yield event
         self._known_seq = self._log.seq
         yield from self._from_elsewhere(now_s)
 
@@ -178,21 +183,29 @@ class KmsgSampler:
         # Behind, its line may still come.
         heard_s = now_s if not self._log.is_behind else 0.0
         for report in self._reports.due(heard_s, is_log_read=is_log_read):
-            event = Event(XID, min(report.at_s, now_s), report.source, report.code, report.gpu)
-            yield self._counted(replace(event, text=report.text), is_new=True)
+            at_s, source = min(report.at_s, now_s), report.source
+            event = Event(XID, at_s, source, report.code, report.gpu, text=report.text)
+            self._count(event, is_new=True)
+            yield event
 
-    def _counted(self, event: Event, *, is_new: bool) -> Event:
-        """Count an XID and add what is known of the same one from before."""
-        wall_offset_s = self._clock.wall_s() - self._clock.mono_s()
-        self.totals.add(event, wall_offset_s)
-        ledger, wall_s = self._ledger, event.at_s + wall_offset_s
+    def _count(self, event: Event, *, is_new: bool) -> None:
+        """Count an XID; ``is_new``: it is not in the ledger yet."""
+        self.totals.add(event, self._wall_offset_s())
         if is_new and event.gpu:
-            ledger.add(event.gpu, event.code, self._boot_id, wall_s)
-        values = {
-            "xid_in_a_day": float(ledger.in_a_day(event.gpu, event.code, wall_s)),
-            "xid_earlier_boots": float(ledger.earlier_boots(event.gpu, event.code, self._boot_id)),
-        }
-        return replace(event, values=MappingProxyType({**event.values, **values}))
+            wall_s = event.at_s + self._wall_offset_s()
+            self._ledger.add(event.gpu, event.code, self._boot_id, wall_s)
+
+    def _with_history(self, event: Event) -> Event:
+        """Add what is known of the same XID from before."""
+        if event.kind != XID:
+            return event
+        in_a_day = self._ledger.in_a_day(event.gpu, event.code, event.at_s + self._wall_offset_s())
+        boots = self._ledger.earlier_boots(event.gpu, event.code, self._boot_id)
+        history = {"xid_in_a_day": float(in_a_day), "xid_earlier_boots": float(boots)}
+        return replace(event, values=MappingProxyType({**event.values, **history}))
+
+    def _wall_offset_s(self) -> float:
+        return self._clock.wall_s() - self._clock.mono_s()
 
     def _say(self, trouble: str) -> None:
         if trouble and trouble != self._trouble:
