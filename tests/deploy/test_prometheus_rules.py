@@ -59,6 +59,14 @@ def test_rules_speak_of_metrics_that_there_are(deployed, known_metrics, name):
     assert set() == named - known_metrics
 
 
+def test_the_document_speaks_of_metrics_that_there_are(deployed, known_metrics):
+    text = (deployed.parent / "docs/prometheus.md").read_text()
+    named = set(re.findall(r"\bgpuward_\w+[^_\W](?!\*)\b", text))
+
+    assert len(named) >= 8
+    assert set() == {name for name in named if not name.endswith("_process")} - known_metrics
+
+
 def test_the_common_names_of_dcgm_are_there(deployed):
     """Those of dcgm-exporter's default counters that the agent measures."""
     text = (deployed / "prometheus/dcgm_names.rules.yml").read_text()
