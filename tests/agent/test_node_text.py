@@ -59,7 +59,7 @@ def finding(loudness, kind, summary, **changes):
         "service": "",
         "action": "drain the node",
         "lasted_s": 75.0,
-        "causes": (),
+        "evidence": (),
     }
     return FindingRow(loudness=loudness, kind=kind, summary=summary, **(fields | changes))
 
@@ -81,7 +81,13 @@ GPUS = (
 )
 FINDINGS = (
     finding(
-        Loudness.PAGE, "gpu.xid", "XID 79: GPU has fallen off the bus.", code=79, gpu=2, lasted_s=5
+        Loudness.PAGE,
+        "gpu.xid",
+        "XID 79: GPU has fallen off the bus.",
+        code=79,
+        gpu=2,
+        lasted_s=5,
+        evidence=("PCI:0000:c3:00: GPU has fallen off the bus.",),
     ),
     finding(
         Loudness.TICKET,

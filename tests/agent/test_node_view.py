@@ -178,3 +178,15 @@ def test_a_part_that_cannot_look_is_told():
     view = node_view(snapshot(components=(KMSG_BLIND, {**KMSG_OK, "component": "sampler.nvml"})))
     reason = "/dev/kmsg: Operation not permitted"
     assert view.unchecked == (Unchecked("sampler.kmsg", reason),)
+
+
+def test_evidence_in_words():
+    """Text as it is, a figure with its unit and its limit; the first three facts."""
+    evidence = [
+        finding_pb2.Evidence(name="a", text="x" * 121),
+        finding_pb2.Evidence(name="width", value=8, unit="1", threshold=16),
+        finding_pb2.Evidence(name="heat", value=61.5, unit="celsius"),
+        finding_pb2.Evidence(name="more"),
+    ]
+    (row,) = node_view(snapshot(findings=[finding("PAGE", evidence=evidence)])).findings
+    assert row.evidence == ("x" * 120, "width 8 (limit 16)", "heat 61.5 celsius")

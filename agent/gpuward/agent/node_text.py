@@ -65,7 +65,7 @@ def gpu_table(
 
 
 def finding_lines(rows: Sequence[FindingRow], *, width: int, colours: bool) -> Iterator[str]:
-    """Yield each finding: how loud, of what, since when; what it says; what to do."""
+    """Yield each finding: how loud, of what, since when; what it says, on what; what to do."""
     for row in rows:
         word, tone = _LOUDNESS[row.loudness]
         about = f"{row.kind} {row.code}" if row.code else row.kind
@@ -74,6 +74,8 @@ def finding_lines(rows: Sequence[FindingRow], *, width: int, colours: bool) -> I
         yield painted(word.ljust(len(INDENT)), tone, colours=colours) + first[len(INDENT) :]
         yield from rest
         yield from wrapped(row.summary, width=width, indent=INDENT)
+        if row.evidence and row.loudness is not Loudness.NOTE:
+            yield from wrapped(f"seen: {'; '.join(row.evidence)}", width=width, indent=INDENT)
         if row.action and row.loudness is not Loudness.NOTE:
             yield from wrapped(f"do: {row.action}", width=width, indent=INDENT)
 

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 KMSG = "sampler.kmsg"
 XID = "gpu.xid"
 OK = finding_pb2.CHECK_RESULT_OK
+# Shown of a finding's evidence; all of it is in the agent's answer.
+MOST_FACTS = 3
+FACT_LIMIT = 120
 # What to do, in the words of somebody who has to.
 ACTIONS = {
     finding_pb2.SUGGESTED_ACTION_CHECK_APPLICATION: "look at the application",
@@ -55,8 +58,8 @@ class FindingRow:
     # Empty where nothing need be done.
     action: str
     lasted_s: float
-    # Keys of what explains it; what they say is told already.
-    causes: tuple[str, ...]
+    # The first facts, in words.
+    evidence: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,8 +176,17 @@ def _finding_row(
         summary=finding.summary,
         action=ACTIONS.get(finding.suggested_action, ""),
         lasted_s=max(0.0, at_s - finding.since.ToNanoseconds() / 1e9),
-        causes=tuple(finding.cause_dedup_keys),
+        evidence=tuple(_fact(fact) for fact in finding.evidence[:MOST_FACTS]),
     )
+
+
+def _fact(fact: finding_pb2.Evidence) -> str:
+    """Return a fact in a few words: what the log said, or a figure and its limit."""
+    if fact.text:
+        return fact.text[:FACT_LIMIT]
+    unit = "" if fact.unit == "1" else f" {fact.unit}"
+    limit = f" (limit {fact.threshold:g})" if fact.HasField("threshold") else ""
+    return f"{fact.name} {fact.value:g}{unit}{limit}"
 
 
 def _service_row(totals: report_pb2.ServiceTotals) -> ServiceRow:
