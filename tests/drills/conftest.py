@@ -97,6 +97,7 @@ class Node:
             described, self.state, tree, clock=self.clock, children=self.processes
         )
         self.began_s = self.clock.mono_s()
+        self.ends_s = max((step.at_s for step in described.steps), default=0.0)
         self.judge = Judge(
             node="n1",
             boot_id="boot-1",
