@@ -7,6 +7,7 @@ import signal
 import struct
 import subprocess
 import sys
+import threading
 import zlib
 from math import inf
 
@@ -14,6 +15,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from gpuward.agent import history_layout as layout
+from gpuward.agent import history_mirror
 from gpuward.agent.history import History
 from gpuward.agent.history_file import HistoryFile
 from gpuward.agent.history_mirror import HistoryMirror
@@ -300,6 +302,30 @@ async def test_without_a_disk_it_is_in_memory_and_says_so_once(tmp_path, clock, 
     assert {part.component: part.result for part in components.health}["history"] is Result.OK
     after, _ = taken_over(path, clock, components)
     assert [value for _, value in points_of(after, clock)] == [1.0, 1.0, 1.0, 2.0]
+
+
+async def test_a_disk_that_hangs_stops_nobody(path, clock, components, monkeypatch):
+    """It is said once; when the disk answers again, everything is there."""
+    monkeypatch.setattr(history_mirror, "WRITTEN_WITHIN_S", 0.02)
+    release = threading.Event()
+    history = new(clock)
+    mirror = mirror_of(history, path, clock, components)
+    mirror._thread._calls.put(lambda: release.wait(10))
+    with capture_logs() as logs:
+        for _ in range(3):
+            live(history, clock, 1.0)
+            await mirror._write()
+            await clock.advance(1.0)
+        health = {part.component: part for part in components.health}["history"]
+        release.set()
+        monkeypatch.setattr(history_mirror, "WRITTEN_WITHIN_S", 10.0)
+        await mirror.close()
+
+    assert health.result is Result.WARN
+    assert "did not answer" in health.reason
+    assert [line["event"] for line in logs] == ["history.in_memory_only", "history.recovered"]
+    after, _ = taken_over(path, clock, components)
+    assert len(points_of(after, clock)) == 3
 
 
 def test_a_full_disk_leaves_no_half_file(path, monkeypatch):

@@ -9,6 +9,7 @@ import random
 import grpc.aio
 import pytest
 
+from gpuward.agent import memory
 from gpuward.agent import reporter as reporter_module
 from gpuward.agent.detectors import Detector
 from gpuward.agent.event_keeper import EventKeeper
@@ -170,6 +171,38 @@ async def test_what_was_heard_is_not_told_again(node):
 
     assert not coordinator.reports[-1].findings
     assert coordinator.happened() == []
+
+
+async def test_an_agent_that_is_killed_in_the_outage_tells_it_all_the_same(
+    node, make_judge, clock, tmp_path
+):
+    """Raised unheard, killed, started again, cleared: the coordinator hears of it."""
+    async with asyncio.TaskGroup() as group:
+        remembering = group.create_task(memory.Memory(node.judge, node.spool).run())
+        node.bad = {"p"}
+        await node.live(10)
+        await until(clock, lambda: not node.judge.unsaved.is_set())
+        await node.spool.after(0, 1)
+        remembering.cancel()
+    # Nothing of the old process is closed.
+    spool = Spool(tmp_path / "spool.db", wall_s=WALL_S)
+    known = memory.decode(spool.remembered)
+    after = Node(make_judge, clock, spool)
+    after.judge.state = memory.state_of(
+        known, boot_id="boot-1", instance="after", now_s=clock.mono_s()
+    )
+    after.judge.heard = memory.heard_of(known, "boot-1")
+    coordinator = Coordinator()
+    async with coordinator.serving():
+        pass
+    async with after.reporting(coordinator.port):
+        await after.live(40)
+        async with coordinator.serving():
+            await until(clock, coordinator.happened)
+            await until(clock, lambda: spool.events == 0)
+    await spool.close()
+
+    assert coordinator.happened() == ["p"]
 
 
 @pytest.mark.parametrize(

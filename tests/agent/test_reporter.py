@@ -145,7 +145,10 @@ async def test_it_introduces_itself_and_reports_at_once(coordinator, reporting):
         report = await coordinator.next("report")
 
     assert (hello.protocol_revision, hello.node, hello.boot_id) == (1, "n1", "boot-1")
-    assert (hello.query_address, list(hello.capabilities)) == ("127.0.0.1:9478", ["history"])
+    assert (hello.query_address, list(hello.capabilities)) == (
+        "127.0.0.1:9478",
+        ["history", "memory_map", "probe"],
+    )
     assert (report.seq, report.agent_instance) == (1, "abc")
 
 

@@ -16,6 +16,8 @@ SIGNALS_KEPT = frozenset(
         "gpu_memory_temperature_celsius",
         "gpu_memory_unattributed_bytes",
         "gpu_memory_used_bytes",
+        "gpu_mig_memory_free_bytes",
+        "gpu_mig_memory_used_bytes",
         "gpu_pcie_replays_total",
         "gpu_power_draw_watts",
         "gpu_sm_active_ratio",
