@@ -305,6 +305,10 @@ def check_releasable(flush, dropped, configuration):
     assert foretold <= returned
     if not orphaned:
         assert foretold == returned
+    if "expandable" not in configuration:
+        kept = sum(segment["total_size"] for segment in private)
+        counted = AllocatorState(reserved, active, inactive_split, private_reserved=kept)
+        assert counted.releasable <= returned
     if not is_pending and "expandable" not in configuration:
         # Counters do not tell private pools from the rest: what those keep counts as well.
         kept = sum(
