@@ -6,10 +6,11 @@ import os
 import shutil
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import grpc
 
+from gpuward.agent.agent_client import complaint
 from gpuward.memory_map import svg as memory_map_svg
 from gpuward.memory_map import text as memory_map_text
 from gpuward.memory_map import wire as memory_map_wire
@@ -59,7 +60,7 @@ def fetch(address: str, choice: Choice) -> MemoryMap:
         try:
             return _fetched(stub, choice)
         except grpc.RpcError as error:
-            raise NoMapError(f"{address}: {_complaint(error)}") from error
+            raise NoMapError(f"{address}: {complaint(error)}") from error
 
 
 def picture(memory_map: MemoryMap) -> str:
@@ -120,12 +121,3 @@ def _fits(candidate: Candidate, choice: Choice) -> bool:
         and choice.process_key in ("", candidate.process_key)
         and choice.pid in (0, candidate.pid)
     )
-
-
-def _complaint(error: Any) -> str:
-    code = error.code()
-    if code is grpc.StatusCode.UNAVAILABLE:
-        return "no agent answers there: is it running, and is that its [grpc] address?"
-    if code is grpc.StatusCode.UNIMPLEMENTED:
-        return "the agent there is older than this command"
-    return f"the agent could not answer: {code.name.lower()}"
