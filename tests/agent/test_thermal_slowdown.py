@@ -38,6 +38,21 @@ def test_detect(gpu_window, hardware, driver, expected):
     assert expected == [(finding.outcome, finding.result) for finding in detect(window)]
 
 
+@pytest.mark.parametrize(
+    ("held_s", "expected"),
+    [
+        pytest.param(1.1, [], id="a second"),
+        pytest.param(2.9, [(DOUBTFUL, WARN)], id="a little less than 5 % of a minute"),
+        pytest.param(3.1, [(BAD, FAIL)], id="more"),
+    ],
+)
+def test_an_agent_that_has_seen_little_does_not_page(gpu_window, held_s, expected):
+    """It has looked for ten seconds: a share is of a minute at least."""
+    window = gpu_window({HARDWARE: [0.0] * 10 + [held_s], DRIVER: 0.0})
+
+    assert expected == [(finding.outcome, finding.result) for finding in detect(window)]
+
+
 def test_nobody_can_say(gpu_window):
     assert [UNKNOWN] == [finding.outcome for finding in detect(gpu_window({HARDWARE: 0.0}))]
 

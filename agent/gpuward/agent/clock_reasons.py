@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 REASONS = "gpu_clock_event_reasons"
 LEAST_SAMPLES = 10
+# A share is of no less than this: an agent that has just started has seen little.
+LEAST_S = 60.0
 
 
 class Reason(IntFlag):
@@ -51,7 +53,8 @@ def held_ratio(window: Window, gpu: str, reason: Reason, for_s: float) -> float 
         if rise_s == 0:
             return 0.0
         samples = window.values(counted, since_s)
-        return min(1.0, rise_s / (samples[-1].at_s - samples[0].at_s))
+        seen_s = samples[-1].at_s - samples[0].at_s
+        return min(1.0, rise_s / max(seen_s, min(for_s, LEAST_S)))
     masks = window.figures(SeriesKey(REASONS, gpu=gpu), since_s)
     if len(masks) < LEAST_SAMPLES:
         return None
