@@ -36,6 +36,9 @@ BUSY = {TENSOR: 0.2, ACTIVE: 0.8, CLOCK: 2.0e9, POWER: 500, DRAM: 0.5, LAUNCH: 8
         pytest.param({POWER: 200, ACTIVE: 0.6}, [], id="less power for less work"),
         pytest.param({LAUNCH: 16e-6}, [], id="twice as late"),
         pytest.param({LAUNCH: 17e-6}, [LAUNCH], id="later"),
+        pytest.param({LAUNCH: [90e-6] * 299 + [8e-6]}, [], id="later, but for once"),
+        pytest.param({LAUNCH: [90e-6] * 4}, [], id="four launches are too few"),
+        pytest.param({LAUNCH: [90e-6] * 5}, [LAUNCH], id="five are enough"),
     ],
 )
 def test_detect(serving_window, first, found):

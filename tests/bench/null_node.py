@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from null_gpu import Card
 from null_load import Service
 
+from gpuward.agent.maintenance import Maintenance
 from gpuward.agent.mig_device import MigDevice
 from gpuward.agent.model import Batch, Driver, Event, Process, Sample, SeriesKey, ServiceTotals
 from gpuward.simulator import profile
@@ -27,6 +28,7 @@ DAY = 86_400
 GIB = 1 << 30
 RELOADS_A_DAY = 0.5
 RELOAD_S = (40, 180)
+MAINTENANCE_S = 600.0
 CRASHES_A_DAY = 0.5
 # A page fault of a program takes its channels with it: one line of cause, several of cleaning up.
 STORMS = ((31, 45, 45, 45), (13, 43), (31, 43, 45), (13, 13, 45))
@@ -45,6 +47,7 @@ class Node:
     cards: list[Card] = field(init=False)
     services: list[Service] = field(init=False)
     down_until: int = 0
+    maintenance: Maintenance | None = None
     reloads: int = 0
     crashes: int = 0
 
@@ -83,7 +86,12 @@ class Node:
         for service in self.services:
             service.step(second)
         if second < self.down_until:
-            return Batch(driver=Driver(up=False, reason="the driver is not loaded"))
+            absent = Driver(
+                up=False, reason="the driver is not loaded", maintenance=self.maintenance
+            )
+            return Batch(driver=absent)
+        if self.maintenance is not None and now_s >= self.maintenance.until_s:
+            self.maintenance = None
         processes = tuple(self._processes(second)) if second % 5 == 0 or second == 1 else None
         return Batch(
             samples=tuple(self._samples(second)),
@@ -91,13 +99,15 @@ class Node:
             gpus=tuple(card.gpu for card in self.cards),
             processes=processes,
             services=tuple(self._totals(second)),
-            driver=Driver(up=True, version="580.95.05"),
+            driver=Driver(up=True, version="580.95.05", maintenance=self.maintenance),
         )
 
     def _reload(self, second: int) -> None:
         self.reloads += 1
         down_s = self.random.randrange(*RELOAD_S)
         self.down_until = second + down_s
+        # Somebody said so before, with `gpuward agent release`, or the driver did as it went.
+        self.maintenance = Maintenance(float(second), second + MAINTENANCE_S, "driver reload")
         for service in self.services:
             service.restart(second, down_s + self.random.randrange(5, 30))
         for card in self.cards:

@@ -72,6 +72,7 @@ class Limits:
     least_activity: float = 0.05
     # A launch is a matter of the host too, whose threads are not all alike.
     launch_ratio: float = 2.0
+    least_launches: int = 5
 
 
 def detect(window: Window, limits: Limits = Limits()) -> Iterator[Finding]:
@@ -142,13 +143,13 @@ def _median(window: Window, limits: Limits, signal: str, gpu: Gpu) -> float | No
 
 
 def _late(window: Window, limits: Limits, group: tuple[Gpu, ...]) -> Iterator[Finding]:
-    """Yield those whose empty pieces of work come back late, compared by their last minutes."""
-    times = {
-        gpu: median(window.figures(key, window.now_s - limits.recent_s))
-        for gpu in group
-        if window.latest(key := SeriesKey(LAUNCH, gpu=gpu.uuid)) is not None
-        and window.figures(key, window.now_s - limits.recent_s)
-    }
+    """Yield those whose empty pieces of work come back late: even the quickest of minutes.
+
+    What is slow now and then is the host's doing; a slow path to the GPU always is.
+    """
+    since_s = window.now_s - limits.recent_s
+    figures = {gpu: window.figures(SeriesKey(LAUNCH, gpu=gpu.uuid), since_s) for gpu in group}
+    times = {gpu: min(few) for gpu, few in figures.items() if len(few) >= limits.least_launches}
     if len(times) <= limits.least_siblings:
         return
     for gpu, own in times.items():
