@@ -139,7 +139,8 @@ def _scrape(port: int) -> float:
     taken_s = time.perf_counter() - began_s
     body = zlib.decompress(body, GZIP_WINDOW_BITS)
     found = body.count(b"\ngpuward_")
-    if not SERIES * 0.99 < found < SERIES * 1.05:
+    # Beside samples there are identities and the agent itself.
+    if not SERIES * 0.99 < found < SERIES * 1.1:
         raise RuntimeError(f"the page has {found} series")
     return taken_s
 

@@ -41,7 +41,7 @@ VALUES = {
 
 # What a healthy GPU has none of.
 NEVER = re.compile(
-    "gpu_(ecc_|row_remap_|retired_|repair_|recovery_|pcie_(replays|errors)|nvlink_.*error|"
+    "gpu_(aer_|ecc_|row_remap_|retired_|repair_|recovery_|pcie_(replays|errors)|nvlink_.*error|"
     "clock_event_.*_seconds|clock_event_reasons)"
 )
 
