@@ -42,6 +42,7 @@ What changes a code's result:
 * **94**: three in a day page. **109**: three in an hour page.
 * **45** is told once a minute and names the finding that it follows from; alone it is a ticket.
 * **74, 144-150**: two on one link in an hour page, and so does a line that calls itself fatal.
+* **171, 172** name the 48 whose details they are, **154** the XID that it was logged with.
 * **154** is judged by the action that it names while NVML cannot be asked for it; else
   `gpu.recovery_needed` tells.
 * **63, 64** show what NVML says of the rows now.

@@ -341,3 +341,20 @@ def test_readings_know_the_sites_catalogue():
 
     assert Readings(catalogue).window(1.0).xids[31].result is FAIL
     assert Readings().window(1.0).xids[31].result is OK
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "causes"),
+    [
+        pytest.param((48, 9_950.0), (171, 9_950.1), ("gpu.xid|48|GPU-1||",), id="details of a 48"),
+        pytest.param((48, 9_951.0), (172, 9_950.0), ("gpu.xid|48|GPU-1||",), id="a second before"),
+        pytest.param((48, 9_951.1), (172, 9_950.0), (), id="longer before"),
+        pytest.param((119, 9_950.0), (171, 9_950.1), (), id="of nothing else"),
+        pytest.param((119, 9_950.0), (154, 9_950.1), ("gpu.xid|119|GPU-1||",), id="what to do now"),
+        pytest.param((45, 9_950.0), (154, 9_950.1), (), id="a follower is no cause"),
+    ],
+)
+def test_what_belongs_to_another_xid_names_it(first, then, causes):
+    found = {f.code: f for f in seen(xid(*first), xid(*then))}
+
+    assert found[then[0]].causes == causes

@@ -29,7 +29,7 @@ from gpuward.agent.subject import subject_of
 from gpuward.agent.xid_catalogue import Fault, Xid
 from gpuward.agent.xid_line import link_of
 from gpuward.agent.xid_storm import CLEAN_UP, EVENTS
-from gpuward.agent.xid_verdict import action, verdict
+from gpuward.agent.xid_verdict import RECOVERY_CHANGED, action, verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -40,6 +40,13 @@ if TYPE_CHECKING:
 THE_PROGRAM = frozenset({Fault.APPLICATION, Fault.INFORMATION})
 CONTAINED, CONTEXT_SWITCH = 94, 109
 LINK_ERRORS = frozenset({74, *range(144, 151)})
+# XIDs that follow from another, or add to it, and from which: none named, from any.
+FOLLOWS: dict[int, frozenset[int]] = {
+    CLEAN_UP: frozenset(),
+    RECOVERY_CHANGED: frozenset(),
+    171: frozenset({48}),
+    172: frozenset({48}),
+}
 # What NVML says of the same rows; the event is the past, the flag is now.
 FLAG_OF = {63: "gpu_row_remap_pending", 64: "gpu_row_remap_failed"}
 
@@ -75,6 +82,8 @@ class Limits:
     on_one_link: int = 2
     # A clean-up this soon after another XID belongs to it.
     clean_up_s: float = 60.0
+    # The driver logs what belongs together in any order.
+    same_s: float = 1.0
 
 
 def detect(window: Window, limits: Limits = Limits()) -> Iterator[Finding]:
@@ -206,20 +215,23 @@ def _flag(window: Window, event: Event) -> Iterator[Evidence]:
 
 
 def _cause(window: Window, limits: Limits, events: Sequence[Event]) -> tuple[str, ...]:
-    """Return the key of the finding that clean-ups follow from, if there is one."""
-    if events[-1].code != CLEAN_UP:
+    """Return the key of the finding that these events follow from or add to, if there is one."""
+    last = events[-1]
+    if last.code not in FOLLOWS:
         return ()
-    first_s = _began_s(events, limits)
+    first_s, wanted = _began_s(events, limits), FOLLOWS[last.code]
     earlier = [
         other
         for other in window.events(KIND.name, first_s - limits.clean_up_s)
-        if other.gpu == events[-1].gpu and other.code != CLEAN_UP and other.at_s <= events[-1].at_s
+        if other.gpu == last.gpu
+        and other.code not in FOLLOWS
+        and (not wanted or other.code in wanted)
+        and other.at_s <= last.at_s + limits.same_s
     ]
     if not earlier:
         return ()
-    xid = verdict(window, earlier[-1])
-    blamed = earlier[-1].process if xid.fault in THE_PROGRAM else ""
-    about = subject_of(window, gpu=earlier[-1].gpu, process=blamed)
+    blamed = earlier[-1].process if verdict(window, earlier[-1]).fault in THE_PROGRAM else ""
+    about = subject_of(window, gpu=last.gpu, process=blamed)
     return (Finding(KIND.name, about, "", code=earlier[-1].code).dedup_key,)
 
 
