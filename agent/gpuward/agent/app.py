@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from gpuward.agent.config import AgentConfig
     from gpuward.agent.model import Snapshot
     from gpuward.agent.sampling import Sampler
+    from gpuward.agent.spool_file import Item
     from gpuward.daemon.clock import Clock
     from gpuward.daemon.notify import Notifier
 
@@ -108,7 +109,7 @@ class App:
                 components=self._components,
             )
             _close_within(parts, "history", mirror.close)
-            await self._remember(spool)
+            ended = self._remember(spool)
             maintenance = MaintenanceKeeper(
                 Path(self._config.state.directory, MAINTENANCE_FILE), self._clock
             )
@@ -123,6 +124,7 @@ class App:
             kmsg = next(each for each in samplers if isinstance(each, KmsgSampler))
             kmsg.remember_in(KmsgMemory(Path(self._config.state.directory), self._boot_id))
             keeper = EventKeeper(self._judge, spool)
+            await keeper.keep(ended)
             reporter = self._reporter(spool, query_address)
             for sampler in samplers:
                 if isinstance(sampler, AbstractAsyncContextManager):
@@ -157,16 +159,17 @@ class App:
                 for loop in loops:
                     loop.cancel()
 
-    async def _remember(self, spool: Spool) -> None:
-        """Go on with what was open when the agent ended, or was killed."""
+    def _remember(self, spool: Spool) -> list[Item]:
+        """Go on with what was open when the agent ended; return what a reboot ended unheard."""
         known = memory.decode(spool.remembered)
         boot_id, node = self._boot_id, self._config.node_name
         self._judge.state = memory.state_of(
             known, boot_id=boot_id, instance=self._instance, now_s=self._clock.mono_s()
         )
-        if self._config.coordinator.address:
-            self._judge.heard = memory.heard_of(known, boot_id)
-            await spool.append(memory.ended_unheard(known, boot_id=boot_id, node=node))
+        if not self._config.coordinator.address:
+            return []
+        self._judge.heard = memory.heard_of(known, boot_id)
+        return memory.ended_unheard(known, boot_id=boot_id, node=node)
 
     def _snapshot(self) -> Snapshot:
         return self._judge.snapshot

@@ -39,10 +39,11 @@ class EventKeeper:
             waiting = [await self._judge.events.get()]
             while len(waiting) < AT_ONCE and not self._judge.events.empty():
                 waiting.append(self._judge.events.get_nowait())
-            await self._keep([self._item(event, finding) for event, finding in waiting])
+            await self.keep([self._item(event, finding) for event, finding in waiting])
             self._judge.changed.set()
 
-    async def _keep(self, items: list[Item]) -> None:
+    async def keep(self, items: list[Item]) -> None:
+        """Bring ``items`` to the spool, within a bound."""
         try:
             async with asyncio.timeout(WRITTEN_WITHIN_S):
                 await self._spool.append(items)
