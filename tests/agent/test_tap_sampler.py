@@ -298,10 +298,14 @@ def test_a_walk_over_the_blocks_says_how_much_is_of_no_use(tap):
     free_bytes[12], free_counts[12] = 6 * MIB, 3
     free_bytes[14], free_counts[14] = 18 * MIB, 2
     walked = tap.record(
-        4, flags=2, totals=Totals(large_allocations=10, large_allocated_bytes=30 * MIB)
+        4,
+        flags=2,
+        totals=Totals(large_allocations=10, large_allocated_bytes=30 * MIB),
+        reserved_bytes=29 * MIB,
     )._replace(
         summary=Summary(
             mono_ns=now_ns,
+            free_bytes=24 * MIB,
             releasable_bytes=4 * MIB,
             largest_free_bytes=9 * MIB,
             private_free_bytes=5 * MIB,

@@ -60,6 +60,13 @@ WALKED = (1.1, 4.4)
     [
         pytest.param({"free": 6}, WALKED, id="of now"),
         pytest.param({"free": 6, "second": 1_002}, WALKED, id="a tick later"),
+        pytest.param({"free": 5.5, "second": 1_002}, (1.01, 4.03), id="something has changed"),
+        pytest.param({"free": 9, "second": 1_002}, (7.0, 2.0), id="much has changed since"),
+        pytest.param(
+            {"free": 9, "second": 1_002, "flags": SUMMARY_VALID},
+            (6.0, 3.0),
+            id="much, but counters are exact",
+        ),
         pytest.param({"free": 5.5, "second": 1_003}, (1.01, 4.03), id="later: its shares"),
         pytest.param({"free": 6, "second": 1_150}, WALKED, id="nothing has changed"),
         pytest.param({"free": 5.5, "second": 1_151}, (3.5, 2.0), id="too long ago: a guess"),

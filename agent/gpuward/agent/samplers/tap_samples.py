@@ -117,27 +117,25 @@ def _walked(record: PackedRecord) -> Walked | None:
     """Return what the last walk says of now: all of it, or its shares of what is free."""
     summary, now = record.summary, record.all_pools
     age_ns = record.mono_ns - summary.mono_ns
-    if not record.flags & layout.SUMMARY_VALID or age_ns < 0:
+    if not record.flags & layout.SUMMARY_VALID or not 0 <= age_ns <= SUMMARY_RECENT_NS:
         return None
-    if age_ns <= SUMMARY_FRESH_NS:
-        return Walked(
-            summary.releasable_bytes,
-            summary.stranded_bytes,
-            summary.private_free_bytes,
-            summary.pending_free_bytes,
-            summary.largest_free_bytes,
-        )
+    is_fresh = age_ns <= SUMMARY_FRESH_NS
+    largest_free = summary.largest_free_bytes if is_fresh else None
+    releasable, private = summary.releasable_bytes, summary.private_free_bytes
+    free_then = summary.free_bytes + private
+    free_now = max(0, now.reserved_bytes - now.active_bytes)
+    if is_fresh and free_now == free_then:
+        pending = summary.pending_free_bytes
+        return Walked(releasable, summary.stranded_bytes, private, pending, largest_free)
     is_exact_without = not record.flags & layout.EXPANDABLE
     is_exact_without &= not record.totals.private_pool_reserved_bytes
-    free_then = summary.free_bytes + summary.private_free_bytes
-    free_now = max(0, now.reserved_bytes - now.active_bytes)
     has_moved = abs(free_now - free_then) > MOVED_RATIO * free_then
-    if is_exact_without or age_ns > SUMMARY_RECENT_NS or has_moved or not free_then:
+    if is_exact_without or has_moved or not free_then:
         return None
     share = free_now / free_then
-    releasable = min(free_now, int(share * summary.releasable_bytes))
-    private = min(free_now - releasable, int(share * summary.private_free_bytes))
-    return Walked(releasable, free_now - releasable - private, private)
+    releasable = min(free_now, int(share * releasable))
+    private = min(free_now - releasable, int(share * private))
+    return Walked(releasable, free_now - releasable - private, private, largest_free=largest_free)
 
 
 def samples(
