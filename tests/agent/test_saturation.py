@@ -151,13 +151,6 @@ def test_a_ceiling_lasts(serving_window, dram, is_full):
     assert is_full == (judge_load(window, window.gpus[0]).verdict.name == "EFFICIENT")
 
 
-def test_a_queue_is_shared_by_the_instances(serving_window):
-    """Six that wait for one engine are a queue; the rest of the service is in ServiceTotals."""
-    window = serving_window(CALM, service=QUEUE)
-
-    assert judge_load(window, window.gpus[0]).service.is_queueing
-
-
 @pytest.mark.parametrize(
     "gpu",
     [
