@@ -170,15 +170,17 @@ async def test_a_storm_is_collapsed_and_hides_nothing(kmsg, path):
     assert told == [1.0] * 10 + [4_989.0]
 
 
-async def test_more_kinds_of_trouble_than_can_be_told_are_counted(kmsg, path):
-    """A turn brings 200 events at most; the rest is a number."""
-    append(path, "".join(record(seq, xid(seq)) for seq in range(201)))
+async def test_more_kinds_of_trouble_than_can_be_told_at_once(kmsg, path):
+    """A turn brings 200 events at most, and the next the rest; beyond 2,000 more it is a number."""
+    append(path, "".join(record(seq, xid(seq)) for seq in range(2_203)))
 
     async with kmsg:
-        found = await events_of(kmsg)
+        turns = [await events_of(kmsg, 1_000.0 + turn) for turn in range(12)]
         dropped = await figure(kmsg, "node_kmsg_lines_dropped_total")
 
-    assert (len(found), dropped) == (200, 1.0)
+    assert [len(events) for events in turns] == [200] * 11 + [0]
+    assert [event.code for events in turns for event in events] == list(range(2_200))
+    assert dropped == 3.0
 
 
 async def test_unknown_gpu_keeps_its_address(kmsg, path):

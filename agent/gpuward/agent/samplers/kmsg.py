@@ -38,8 +38,9 @@ log = structlog.get_logger()
 PERIOD_S = 1.0
 # A log with more than one turn's share is read on soon: the kernel's ring does not wait.
 BEHIND_PERIOD_S = 0.02
-# A node with more kinds of trouble than this in one turn has told enough.
+# The judge takes no more at a time; what is left is told in the next turns.
 EVENTS_A_TURN = 200
+UNTOLD_KEPT = 2_000
 # Lines of the boot wait for the GPUs to be known, but not for a driver that never comes.
 NAMELESS_S = 10.0
 # While they wait.
@@ -78,6 +79,7 @@ class KmsgSampler:
         self._pending: list[Line] = []
         self._storms = Storms()
         self._reports = Reports()
+        self._untold: list[Event] = []
         self._first_s: float | None = None
         self._trouble = ""
         # Lines and events that there was no room for.
@@ -126,8 +128,9 @@ class KmsgSampler:
         )
         if not self._gpus() and now_s - self._first_s < NAMELESS_S:
             return Batch(samples)
-        events = list(self._collapsed(now_s))
-        self._refused += len(events[EVENTS_A_TURN:])
+        events = [*self._untold, *self._collapsed(now_s)]
+        self._untold = events[EVENTS_A_TURN:][:UNTOLD_KEPT]
+        self._refused += len(events[EVENTS_A_TURN + UNTOLD_KEPT :])
         return Batch(samples, tuple(events[:EVENTS_A_TURN]))
 
     def _read(self) -> None:
