@@ -8,6 +8,7 @@ import pytest
 
 from gpuward.agent.detectors.xid import detect
 from gpuward.agent.model import Action, Event, Gpu, Process, Result, Sample, SeriesKey
+from gpuward.agent.one_shot import one_shot
 from gpuward.agent.window import Readings, Window
 from gpuward.agent.xid_overrides import XidConfig, XidOverride
 
@@ -358,3 +359,43 @@ def test_what_belongs_to_another_xid_names_it(first, then, causes):
     found = {f.code: f for f in seen(xid(*first), xid(*then))}
 
     assert found[then[0]].causes == causes
+
+
+@pytest.mark.parametrize(
+    ("event", "result", "action", "summary"),
+    [
+        pytest.param(
+            xid(149, text=NVLINK.format("Fatal", 3)),
+            FAIL,
+            Action.RESET_GPU,
+            "XID 149: NVLink NETIR error.",
+            id="fatal by its line",
+        ),
+        pytest.param(
+            xid(79, xid_earlier_boots=2.0),
+            FAIL,
+            Action.REPLACE_HARDWARE,
+            "XID 79: GPU has fallen off the bus.",
+            id="after two reboots",
+        ),
+        pytest.param(
+            Event("node.sxid", 9_000.0, "s", code=12028, values={"fatal": 0.0}),
+            WARN,
+            Action.NONE,
+            "SXid 12028: egress nonposted PRIV error.",
+            id="a switch's, not fatal",
+        ),
+        pytest.param(
+            Event("node.sxid", 9_000.0, "s", code=20034, values={"fatal": 1.0}),
+            FAIL,
+            Action.DRAIN_NODE,
+            "SXid 20034: LTSSM fault up.",
+            id="a switch's, fatal",
+        ),
+    ],
+)
+def test_the_event_itself_says_the_same(event, result, action, summary):
+    """What is spooled of the instant is judged as the finding is that stays open."""
+    finding = one_shot(event, window_of(event), "i-1").finding
+
+    assert (finding.result, finding.action, finding.summary) == (result, action, summary)
