@@ -51,7 +51,7 @@ CHILD = (sys.executable, "-P", str(FOLDER / "paced_child.py"))
 AFTER_THE_SECOND_S = 0.1
 # A GPU that has not been read by then is one that does not answer, until it does.
 PATIENCE_S = 1.0
-SILENT_STEP_S = 0.05
+SILENT_STEP_S = 0.1
 POLL_S = 0.001
 OPEN = re.compile(
     r'^gpuward_finding_open\{kind="(?P<kind>[^"]+)",code="(?P<code>\d+)",class="(?P<loud>\w+)",'
@@ -159,11 +159,11 @@ class Node:
             if in_real_time:
                 await asyncio.sleep(step_s)
             self.clock.move(step_s)
-            await self._second()
+            await self._second(step_s)
 
-    async def _second(self):
+    async def _second(self, step_s):
         self.player._play_until(self.now_s)
-        await self._hear_every_gpu()
+        await self._hear_every_gpu(step_s)
         now_s = self.clock.mono_s()
         for sampler in self.samplers:
             if int(now_s) % max(1, int(sampler.period_s)) == 0 or self.now_s < 3:
@@ -171,7 +171,7 @@ class Node:
         self.judge.tick()
         self._look()
 
-    async def _hear_every_gpu(self):
+    async def _hear_every_gpu(self, step_s):
         """Take what the child says until each GPU that answers has been read in this second."""
         now_s = self.clock.mono_s()
         began_s = time.monotonic()
@@ -189,7 +189,7 @@ class Node:
             await asyncio.sleep(POLL_S)
         self._silent = late
         if late == everyone:
-            await asyncio.sleep(SILENT_STEP_S)
+            await asyncio.sleep(SILENT_STEP_S * step_s)
 
     def _take(self, name, batch):
         self.events += batch.events

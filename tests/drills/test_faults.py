@@ -241,6 +241,10 @@ DRILLS = {
             Shown("gpu.missing", None, "fail", "store", "node_gpus_present", 3, 3),
         ),
     ),
+    "no_driver": (
+        200,
+        (Shown("driver.missing", None, "fail", "page", "driver_up", 0, 0, code=9),),
+    ),
     "flood": (
         60,
         (Shown("gpu.xid", 2, "fail", "page", "node_kmsg_readable", 1, 1, code=48, stays=True),),
