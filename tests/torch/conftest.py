@@ -33,6 +33,8 @@ ROOT = Path(__file__).parents[2]
 TORCH_PYTHON = Path(
     os.environ.get("GPUWARD_TORCH_PYTHON", ROOT / ".venv" / "torch" / "bin" / "python")
 )
+IS_ANOTHER_TORCH = "GPUWARD_TORCH_PYTHON" in os.environ
+CONF, OLDER_CONF = "PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"
 PROGRAMS = Path(__file__).parent / "programs"
 
 MIB = 1 << 20
@@ -109,6 +111,8 @@ class SimulatedNode:
             "LD_LIBRARY_PATH": ":".join(str(folder) for folder in self.libraries),
             "PYTHONWARNINGS": "ignore",
             **extra,
+            # Its name before torch 2.9; newer ones would complain about it.
+            **({OLDER_CONF: extra[CONF]} if CONF in extra and IS_ANOTHER_TORCH else {}),
         }
 
     def start(

@@ -40,9 +40,15 @@ cudaError_t cudaStreamIsCapturing(cudaStream_t, cudaStreamCaptureStatus* status)
     return cudaSuccess;
 }
 
+#if CUDART_VERSION >= 13000
+#define EDGES_OF_GRAPH const cudaGraphEdgeData**,
+#else
+#define EDGES_OF_GRAPH
+#endif
+
 cudaError_t cudaStreamGetCaptureInfo(cudaStream_t, cudaStreamCaptureStatus* status,
                                      unsigned long long* id, cudaGraph_t*, const cudaGraphNode_t**,
-                                     const cudaGraphEdgeData**, std::size_t*) {
+                                     EDGES_OF_GRAPH std::size_t*) {
     *status = cudaStreamCaptureStatusNone;
     if (id != nullptr) {
         *id = 0;

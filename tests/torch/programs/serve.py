@@ -86,7 +86,7 @@ def fork():
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
-        runtime = ctypes.CDLL("libcudart.so.13")
+        runtime = ctypes.CDLL("libcudart.so." + torch.version.cuda.split(".")[0])
         memory = ctypes.c_void_p()
         status = runtime.cudaMalloc(ctypes.byref(memory), ctypes.c_size_t(1 << 20))
         os.write(writer, str(status).encode())

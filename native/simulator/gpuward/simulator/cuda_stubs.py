@@ -30,8 +30,9 @@ from gpuward.simulator.libraries import library_directory
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-RUNTIME = "libcudart.so.13"
-SIMULATED = (RUNTIME, "libcuda.so.1")
+# Each with the folder, beside torch, of NVIDIA's own.
+RUNTIMES = {"libcudart.so.13": "cu13", "libcudart.so.12": "cuda_runtime"}
+SIMULATED = (*RUNTIMES, "libcuda.so.1")
 # Part of the cache folder's name: raise it when the text of the stubs changes.
 _STUB_REVISION = "1"
 _PROGRAM_TIMEOUT_S = 60
@@ -139,9 +140,10 @@ def _check(torch: Path) -> None:
     allocator = torch / "lib" / "libc10_cuda.so"
     if not allocator.exists():
         raise TorchError(f"{torch}: no CUDA build of torch here; install one with pip --no-deps")
-    if RUNTIME not in read_library(allocator).needed:
-        raise TorchError(f"{torch}: built for another CUDA runtime than {RUNTIME}")
-    wheels = torch.parent / "nvidia" / "cu13" / "lib" / RUNTIME
+    runtime = next((each for each in RUNTIMES if each in read_library(allocator).needed), None)
+    if runtime is None:
+        raise TorchError(f"{torch}: built for another CUDA runtime than {' or '.join(RUNTIMES)}")
+    wheels = torch.parent / "nvidia" / RUNTIMES[runtime] / "lib" / runtime
     if wheels.exists():
         raise TorchError(
             f"{wheels} would be loaded before the simulator's: install torch --no-deps"
