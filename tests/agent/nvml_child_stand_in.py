@@ -23,6 +23,7 @@ def main() -> int:
     parser.add_argument("behaviour")
     parser.add_argument("--socket", type=int)
     parser.add_argument("--proc-root")
+    parser.add_argument("--only")
     options = parser.parse_args()
     link = socket.socket(fileno=options.socket)
     return BEHAVIOURS[options.behaviour](link)
@@ -77,6 +78,17 @@ def hang(link):
 def hang_for_ever(link):
     """As above, in a way that hanging up does not end."""
     hang(link)
+    time.sleep(60)
+    return 0
+
+
+def stall(link):
+    """GPU 1 has not answered a single call, and stays so when the parent hangs up."""
+    present(link)
+    call = protocol.Waiting(
+        1, "nvmlDeviceGetPowerUsage", time.monotonic(), threading.get_native_id()
+    )
+    serve(link, waiting=[call], readers=())
     time.sleep(60)
     return 0
 
@@ -137,6 +149,7 @@ BEHAVIOURS = {
         hang_in_init,
         lose,
         missing,
+        stall,
     )
 }
 

@@ -88,7 +88,7 @@ class Witness:
     def _is_answer(self, message: Message) -> bool:
         if self._index == NO_GPU:
             return isinstance(message, Present)
-        return isinstance(message, Readings)
+        return isinstance(message, Readings) and message.index == self._index
 
     def _is_silence(self, message: Message, now_s: float) -> bool:
         # Waiting is waiting: a driver that hangs in a call about no GPU serves none.
