@@ -93,18 +93,22 @@ async def test_each_detector_runs_in_the_judge():
 def signals_of(module):
     """Yield the names that a detector asks the window for: SeriesKey(NAME), keys(NAME), FLAGS.
 
-    What it loops over stands in a constant, so constants that look like a signal's name count.
+    What it loops over stands in a constant of its own, so those that look like a signal's count.
     """
     loaded = load(module)
+    tree = ast.parse((FOLDER / f"{module}.py").read_text())
     yield from (flag.signal for flag in getattr(loaded, "FLAGS", ()))
-    for name, value in vars(loaded).items():
-        if name.isupper():
-            texts = (value,) if isinstance(value, str) else value
-            if isinstance(texts, tuple):
-                yield from (text for text in texts if SIGNAL_NAME.match(str(text)))
-    for node in ast.walk(ast.parse((FOLDER / f"{module}.py").read_text())):
-        if isinstance(node, ast.Call):
-            yield from (each.value for each in asked(node) if isinstance(each, ast.Constant))
+    own = [target for node in tree.body if isinstance(node, ast.Assign) for target in node.targets]
+    for value in (getattr(loaded, target.id) for target in own if isinstance(target, ast.Name)):
+        texts = (value,) if isinstance(value, str) else value
+        if isinstance(texts, tuple):
+            yield from (text for text in texts if SIGNAL_NAME.match(str(text)))
+    for node in ast.walk(tree):
+        for name in asked(node) if isinstance(node, ast.Call) else ():
+            if isinstance(name, ast.Constant):
+                yield name.value
+            elif isinstance(name, ast.Name) and name.id.isupper():
+                yield getattr(loaded, name.id)
 
 
 def asked(call):

@@ -243,6 +243,6 @@ def test_an_xid_survives_kill_9(agent, driver):
     agent.stop()
 
     assert before == after
-    assert 'kind="gpu.xid",code="79",result="fail"' in before[0]
+    assert 'kind="gpu.xid",code="79",class="page",result="fail"' in before[0]
     with sqlite3.connect(agent.folder / "state" / "spool.db") as database:
         assert database.execute("SELECT count(*) FROM event").fetchone() == (1,)
