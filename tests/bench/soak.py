@@ -59,7 +59,8 @@ T_95 = 2.1
 MOST_MIB_AN_HOUR = 0.5
 MOST_LOG_BYTES_A_SECOND = 512.0
 KIB_PER_MIB = 1024
-XIDS = (13, 31, 43, 48, 63, 79, 94, 95, 119)
+# Few, so that each GPU has had each in the warm-up of two hours: their findings stay for an hour.
+XIDS = (31, 79, 95)
 PASSING_BYTES = 2 << 30
 
 

@@ -167,9 +167,16 @@ class Node:
         now_s = self.clock.mono_s()
         for sampler in self.samplers:
             if int(now_s) % max(1, int(sampler.period_s)) == 0 or self.now_s < 3:
-                self._take(sampler.name, await sampler.sample(now_s))
+                await self._turns(sampler, now_s)
         self.judge.tick()
         self._look()
+
+    async def _turns(self, sampler, now_s):
+        """Make a sampler's turns of this second: one, or more for one that has fallen behind."""
+        spent_s = 0.0
+        while spent_s < 1.0:
+            self._take(sampler.name, await sampler.sample(now_s))
+            spent_s += sampler.period_s
 
     async def _hear_every_gpu(self, step_s):
         """Take what the child says until each GPU that answers has been read in this second."""
