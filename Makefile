@@ -53,7 +53,7 @@ check: .venv/base.stamp ## format, lint, types, architecture, contracts, documen
 coverage: .venv/base.stamp ## branch coverage; the pure packages must be at 95 %
 	@.ci/coverage
 
-bench: .venv/base.stamp .venv/torch.stamp ## measure the budgets of docs/budgets.md; exits 1 when one is missed
+bench: .venv/base.stamp .venv/peers.stamp .venv/torch.stamp ## measure the budgets of docs/budgets.md; exits 1 when one is missed
 	@$(BIN)/python tests/bench/run.py $(ARGS)
 
 bench-prediction: .venv/base.stamp ## how well trouble with memory is foretold, and how often in vain; exits 1 on a miss
