@@ -1,6 +1,6 @@
 # Everything that is installed lands under .venv/; nothing else on the machine changes.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench bench-prediction proto golden docs gpu clean soak chaos load fuzz coverage
+.PHONY: help demo test check bench bench-prediction bench-null proto golden docs gpu clean soak chaos load fuzz coverage
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -58,6 +58,9 @@ bench: .venv/base.stamp .venv/peers.stamp .venv/torch.stamp ## measure the budge
 
 bench-prediction: .venv/base.stamp ## how well trouble with memory is foretold, and how often in vain; exits 1 on a miss
 	@$(BIN)/python tests/bench/prediction.py $(ARGS)
+
+bench-null: .venv/base.stamp ## 100 GPU-days of healthy nodes: no page, at most one ticket (ARGS="--hours 2" for less)
+	@$(BIN)/python tests/bench/null.py $(ARGS)
 
 proto: .venv/base.stamp ## regenerate protos/gpuward/v1 from its .proto files
 	@.ci/generate-protos protos
