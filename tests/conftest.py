@@ -9,6 +9,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import structlog
 from hypothesis import settings
 
 settings.register_profile("ci", max_examples=100, derandomize=True, deadline=None)
@@ -31,6 +32,14 @@ def pytest_runtest_makereport(item, call):
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
         report.outcome = "failed"
         report.longrepr = f"skipped where nothing may be: {reason}"
+
+
+@pytest.fixture(autouse=True)
+def log_as_before():
+    """Undo what a command that was called in the test's own process made of logging."""
+    before = structlog.get_config()
+    yield
+    structlog.configure(**before)
 
 
 @pytest.fixture

@@ -401,6 +401,18 @@ def test_an_error_is_told_once(tap):
     assert told == [1, 0, 1, 0]
 
 
+def test_an_error_waits_until_its_process_has_a_name(tap):
+    """The driver lists processes every few seconds; an error of nobody would lead nowhere."""
+    now_ns = int(tap.clock.mono_s() * 1e9)
+    tap.write(tap.record(oom=OutOfMemory(now_ns, 1, 1, 1, 1)))
+    names, tap.names = tap.names, {}
+    assert () == tap.sample().events
+
+    tap.names = names
+    assert ["vllm:llama"] == [event.process for event in tap.sample().events]
+    assert () == tap.sample().events
+
+
 @pytest.mark.parametrize(
     ("ago_s", "told"),
     [pytest.param(899, 1, id="news"), pytest.param(901, 0, id="old when the agent started")],

@@ -93,13 +93,15 @@ def site(daemons, tmp_path):
 
 
 def fragment(server):
-    """Leave a hole of 40 MiB in each of thirty segments, and fail for it."""
+    """Leave a hole of 40 MiB in each of thirty segments, and fail for it, once the tap looks."""
+    server.ask("malloc", "probe", MIB)
+    server.ask("run_python", 1.5)
     names = [str(index) for index in range(60)]
     for name in names:
         server.ask("malloc", name, 100 * MIB)
     for name in names[::2]:
         server.ask("malloc", name, 60 * MIB)
-    server.ask("malloc", "large", 1500 * MIB)
+    assert server.ask("malloc", "large", 2300 * MIB)["error"] == "OutOfMemoryError"
 
 
 def wait_for(server, condition, within_s):

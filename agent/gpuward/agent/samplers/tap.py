@@ -88,6 +88,8 @@ class TapSampler:
         self._identify = identify
         self._holder_of = holder_of
         self._writers: dict[str, Writer] = {}
+        # Devices with news of writers that nobody has named yet: an error waits for its process.
+        self._unnamed: dict[str, set[int]] = {}
 
     @property
     def refused(self) -> Counter[str]:
@@ -112,13 +114,17 @@ class TapSampler:
             return None
         _, name = max(found)
         file, writer = self._directory.files[name], self._writers[name]
-        flags = (reading.record.flags for reading in writer.readings.values())
+        degraded = [
+            is_degraded(reading.record)
+            for reading in writer.readings.values()
+            if self._names(reading.record.gpu_uuid).gpu == gpu
+        ]
         return TapWriter(
             path=file.path,
             uid=file.uid,
             pid=writer.process.pid,
             accepts_requests=bool(file.header.flags & layout.ACCEPTS_REQUESTS),
-            is_degraded=any(flag & layout.DEGRADED for flag in flags),
+            is_degraded=any(degraded),
         )
 
     async def sample(self, now_s: float) -> Batch:
@@ -220,8 +226,12 @@ class TapSampler:
         return min(known, key=lambda memory: memory.free, default=None)
 
     def _events(self, fresh: dict[str, set[int]], now_s: float) -> Iterator[Event]:
-        for name, indexes in fresh.items():
+        for name in fresh:
             writer = self._writers[name]
+            indexes = fresh[name] | self._unnamed.pop(name, set())
+            if writer.alive and not writer.is_named:
+                self._unnamed[name] = indexes
+                continue
             for index in sorted(indexes):
                 reading = writer.take_error(index)
                 if reading is None:
@@ -259,3 +269,4 @@ class TapSampler:
             elif self._writers[name].alive or not self._directory.remove_if_stale(name, wall_s):
                 continue
             del self._writers[name]
+            self._unnamed.pop(name, None)
