@@ -226,9 +226,9 @@ class TapSampler:
         return min(known, key=lambda memory: memory.free, default=None)
 
     def _events(self, fresh: dict[str, set[int]], now_s: float) -> Iterator[Event]:
-        for name in fresh:
+        for name, new in fresh.items():
             writer = self._writers[name]
-            indexes = fresh[name] | self._unnamed.pop(name, set())
+            indexes = new | self._unnamed.pop(name, set())
             if writer.alive and not writer.is_named:
                 self._unnamed[name] = indexes
                 continue
