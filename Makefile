@@ -62,6 +62,9 @@ bench-prediction: .venv/base.stamp ## how well trouble with memory is foretold, 
 bench-null: .venv/base.stamp ## 100 GPU-days of healthy nodes: no page, at most one ticket (ARGS="--hours 2" for less)
 	@$(BIN)/python tests/bench/null.py $(ARGS)
 
+soak: .venv/base.stamp ## a busy agent for two hours: memory, descriptors, log (ARGS="--minutes 1" for less)
+	@$(BIN)/python tests/bench/soak.py $(ARGS)
+
 proto: .venv/base.stamp ## regenerate protos/gpuward/v1 from its .proto files
 	@.ci/generate-protos protos
 
