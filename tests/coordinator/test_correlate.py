@@ -91,6 +91,17 @@ def test_a_finding_that_names_a_hurt_service_joins_its_incident(make):
     assert isinstance(place(elsewhere, [hurt]), Open)
 
 
+def test_a_drill_is_heard_alone(make):
+    """It joins no real incident, is the cause of none, and a real fault opens its own beside it."""
+    real = make.finding("real", default_class=FindingClass.PAGE)
+    drill = replace(real, finding_id="drill", dedup_key=f"{real.dedup_key}|drill")
+
+    assert isinstance(place(drill, [make.incident()]), Open)
+    assert group_key(drill) != group_key(real)
+    assert () == find_causes(IMPACT, [drill])
+    assert () != find_causes(IMPACT, [real])
+
+
 def test_silent_nodes_are_one_group(make):
     a = make.finding("a", kind="node.overdue", subject=Subject("n1"))
     b = make.finding("b", kind="node.overdue", subject=Subject("n2"))

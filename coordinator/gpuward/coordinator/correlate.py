@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 SERVICE_IMPACT = "service.impact"
 NODE_OVERDUE = "node.overdue"
+# How the key of an injected finding ends, as the agent makes it.
+DRILL = "|drill"
 # MISSION: a hard fault is a major degradation until impact says otherwise; a ticket waits.
 SEVERITY_OF = {FindingClass.PAGE: Severity.SEV2, FindingClass.TICKET: Severity.SEV4}
 
@@ -97,7 +99,8 @@ def place(finding: Finding, incidents: Sequence[Incident]) -> Open | Tell | None
     severity = SEVERITY_OF.get(finding.default_class)
     if severity is None or _is_cause(finding, incidents):
         return None
-    hurt = _service_incident(finding.subject.service, incidents)
+    # A drill is heard alone: in a real incident it would pass for a part of it.
+    hurt = None if is_drill(finding) else _service_incident(finding.subject.service, incidents)
     notes = (e.Note(e.MACHINE, finding.class_note),) if finding.class_note else ()
     if hurt is not None:
         return Tell(hurt, (e.LinkFinding(linked(finding, Relation.SERVICE)), *notes))
@@ -169,7 +172,7 @@ def find_causes(impact: Impact, findings: Iterable[Finding]) -> tuple[LinkedFind
 
     Of those equally close, what follows from another comes after it.
     """
-    near = [f for f in findings if f.is_open and _is_near(f, impact)]
+    near = [f for f in findings if f.is_open and not is_drill(f) and _is_near(f, impact)]
     keys = {f.dedup_key for f in near}
     here = sorted(near, key=lambda f: not keys.isdisjoint(f.cause_dedup_keys))
     named = [f for f in here if f.subject.service == impact.service]
@@ -215,7 +218,13 @@ def group_key(finding: Finding) -> str:
     """
     if finding.kind == NODE_OVERDUE:
         return f"finding|{NODE_OVERDUE}"
-    return f"finding|{finding.subject.node}|{finding.subject.gpu_uuid}|{finding.kind}"
+    key = f"finding|{finding.subject.node}|{finding.subject.gpu_uuid}|{finding.kind}"
+    return f"{key}{DRILL}" if is_drill(finding) else key
+
+
+def is_drill(finding: Finding) -> bool:
+    """Return whether somebody injected ``finding``: its key says so."""
+    return finding.dedup_key.endswith(DRILL)
 
 
 def _opened(finding: Finding, key: str, severity: Severity) -> e.Opened:
