@@ -84,6 +84,17 @@ def test_one_trouble_is_told_once(make, of_cause, expected):
     assert expected is report.findings[1].default_class
 
 
+def test_planned_work_is_not_promoted(make):
+    """What a maintenance explains stays evidence, however loud its kind was made."""
+    planned = make.finding(
+        "lost", default_class=STORE, cause_dedup_keys=("n1|node.maintenance|||",)
+    )
+
+    report = apply(make.report(1, [planned]), {KIND: override(Verb.PROMOTE, PAGE)})
+
+    assert STORE is report.findings[0].default_class
+
+
 @pytest.mark.parametrize(
     ("current", "verb", "expected"),
     [

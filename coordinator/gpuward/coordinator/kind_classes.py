@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from gpuward.coordinator.report import Report
 
 LOUDNESS = (FindingClass.STORE, FindingClass.TICKET, FindingClass.PAGE)
+# In the key of the finding that announces planned work on a node.
+MAINTENANCE = "|node.maintenance|"
 NAMES_SHOWN = 3
 
 
@@ -85,6 +87,9 @@ def _told(
         return finding
     is_louder = LOUDNESS.index(told) > LOUDNESS.index(finding.default_class)
     causes = (loudness.get(key) for key in finding.cause_dedup_keys if key != finding.dedup_key)
+    if is_louder and any(MAINTENANCE in key for key in finding.cause_dedup_keys):
+        # Planned work: who promoted the kind did not mean it.
+        return finding
     if is_louder and any(c and LOUDNESS.index(c) >= LOUDNESS.index(told) for c in causes):
         return finding
     return replace(finding, default_class=told, class_note=overrides[finding.kind].sentence)
