@@ -59,6 +59,8 @@ def full_snapshot():
         Scope.GPU: {"gpu": GPU},
         Scope.PROCESS: {"gpu": GPU, "process": PROCESS},
         Scope.SERVICE: {"service": "chat"},
+        Scope.REPLICA: {"service": "chat", "endpoint": "127.0.0.1:8000"},
+        Scope.UPSTREAM: {"endpoint": "vectors"},
     }
     samples = [
         sample(name, WITH_WORDS.get(name, float(len(name))), **about[signal.scope])
@@ -229,6 +231,7 @@ def test_prometheus_own_parser_reads_the_same_values():
 
     for key, written in full_snapshot().samples.items():
         labels = {"gpu": key.gpu, "process": key.process, "service": key.service}
+        labels["replica" if key.service else "upstream"] = key.endpoint
         known = tuple(sorted((name, value) for name, value in labels.items() if value))
         assert read[(f"gpuward_{key.signal}", known)] == written.value
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from gpuward.agent.model import Batch, Driver, Gpu, Process, Sample, SeriesKey, ServiceTotals
+from gpuward.agent.model import Batch, Driver, Gpu, Process, Sample, SeriesKey
 from gpuward.agent.service_load import service_load
+from gpuward.agent.service_totals import ServiceTotals
 from gpuward.agent.window import Readings
 
 GPU = Gpu("GPU-1", 0, "NVIDIA H100", "1B:00.0")

@@ -14,8 +14,8 @@ from gpuward.agent.model import (
     Process,
     Sample,
     SeriesKey,
-    ServiceTotals,
 )
+from gpuward.agent.service_totals import ServiceTotals
 from gpuward.agent.window import NOT_LOOKED, Readings, Window
 
 USED = SeriesKey("gpu_memory_used_bytes", gpu="GPU-1")

@@ -23,10 +23,10 @@ from gpuward.agent.model import (
     Result,
     Sample,
     SeriesKey,
-    ServiceTotals,
     Snapshot,
     Subject,
 )
+from gpuward.agent.service_totals import ServiceTotals
 from gpuward.v1 import agent_pb2, finding_pb2, report_pb2
 
 OFFSET_S = 1_799_999_000.0

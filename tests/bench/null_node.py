@@ -18,7 +18,8 @@ from null_load import Service
 
 from gpuward.agent.maintenance import Maintenance
 from gpuward.agent.mig_device import MigDevice
-from gpuward.agent.model import Batch, Driver, Event, Process, Sample, SeriesKey, ServiceTotals
+from gpuward.agent.model import Batch, Driver, Event, Process, Sample, SeriesKey
+from gpuward.agent.service_totals import ServiceTotals
 from gpuward.simulator import profile
 
 if TYPE_CHECKING:

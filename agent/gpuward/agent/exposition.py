@@ -103,8 +103,14 @@ def _name(key: SeriesKey) -> str:
     gpu = f',gpu="{label(key.gpu)}"' if key.gpu else ""
     process = f',process="{label(key.process)}"' if key.process else ""
     service = f',service="{label(key.service)}"' if key.service else ""
-    labels = gpu + process + service
+    labels = gpu + process + service + _endpoint(key)
     return f"gpuward_{key.signal}{{{labels[1:]}}}" if labels else f"gpuward_{key.signal}"
+
+
+def _endpoint(key: SeriesKey) -> str:
+    if not key.endpoint:
+        return ""
+    return f',{"replica" if key.service else "upstream"}="{label(key.endpoint)}"'
 
 
 def _family(heading: str, series: Iterable[str]) -> Iterator[str]:
@@ -201,11 +207,12 @@ def _findings(snapshot: Snapshot, heading: Heading) -> Iterator[str]:
         finding, about = opened.finding, opened.finding.subject
         # Of a consequence nobody is told.
         loudness = FindingClass.STORE if opened.suppressed else class_of(finding)
-        drill = "" if finding.drill is None else ',drill="1"'
+        more = f',endpoint="{label(about.endpoint)}"' if about.endpoint else ""
+        more += "" if finding.drill is None else ',drill="1"'
         series.add(
             f'gpuward_finding_open{{kind="{finding.kind}",code="{finding.code}",'
             f'class="{loudness}",result="{finding.result}",gpu="{label(about.gpu)}",'
-            f'process="{label(about.process)}",service="{label(about.service)}"{drill}}} 1\n'
+            f'process="{label(about.process)}",service="{label(about.service)}"{more}}} 1\n'
         )
     yield from _family(
         heading("gpuward_finding_open", "A finding that is open now."), sorted(series)

@@ -124,7 +124,12 @@ def series_of(snapshot: agent_pb2.Snapshot, wanted: Wanted) -> Sequence[agent_pb
     )
     return sorted(
         found or [asked],
-        key=lambda key: (indexes.get(key.gpu_uuid, len(indexes)), key.process_key, key.service),
+        key=lambda key: (
+            indexes.get(key.gpu_uuid, len(indexes)),
+            key.process_key,
+            key.service,
+            key.endpoint,
+        ),
     )
 
 
@@ -153,7 +158,7 @@ def _headed(snapshot: agent_pb2.Snapshot, key: agent_pb2.SeriesKey, width: int) 
 
     card = next((gpu for gpu in snapshot.gpus if gpu.uuid == key.gpu_uuid), None)
     gpu = key.gpu_uuid if card is None else f"GPU {card.index}  {card.name}"
-    words = (gpu, key.process_key, key.service)
+    words = (gpu, key.process_key, key.service, key.endpoint)
     heading = "  ".join(plain(word) for word in words if word)
     if heading:
         yield heading[:width]

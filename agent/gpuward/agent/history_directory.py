@@ -32,6 +32,7 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
     gpu: str
     process: str
     service: str
+    endpoint: str = ""
 
 
 class Content(msgspec.Struct, frozen=True):
@@ -103,7 +104,7 @@ class Directory:
         # What is written from now on is of another boot, or of another second at least.
         self.generation = generation + 1
         for entry in content.entries:
-            key = SeriesKey(entry.signal, entry.gpu, entry.process, entry.service)
+            key = SeriesKey(entry.signal, entry.gpu, entry.process, entry.service, entry.endpoint)
             is_free = entry.column not in {column.number for column in self._columns.values()}
             is_new = entry.signal in SIGNALS_KEPT and key not in self._columns
             if 0 <= entry.column < COLUMNS and is_free and is_new:

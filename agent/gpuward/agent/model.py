@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from gpuward.agent.lost_gpu import LostGpu
     from gpuward.agent.maintenance import Maintenance
     from gpuward.agent.mig_device import MigDevice
+    from gpuward.agent.service_totals import ServiceTotals
 
 
 class Result(StrEnum):
@@ -78,12 +79,16 @@ class Outcome(Enum):
 
 # Tuples, not dataclasses: thousands a second are made, and looked up by their hash.
 class SeriesKey(NamedTuple):
-    """Names a series; ``gpu`` is the UUID, ``process`` the process key, empty where not of one."""
+    """Names a series; ``gpu`` is the UUID, ``process`` the process key, empty where not of one.
+
+    ``endpoint``: with a service a replica's address, without one the name of an upstream.
+    """
 
     signal: str
     gpu: str = ""
     process: str = ""
     service: str = ""
+    endpoint: str = ""
 
 
 class Sample(NamedTuple):
@@ -160,6 +165,8 @@ class Subject:
     engine: str = ""
     model: str = ""
     service: str = ""
+    # A replica's address, or the name of an upstream.
+    endpoint: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,8 +208,9 @@ class Finding:
         about = self.subject
         # Whom a process serves is found out after it was judged, and may change.
         service = "" if about.gpu or about.process else about.service
-        parts = (self.kind, str(self.code or ""), about.gpu, about.process, service)
-        return "|".join(parts if self.drill is None else (*parts, "drill"))
+        parts = [self.kind, str(self.code or ""), about.gpu, about.process, service]
+        parts += filter(None, (about.endpoint, "" if self.drill is None else "drill"))
+        return "|".join(parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,24 +227,6 @@ class OpenFinding:
     explained_by: tuple[str, ...] = ()
     # One of them is as loud: this one is evidence, and nobody is told of it.
     suppressed: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class ServiceTotals:
-    """Cumulative traffic of one instance of a service; fields as in report.proto."""
-
-    service: str
-    instance: str
-    started_wall_s: float
-    observed_wall_s: float
-    requests: int
-    failed: int
-    timed_out: int
-    over_objective: int
-    tokens: int
-    ready: bool
-    waiting: int
-    running: int
 
 
 @dataclass(frozen=True, slots=True)

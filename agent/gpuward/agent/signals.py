@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from gpuward.agent.signals_hardware import HARDWARE
+from gpuward.agent.signals_latency import GPU_LATENCY, NODE_LATENCY, REPLICA, UPSTREAM
 from gpuward.agent.signals_load import LOAD
 
 
@@ -20,6 +21,8 @@ class Scope(StrEnum):
     GPU = "gpu"
     PROCESS = "process"
     SERVICE = "service"
+    REPLICA = "replica"
+    UPSTREAM = "upstream"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +85,7 @@ _GPU = (
     ("gpu_processes", "Processes that hold memory on the GPU.", 30.0),
     *HARDWARE,
     *LOAD,
+    *GPU_LATENCY,
     ("gpu_mig_memory_total_bytes", "Memory of a MIG device; its UUID stands for the GPU.", 10.0),
     ("gpu_mig_memory_used_bytes", "Memory of a MIG device in use.", 10.0),
     ("gpu_mig_memory_free_bytes", "Memory of a MIG device that nobody holds.", 10.0),
@@ -230,7 +234,7 @@ _NODE = (
         "When the maintenance ends, seconds since 1970.",
         10.0,
     ),
-    ("probe_launch_seconds", "Median round trip of an empty piece of work.", 90.0),
+    *NODE_LATENCY,
 )
 
 SIGNALS: dict[str, Signal] = {
@@ -240,6 +244,8 @@ SIGNALS: dict[str, Signal] = {
         (Scope.GPU, _GPU),
         (Scope.PROCESS, _PROCESS),
         (Scope.SERVICE, _SERVICE),
+        (Scope.REPLICA, REPLICA),
+        (Scope.UPSTREAM, UPSTREAM),
     )
     for name, help_text, stale_after_s in rows
 }

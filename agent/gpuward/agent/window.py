@@ -21,7 +21,8 @@ from gpuward.agent.xid_catalogue import CATALOGUE
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from gpuward.agent.model import Gpu, Process, ServiceTotals
+    from gpuward.agent.model import Gpu, Process
+    from gpuward.agent.service_totals import ServiceTotals
     from gpuward.agent.xid_catalogue import Xid
 
 RING_KEEP_S = 300.0

@@ -25,10 +25,10 @@ if TYPE_CHECKING:
         OpenFinding,
         Process,
         Sample,
-        ServiceTotals,
         Snapshot,
         Subject,
     )
+    from gpuward.agent.service_totals import ServiceTotals
 
 MAX_NAME_LENGTH = 300
 MAX_KEY_LENGTH = 1_200
@@ -157,6 +157,7 @@ def _subject(subject: Subject, node: str) -> finding_pb2.Subject:
         engine=_name(subject.engine),
         model=_name(subject.model),
         service=_name(subject.service),
+        endpoint=_name(subject.endpoint),
     )
 
 
@@ -208,6 +209,7 @@ def _value(sample: Sample, wall_offset_s: float) -> agent_pb2.SignalValue:
             gpu_uuid=_name(sample.key.gpu),
             process_key=_name(sample.key.process),
             service=_name(sample.key.service),
+            endpoint=_name(sample.key.endpoint),
         ),
         value=sample.value,
         at=wall_time(sample.at_s + wall_offset_s),

@@ -25,6 +25,7 @@ def series_key(message: agent_pb2.SeriesKey) -> SeriesKey:
         gpu=message.gpu_uuid,
         process=message.process_key,
         service=message.service,
+        endpoint=message.endpoint,
     )
 
 
@@ -53,7 +54,12 @@ def history_points(points: Iterable[Point], wall_offset_s: float) -> list[agent_
 
 def subject(message: finding_pb2.Subject) -> Subject:
     """Return the subject that a question is about; what else it says of it does not matter."""
-    return Subject(gpu=message.gpu_uuid, process=message.process_key, service=message.service)
+    return Subject(
+        gpu=message.gpu_uuid,
+        process=message.process_key,
+        service=message.service,
+        endpoint=message.endpoint,
+    )
 
 
 def checked(outcome: Checked, wall_offset_s: float) -> agent_pb2.RunCheckResponse:

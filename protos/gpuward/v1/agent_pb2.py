@@ -28,61 +28,61 @@ from gpuward.v1 import finding_pb2 as gpuward_dot_v1_dot_finding__pb2
 from gpuward.v1 import report_pb2 as gpuward_dot_v1_dot_report__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16gpuward/v1/agent.proto\x12\ngpuward.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18gpuward/v1/finding.proto\x1a\x17gpuward/v1/report.proto\"S\n\tSeriesKey\x12\x0e\n\x06signal\x18\x01 \x01(\t\x12\x10\n\x08gpu_uuid\x18\x02 \x01(\t\x12\x13\n\x0bprocess_key\x18\x03 \x01(\t\x12\x0f\n\x07service\x18\x04 \x01(\t\"k\n\x0bSignalValue\x12%\n\x06series\x18\x01 \x01(\x0b\x32\x15.gpuward.v1.SeriesKey\x12\r\n\x05value\x18\x02 \x01(\x01\x12&\n\x02\x61t\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"y\n\x0bGpuIdentity\x12\x0c\n\x04uuid\x18\x01 \x01(\t\x12\x0e\n\x06serial\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x12\n\npci_bus_id\x18\x04 \x01(\t\x12\r\n\x05index\x18\x05 \x01(\r\x12\x1b\n\x13unsupported_signals\x18\x06 \x03(\t\"\xd7\x01\n\x0fProcessIdentity\x12\x13\n\x0bprocess_key\x18\x01 \x01(\t\x12\x0b\n\x03pid\x18\x02 \x01(\r\x12\x13\n\x0bstart_ticks\x18\x03 \x01(\x04\x12\x11\n\tgpu_uuids\x18\x04 \x03(\t\x12\x0c\n\x04unit\x18\x05 \x01(\t\x12\x0b\n\x03pod\x18\x06 \x01(\t\x12\x11\n\tcontainer\x18\x07 \x01(\t\x12\x0e\n\x06\x65ngine\x18\x08 \x01(\t\x12\r\n\x05model\x18\t \x01(\t\x12\x0f\n\x07service\x18\n \x01(\t\x12\x0e\n\x06tapped\x18\x0b \x01(\x08\x12\x0c\n\x04rank\x18\x0c \x01(\t\"\x87\x03\n\x08Snapshot\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0f\n\x07\x62oot_id\x18\x02 \x01(\t\x12&\n\x02\x61t\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tdriver_up\x18\x04 \x01(\x08\x12\x16\n\x0e\x64river_version\x18\x05 \x01(\t\x12%\n\x04gpus\x18\x06 \x03(\x0b\x32\x17.gpuward.v1.GpuIdentity\x12.\n\tprocesses\x18\x07 \x03(\x0b\x32\x1b.gpuward.v1.ProcessIdentity\x12\'\n\x06values\x18\x08 \x03(\x0b\x32\x17.gpuward.v1.SignalValue\x12%\n\x08\x66indings\x18\t \x03(\x0b\x32\x13.gpuward.v1.Finding\x12\x31\n\x0eservice_totals\x18\n \x03(\x0b\x32\x19.gpuward.v1.ServiceTotals\x12/\n\ncomponents\x18\x0b \x03(\x0b\x32\x1b.gpuward.v1.ComponentHealth\"\x14\n\x12GetSnapshotRequest\"=\n\x13GetSnapshotResponse\x12&\n\x08snapshot\x18\x01 \x01(\x0b\x32\x14.gpuward.v1.Snapshot\"\x90\x01\n\x11GetHistoryRequest\x12%\n\x06series\x18\x01 \x01(\x0b\x32\x15.gpuward.v1.SeriesKey\x12)\n\x05since\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x05until\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x7f\n\x0cHistoryPoint\x12&\n\x02\x61t\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05value\x18\x02 \x01(\x01\x12\x12\n\x05least\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x11\n\x04most\x18\x04 \x01(\x01H\x01\x88\x01\x01\x42\x08\n\x06_leastB\x07\n\x05_most\"e\n\x12GetHistoryResponse\x12%\n\x06series\x18\x01 \x01(\x0b\x32\x15.gpuward.v1.SeriesKey\x12(\n\x06points\x18\x02 \x03(\x0b\x32\x18.gpuward.v1.HistoryPoint\"?\n\x0cWatchRequest\x12/\n\x0cmin_interval\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\"7\n\rWatchResponse\x12&\n\x08snapshot\x18\x01 \x01(\x0b\x32\x14.gpuward.v1.Snapshot\"2\n\x0fRunProbeRequest\x12\r\n\x05probe\x18\x01 \x01(\t\x12\x10\n\x08gpu_uuid\x18\x02 \x01(\t\"8\n\x0bProbeFigure\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01\x12\x0c\n\x04unit\x18\x03 \x01(\t\"u\n\x10RunProbeResponse\x12\'\n\x06result\x18\x01 \x01(\x0e\x32\x17.gpuward.v1.CheckResult\x12(\n\x07\x66igures\x18\x02 \x03(\x0b\x32\x17.gpuward.v1.ProbeFigure\x12\x0e\n\x06reason\x18\x03 \x01(\t\"I\n\x13GetMemoryMapRequest\x12\x13\n\x0bprocess_key\x18\x01 \x01(\t\x12\x10\n\x08gpu_uuid\x18\x02 \x01(\t\x12\x0b\n\x03pid\x18\x03 \x01(\r\"w\n\x0bMemoryBlock\x12\x14\n\x0coffset_bytes\x18\x01 \x01(\x04\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\x12\x17\n\x0frequested_bytes\x18\x03 \x01(\x04\x12%\n\x05state\x18\x04 \x01(\x0e\x32\x16.gpuward.v1.BlockState\"\xbf\x01\n\rMemorySegment\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\x04\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\x12\x12\n\nsmall_pool\x18\x03 \x01(\x08\x12\x12\n\nexpandable\x18\x04 \x01(\x08\x12\x14\n\x0cprivate_pool\x18\x05 \x01(\x08\x12\x0e\n\x06stream\x18\x06 \x01(\x04\x12\'\n\x06\x62locks\x18\x07 \x03(\x0b\x32\x17.gpuward.v1.MemoryBlock\x12\x12\n\npage_bytes\x18\x08 \x01(\x04\"\xa2\x01\n\x14GetMemoryMapResponse\x12+\n\x08segments\x18\x01 \x03(\x0b\x32\x19.gpuward.v1.MemorySegment\x12,\n\x08taken_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07refusal\x18\x03 \x01(\t\x12\x11\n\ttruncated\x18\x04 \x01(\x08\x12\x0b\n\x03pid\x18\x05 \x01(\r\"F\n\x0fRunCheckRequest\x12\r\n\x05\x63heck\x18\x01 \x01(\t\x12$\n\x07subject\x18\x02 \x01(\x0b\x32\x13.gpuward.v1.Subject\"s\n\x10RunCheckResponse\x12\'\n\x06result\x18\x01 \x01(\x0e\x32\x17.gpuward.v1.CheckResult\x12&\n\x08\x65vidence\x18\x02 \x03(\x0b\x32\x14.gpuward.v1.Evidence\x12\x0e\n\x06reason\x18\x03 \x01(\t\"Z\n\x0eReleaseRequest\x12+\n\x08\x64uration\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0b\n\x03\x65nd\x18\x03 \x01(\x08\"P\n\x0fReleaseResponse\x12)\n\x05until\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nstill_held\x18\x02 \x03(\t*x\n\nBlockState\x12\x1b\n\x17\x42LOCK_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15\x42LOCK_STATE_ALLOCATED\x10\x01\x12\x1c\n\x18\x42LOCK_STATE_PENDING_FREE\x10\x02\x12\x14\n\x10\x42LOCK_STATE_FREE\x10\x03\x32\x90\x04\n\x0c\x41gentService\x12N\n\x0bGetSnapshot\x12\x1e.gpuward.v1.GetSnapshotRequest\x1a\x1f.gpuward.v1.GetSnapshotResponse\x12K\n\nGetHistory\x12\x1d.gpuward.v1.GetHistoryRequest\x1a\x1e.gpuward.v1.GetHistoryResponse\x12>\n\x05Watch\x12\x18.gpuward.v1.WatchRequest\x1a\x19.gpuward.v1.WatchResponse0\x01\x12\x45\n\x08RunProbe\x12\x1b.gpuward.v1.RunProbeRequest\x1a\x1c.gpuward.v1.RunProbeResponse\x12Q\n\x0cGetMemoryMap\x12\x1f.gpuward.v1.GetMemoryMapRequest\x1a .gpuward.v1.GetMemoryMapResponse\x12\x45\n\x08RunCheck\x12\x1b.gpuward.v1.RunCheckRequest\x1a\x1c.gpuward.v1.RunCheckResponse\x12\x42\n\x07Release\x12\x1a.gpuward.v1.ReleaseRequest\x1a\x1b.gpuward.v1.ReleaseResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16gpuward/v1/agent.proto\x12\ngpuward.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18gpuward/v1/finding.proto\x1a\x17gpuward/v1/report.proto\"e\n\tSeriesKey\x12\x0e\n\x06signal\x18\x01 \x01(\t\x12\x10\n\x08gpu_uuid\x18\x02 \x01(\t\x12\x13\n\x0bprocess_key\x18\x03 \x01(\t\x12\x0f\n\x07service\x18\x04 \x01(\t\x12\x10\n\x08\x65ndpoint\x18\x05 \x01(\t\"k\n\x0bSignalValue\x12%\n\x06series\x18\x01 \x01(\x0b\x32\x15.gpuward.v1.SeriesKey\x12\r\n\x05value\x18\x02 \x01(\x01\x12&\n\x02\x61t\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"y\n\x0bGpuIdentity\x12\x0c\n\x04uuid\x18\x01 \x01(\t\x12\x0e\n\x06serial\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x12\n\npci_bus_id\x18\x04 \x01(\t\x12\r\n\x05index\x18\x05 \x01(\r\x12\x1b\n\x13unsupported_signals\x18\x06 \x03(\t\"\xd7\x01\n\x0fProcessIdentity\x12\x13\n\x0bprocess_key\x18\x01 \x01(\t\x12\x0b\n\x03pid\x18\x02 \x01(\r\x12\x13\n\x0bstart_ticks\x18\x03 \x01(\x04\x12\x11\n\tgpu_uuids\x18\x04 \x03(\t\x12\x0c\n\x04unit\x18\x05 \x01(\t\x12\x0b\n\x03pod\x18\x06 \x01(\t\x12\x11\n\tcontainer\x18\x07 \x01(\t\x12\x0e\n\x06\x65ngine\x18\x08 \x01(\t\x12\r\n\x05model\x18\t \x01(\t\x12\x0f\n\x07service\x18\n \x01(\t\x12\x0e\n\x06tapped\x18\x0b \x01(\x08\x12\x0c\n\x04rank\x18\x0c \x01(\t\"\x87\x03\n\x08Snapshot\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0f\n\x07\x62oot_id\x18\x02 \x01(\t\x12&\n\x02\x61t\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tdriver_up\x18\x04 \x01(\x08\x12\x16\n\x0e\x64river_version\x18\x05 \x01(\t\x12%\n\x04gpus\x18\x06 \x03(\x0b\x32\x17.gpuward.v1.GpuIdentity\x12.\n\tprocesses\x18\x07 \x03(\x0b\x32\x1b.gpuward.v1.ProcessIdentity\x12\'\n\x06values\x18\x08 \x03(\x0b\x32\x17.gpuward.v1.SignalValue\x12%\n\x08\x66indings\x18\t \x03(\x0b\x32\x13.gpuward.v1.Finding\x12\x31\n\x0eservice_totals\x18\n \x03(\x0b\x32\x19.gpuward.v1.ServiceTotals\x12/\n\ncomponents\x18\x0b \x03(\x0b\x32\x1b.gpuward.v1.ComponentHealth\"\x14\n\x12GetSnapshotRequest\"=\n\x13GetSnapshotResponse\x12&\n\x08snapshot\x18\x01 \x01(\x0b\x32\x14.gpuward.v1.Snapshot\"\x90\x01\n\x11GetHistoryRequest\x12%\n\x06series\x18\x01 \x01(\x0b\x32\x15.gpuward.v1.SeriesKey\x12)\n\x05since\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x05until\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x7f\n\x0cHistoryPoint\x12&\n\x02\x61t\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05value\x18\x02 \x01(\x01\x12\x12\n\x05least\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x11\n\x04most\x18\x04 \x01(\x01H\x01\x88\x01\x01\x42\x08\n\x06_leastB\x07\n\x05_most\"e\n\x12GetHistoryResponse\x12%\n\x06series\x18\x01 \x01(\x0b\x32\x15.gpuward.v1.SeriesKey\x12(\n\x06points\x18\x02 \x03(\x0b\x32\x18.gpuward.v1.HistoryPoint\"?\n\x0cWatchRequest\x12/\n\x0cmin_interval\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\"7\n\rWatchResponse\x12&\n\x08snapshot\x18\x01 \x01(\x0b\x32\x14.gpuward.v1.Snapshot\"2\n\x0fRunProbeRequest\x12\r\n\x05probe\x18\x01 \x01(\t\x12\x10\n\x08gpu_uuid\x18\x02 \x01(\t\"8\n\x0bProbeFigure\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01\x12\x0c\n\x04unit\x18\x03 \x01(\t\"u\n\x10RunProbeResponse\x12\'\n\x06result\x18\x01 \x01(\x0e\x32\x17.gpuward.v1.CheckResult\x12(\n\x07\x66igures\x18\x02 \x03(\x0b\x32\x17.gpuward.v1.ProbeFigure\x12\x0e\n\x06reason\x18\x03 \x01(\t\"I\n\x13GetMemoryMapRequest\x12\x13\n\x0bprocess_key\x18\x01 \x01(\t\x12\x10\n\x08gpu_uuid\x18\x02 \x01(\t\x12\x0b\n\x03pid\x18\x03 \x01(\r\"w\n\x0bMemoryBlock\x12\x14\n\x0coffset_bytes\x18\x01 \x01(\x04\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\x12\x17\n\x0frequested_bytes\x18\x03 \x01(\x04\x12%\n\x05state\x18\x04 \x01(\x0e\x32\x16.gpuward.v1.BlockState\"\xbf\x01\n\rMemorySegment\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\x04\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\x12\x12\n\nsmall_pool\x18\x03 \x01(\x08\x12\x12\n\nexpandable\x18\x04 \x01(\x08\x12\x14\n\x0cprivate_pool\x18\x05 \x01(\x08\x12\x0e\n\x06stream\x18\x06 \x01(\x04\x12\'\n\x06\x62locks\x18\x07 \x03(\x0b\x32\x17.gpuward.v1.MemoryBlock\x12\x12\n\npage_bytes\x18\x08 \x01(\x04\"\xa2\x01\n\x14GetMemoryMapResponse\x12+\n\x08segments\x18\x01 \x03(\x0b\x32\x19.gpuward.v1.MemorySegment\x12,\n\x08taken_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07refusal\x18\x03 \x01(\t\x12\x11\n\ttruncated\x18\x04 \x01(\x08\x12\x0b\n\x03pid\x18\x05 \x01(\r\"F\n\x0fRunCheckRequest\x12\r\n\x05\x63heck\x18\x01 \x01(\t\x12$\n\x07subject\x18\x02 \x01(\x0b\x32\x13.gpuward.v1.Subject\"s\n\x10RunCheckResponse\x12\'\n\x06result\x18\x01 \x01(\x0e\x32\x17.gpuward.v1.CheckResult\x12&\n\x08\x65vidence\x18\x02 \x03(\x0b\x32\x14.gpuward.v1.Evidence\x12\x0e\n\x06reason\x18\x03 \x01(\t\"Z\n\x0eReleaseRequest\x12+\n\x08\x64uration\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0b\n\x03\x65nd\x18\x03 \x01(\x08\"P\n\x0fReleaseResponse\x12)\n\x05until\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nstill_held\x18\x02 \x03(\t*x\n\nBlockState\x12\x1b\n\x17\x42LOCK_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15\x42LOCK_STATE_ALLOCATED\x10\x01\x12\x1c\n\x18\x42LOCK_STATE_PENDING_FREE\x10\x02\x12\x14\n\x10\x42LOCK_STATE_FREE\x10\x03\x32\x90\x04\n\x0c\x41gentService\x12N\n\x0bGetSnapshot\x12\x1e.gpuward.v1.GetSnapshotRequest\x1a\x1f.gpuward.v1.GetSnapshotResponse\x12K\n\nGetHistory\x12\x1d.gpuward.v1.GetHistoryRequest\x1a\x1e.gpuward.v1.GetHistoryResponse\x12>\n\x05Watch\x12\x18.gpuward.v1.WatchRequest\x1a\x19.gpuward.v1.WatchResponse0\x01\x12\x45\n\x08RunProbe\x12\x1b.gpuward.v1.RunProbeRequest\x1a\x1c.gpuward.v1.RunProbeResponse\x12Q\n\x0cGetMemoryMap\x12\x1f.gpuward.v1.GetMemoryMapRequest\x1a .gpuward.v1.GetMemoryMapResponse\x12\x45\n\x08RunCheck\x12\x1b.gpuward.v1.RunCheckRequest\x1a\x1c.gpuward.v1.RunCheckResponse\x12\x42\n\x07Release\x12\x1a.gpuward.v1.ReleaseRequest\x1a\x1b.gpuward.v1.ReleaseResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'gpuward.v1.agent_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_BLOCKSTATE']._serialized_start=2816
-  _globals['_BLOCKSTATE']._serialized_end=2936
+  _globals['_BLOCKSTATE']._serialized_start=2834
+  _globals['_BLOCKSTATE']._serialized_end=2954
   _globals['_SERIESKEY']._serialized_start=154
-  _globals['_SERIESKEY']._serialized_end=237
-  _globals['_SIGNALVALUE']._serialized_start=239
-  _globals['_SIGNALVALUE']._serialized_end=346
-  _globals['_GPUIDENTITY']._serialized_start=348
-  _globals['_GPUIDENTITY']._serialized_end=469
-  _globals['_PROCESSIDENTITY']._serialized_start=472
-  _globals['_PROCESSIDENTITY']._serialized_end=687
-  _globals['_SNAPSHOT']._serialized_start=690
-  _globals['_SNAPSHOT']._serialized_end=1081
-  _globals['_GETSNAPSHOTREQUEST']._serialized_start=1083
-  _globals['_GETSNAPSHOTREQUEST']._serialized_end=1103
-  _globals['_GETSNAPSHOTRESPONSE']._serialized_start=1105
-  _globals['_GETSNAPSHOTRESPONSE']._serialized_end=1166
-  _globals['_GETHISTORYREQUEST']._serialized_start=1169
-  _globals['_GETHISTORYREQUEST']._serialized_end=1313
-  _globals['_HISTORYPOINT']._serialized_start=1315
-  _globals['_HISTORYPOINT']._serialized_end=1442
-  _globals['_GETHISTORYRESPONSE']._serialized_start=1444
-  _globals['_GETHISTORYRESPONSE']._serialized_end=1545
-  _globals['_WATCHREQUEST']._serialized_start=1547
-  _globals['_WATCHREQUEST']._serialized_end=1610
-  _globals['_WATCHRESPONSE']._serialized_start=1612
-  _globals['_WATCHRESPONSE']._serialized_end=1667
-  _globals['_RUNPROBEREQUEST']._serialized_start=1669
-  _globals['_RUNPROBEREQUEST']._serialized_end=1719
-  _globals['_PROBEFIGURE']._serialized_start=1721
-  _globals['_PROBEFIGURE']._serialized_end=1777
-  _globals['_RUNPROBERESPONSE']._serialized_start=1779
-  _globals['_RUNPROBERESPONSE']._serialized_end=1896
-  _globals['_GETMEMORYMAPREQUEST']._serialized_start=1898
-  _globals['_GETMEMORYMAPREQUEST']._serialized_end=1971
-  _globals['_MEMORYBLOCK']._serialized_start=1973
-  _globals['_MEMORYBLOCK']._serialized_end=2092
-  _globals['_MEMORYSEGMENT']._serialized_start=2095
-  _globals['_MEMORYSEGMENT']._serialized_end=2286
-  _globals['_GETMEMORYMAPRESPONSE']._serialized_start=2289
-  _globals['_GETMEMORYMAPRESPONSE']._serialized_end=2451
-  _globals['_RUNCHECKREQUEST']._serialized_start=2453
-  _globals['_RUNCHECKREQUEST']._serialized_end=2523
-  _globals['_RUNCHECKRESPONSE']._serialized_start=2525
-  _globals['_RUNCHECKRESPONSE']._serialized_end=2640
-  _globals['_RELEASEREQUEST']._serialized_start=2642
-  _globals['_RELEASEREQUEST']._serialized_end=2732
-  _globals['_RELEASERESPONSE']._serialized_start=2734
-  _globals['_RELEASERESPONSE']._serialized_end=2814
-  _globals['_AGENTSERVICE']._serialized_start=2939
-  _globals['_AGENTSERVICE']._serialized_end=3467
+  _globals['_SERIESKEY']._serialized_end=255
+  _globals['_SIGNALVALUE']._serialized_start=257
+  _globals['_SIGNALVALUE']._serialized_end=364
+  _globals['_GPUIDENTITY']._serialized_start=366
+  _globals['_GPUIDENTITY']._serialized_end=487
+  _globals['_PROCESSIDENTITY']._serialized_start=490
+  _globals['_PROCESSIDENTITY']._serialized_end=705
+  _globals['_SNAPSHOT']._serialized_start=708
+  _globals['_SNAPSHOT']._serialized_end=1099
+  _globals['_GETSNAPSHOTREQUEST']._serialized_start=1101
+  _globals['_GETSNAPSHOTREQUEST']._serialized_end=1121
+  _globals['_GETSNAPSHOTRESPONSE']._serialized_start=1123
+  _globals['_GETSNAPSHOTRESPONSE']._serialized_end=1184
+  _globals['_GETHISTORYREQUEST']._serialized_start=1187
+  _globals['_GETHISTORYREQUEST']._serialized_end=1331
+  _globals['_HISTORYPOINT']._serialized_start=1333
+  _globals['_HISTORYPOINT']._serialized_end=1460
+  _globals['_GETHISTORYRESPONSE']._serialized_start=1462
+  _globals['_GETHISTORYRESPONSE']._serialized_end=1563
+  _globals['_WATCHREQUEST']._serialized_start=1565
+  _globals['_WATCHREQUEST']._serialized_end=1628
+  _globals['_WATCHRESPONSE']._serialized_start=1630
+  _globals['_WATCHRESPONSE']._serialized_end=1685
+  _globals['_RUNPROBEREQUEST']._serialized_start=1687
+  _globals['_RUNPROBEREQUEST']._serialized_end=1737
+  _globals['_PROBEFIGURE']._serialized_start=1739
+  _globals['_PROBEFIGURE']._serialized_end=1795
+  _globals['_RUNPROBERESPONSE']._serialized_start=1797
+  _globals['_RUNPROBERESPONSE']._serialized_end=1914
+  _globals['_GETMEMORYMAPREQUEST']._serialized_start=1916
+  _globals['_GETMEMORYMAPREQUEST']._serialized_end=1989
+  _globals['_MEMORYBLOCK']._serialized_start=1991
+  _globals['_MEMORYBLOCK']._serialized_end=2110
+  _globals['_MEMORYSEGMENT']._serialized_start=2113
+  _globals['_MEMORYSEGMENT']._serialized_end=2304
+  _globals['_GETMEMORYMAPRESPONSE']._serialized_start=2307
+  _globals['_GETMEMORYMAPRESPONSE']._serialized_end=2469
+  _globals['_RUNCHECKREQUEST']._serialized_start=2471
+  _globals['_RUNCHECKREQUEST']._serialized_end=2541
+  _globals['_RUNCHECKRESPONSE']._serialized_start=2543
+  _globals['_RUNCHECKRESPONSE']._serialized_end=2658
+  _globals['_RELEASEREQUEST']._serialized_start=2660
+  _globals['_RELEASEREQUEST']._serialized_end=2750
+  _globals['_RELEASERESPONSE']._serialized_start=2752
+  _globals['_RELEASERESPONSE']._serialized_end=2832
+  _globals['_AGENTSERVICE']._serialized_start=2957
+  _globals['_AGENTSERVICE']._serialized_end=3485
 # @@protoc_insertion_point(module_scope)

@@ -55,6 +55,7 @@ class SeriesKey(_message.Message):
     GPU_UUID_FIELD_NUMBER: _builtins.int
     PROCESS_KEY_FIELD_NUMBER: _builtins.int
     SERVICE_FIELD_NUMBER: _builtins.int
+    ENDPOINT_FIELD_NUMBER: _builtins.int
     signal: _builtins.str
     """Signal name without prefix, as in docs/metrics.md: "gpu_memory_used_bytes"."""
     gpu_uuid: _builtins.str
@@ -63,6 +64,8 @@ class SeriesKey(_message.Message):
     """Set for signals of a process."""
     service: _builtins.str
     """Set for signals of a service."""
+    endpoint: _builtins.str
+    """With a service the address of a replica, without one the name of an upstream."""
     def __init__(
         self,
         *,
@@ -70,10 +73,11 @@ class SeriesKey(_message.Message):
         gpu_uuid: _builtins.str = ...,
         process_key: _builtins.str = ...,
         service: _builtins.str = ...,
+        endpoint: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["gpu_uuid", b"gpu_uuid", "process_key", b"process_key", "service", b"service", "signal", b"signal"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["endpoint", b"endpoint", "gpu_uuid", b"gpu_uuid", "process_key", b"process_key", "service", b"service", "signal", b"signal"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -171,6 +171,7 @@ class Subject(_message.Message):
     ENGINE_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
     SERVICE_FIELD_NUMBER: _builtins.int
+    ENDPOINT_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     """Node name as the agent reports it; never empty on the wire."""
     gpu_uuid: _builtins.str
@@ -192,6 +193,8 @@ class Subject(_message.Message):
     """Served model name."""
     service: _builtins.str
     """Service that users see, as configured."""
+    endpoint: _builtins.str
+    """Address of a replica of the service, or the name of an upstream."""
     def __init__(
         self,
         *,
@@ -206,10 +209,11 @@ class Subject(_message.Message):
         engine: _builtins.str = ...,
         model: _builtins.str = ...,
         service: _builtins.str = ...,
+        endpoint: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["container", b"container", "engine", b"engine", "gpu_serial", b"gpu_serial", "gpu_uuid", b"gpu_uuid", "model", b"model", "node", b"node", "pid", b"pid", "pod", b"pod", "process_key", b"process_key", "service", b"service", "unit", b"unit"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["container", b"container", "endpoint", b"endpoint", "engine", b"engine", "gpu_serial", b"gpu_serial", "gpu_uuid", b"gpu_uuid", "model", b"model", "node", b"node", "pid", b"pid", "pod", b"pod", "process_key", b"process_key", "service", b"service", "unit", b"unit"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

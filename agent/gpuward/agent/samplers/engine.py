@@ -19,8 +19,9 @@ from msgspec import Meta
 
 from gpuward.agent import engine_vllm
 from gpuward.agent.http_get import HttpClient, HttpError
-from gpuward.agent.model import Batch, ComponentHealth, Result, Sample, SeriesKey, ServiceTotals
+from gpuward.agent.model import Batch, ComponentHealth, Result, Sample, SeriesKey
 from gpuward.agent.openmetrics import ParseError, parse
+from gpuward.agent.service_totals import ServiceTotals
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
