@@ -16,6 +16,7 @@ from gpuward.agent.samplers.memory_accounts import MemoryAccounts
 from gpuward.agent.samplers.memory_floors import MemoryFloors
 from gpuward.agent.samplers.nvml import NvmlSampler
 from gpuward.agent.samplers.pci import PciSampler
+from gpuward.agent.samplers.pressure import PressureSampler
 from gpuward.agent.samplers.probe import ProbeSampler
 from gpuward.agent.samplers.saturation import SaturationSampler
 from gpuward.agent.samplers.serving import ServingSampler
@@ -76,6 +77,7 @@ def build_samplers(
         LearnedBest(Path(config.state.directory, BEST_FILE), judge.readings.window),
         PciSampler(Path(config.pci.devices), gpus=lambda: judge.snapshot.gpus),
         SaturationSampler(judge.readings.window),
+        PressureSampler(PROC / "pressure"),
     ]
     if config.dcgm.url:
         samplers.append(DcgmSampler(config.dcgm.url, gpus=lambda: judge.snapshot.gpus))

@@ -93,6 +93,7 @@ UPSTREAM = (
 )
 GPU_LATENCY = (
     ("gpu_probe_event_seconds", "Median time of an empty kernel on the GPU.", PROBE_STALE_S),
+    ("gpu_probe_event_shortest_seconds", "Shortest time of an empty kernel.", PROBE_STALE_S),
     ("gpu_probe_clock_hertz", "Clock that a kernel really had: cycles by time.", PROBE_STALE_S),
     ("gpu_probe_longest_gap_seconds", "Longest time that a kernel stood still.", PROBE_STALE_S),
     ("gpu_probe_gap_ratio", "Share of its time that a kernel stood still.", PROBE_STALE_S),
@@ -103,12 +104,33 @@ GPU_LATENCY = (
     ),
     ("gpu_probe_device_to_host_bytes_per_second", "Speed of a copy back.", SLOW_STALE_S),
     ("gpu_probe_device_copy_bytes_per_second", "Speed of a copy inside the GPU.", SLOW_STALE_S),
+    ("gpu_probe_busy_seconds_total", "Time that probes have kept the GPU busy.", PROBE_STALE_S),
+    (
+        "gpu_probe_suspended",
+        "1 while the GPU is not measured because that could hurt, 0 while it is.",
+        PROBE_STALE_S,
+    ),
+    *(
+        (f"gpu_probe_{figure}_{suffix}_ratio", help_text.format(what), SLOW_STALE_S)
+        for figure, what in (
+            ("event", "empty kernels"),
+            ("clock", "the clock of kernels"),
+            ("host_to_device", "copies to the GPU"),
+            ("device_to_host", "copies from the GPU"),
+            ("device_copy", "copies inside the GPU"),
+        )
+        for suffix, help_text in (
+            ("shift", "Departure of {} from what was learned; 0.05 is 5 % slower."),
+            ("evidence", "Accumulated evidence that {} got slower, by what a finding takes."),
+        )
+    ),
 )
 NODE_LATENCY = (
     ("probe_launch_seconds", "Median round trip of an empty piece of work.", PROBE_STALE_S),
     ("probe_cpu_stolen_ratio", "Share of time that a spinning thread did not run.", PROBE_STALE_S),
     ("probe_cpu_longest_gap_seconds", "Longest time that it did not run.", PROBE_STALE_S),
     ("probe_cpu_copy_bytes_per_second", "Speed of a copy in memory.", PROBE_STALE_S),
+    ("probe_cpu_product_seconds", "Time of a product of two matrices on a core.", PROBE_STALE_S),
     ("node_cpu_pressure_ratio", "Share of time in which some task waited for a core.", STALE_S),
     ("node_memory_pressure_ratio", "Share of time in which some task waited for memory.", STALE_S),
     ("node_io_pressure_ratio", "Share of time in which some task waited for a disk.", STALE_S),
