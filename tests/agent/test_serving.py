@@ -405,7 +405,15 @@ async def test_engine_and_model(node, names, engine, model):
     pages = {CHAT: (0.0, replace(QUIET, model="llama"))}
     sampler = sampler_on(node, listed, traffic_of=pages.get)
 
-    said = Process("some-key", 10, STARTED, engine=engine, model=model, service="chat")
+    said = Process(
+        "some-key",
+        10,
+        STARTED,
+        engine=engine,
+        model=model,
+        service="chat",
+        endpoint="127.0.0.1:8000",
+    )
 
     assert (await sampler.sample(0.0)).processes == (said,)
 

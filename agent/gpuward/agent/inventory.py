@@ -98,4 +98,5 @@ def _joined(one: Process, other: Process) -> Process:
         service=one.service or other.service,
         tapped=one.tapped or other.tapped,
         rank=one.rank or other.rank,
+        endpoint=one.endpoint or other.endpoint,
     )

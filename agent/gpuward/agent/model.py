@@ -131,6 +131,8 @@ class Process:
     tapped: bool = False
     # Its place among those that serve one model together, in the engine's words: TP1, DP0_TP1.
     rank: str = ""
+    # Address of the replica of ``service`` that it is of.
+    endpoint: str = ""
 
 
 @dataclass(frozen=True, slots=True)

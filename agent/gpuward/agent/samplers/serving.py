@@ -115,6 +115,7 @@ class ServingSampler:
                     engine=known.engine or known.serves.kind,
                     model=known.model or (traffic.model if traffic else ""),
                     service=known.serves.service,
+                    endpoint=known.serves.instance,
                 )
 
     def _kv_caches(self, listed: Iterable[Process], now_s: float) -> Iterator[Sample]:
