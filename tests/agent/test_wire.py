@@ -93,6 +93,12 @@ def test_a_finding_travels_whole():
     assert not sent.HasField("cleared_at")
 
 
+def test_a_finding_may_have_another_domain_than_its_kind():
+    sent = message(opened(domain=CauseDomain.NETWORK))
+
+    assert sent.cause_domain == finding_pb2.CAUSE_DOMAIN_NETWORK
+
+
 def test_no_threshold_is_not_a_threshold_of_zero():
     sent = message(opened(evidence=(Evidence("a", 1.0), Evidence("b", 1.0, threshold=0.0))))
 

@@ -199,6 +199,8 @@ class Finding:
     confidence: float = 1.0
     evidence: tuple[Evidence, ...] = ()
     action: Action | None = None
+    # Where it is not the kind's: a cause may be anybody's.
+    domain: CauseDomain | None = None
     causes: tuple[str, ...] = ()
     # Seen while the driver was changed on purpose, so evidence only; raised on purpose, this loud.
     in_maintenance: bool = False
@@ -208,9 +210,12 @@ class Finding:
     def dedup_key(self) -> str:
         """Same trouble on the same subject, always the same key (the node is added on the wire)."""
         about = self.subject
-        # Whom a process serves is found out after it was judged, and may change.
-        service = "" if about.gpu or about.process else about.service
-        parts = [self.kind, str(self.code or ""), about.gpu, about.process, service]
+        is_replica = bool(about.service and about.endpoint)
+        # Whom a process serves is found out after it was judged, and may change; of a replica it is
+        # the GPU that is found out.
+        service = "" if (about.gpu or about.process) and not is_replica else about.service
+        gpu = "" if is_replica else about.gpu
+        parts = [self.kind, str(self.code or ""), gpu, about.process, service]
         parts += filter(None, (about.endpoint, "" if self.drill is None else "drill"))
         return "|".join(parts)
 

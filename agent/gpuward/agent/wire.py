@@ -99,7 +99,9 @@ def finding_message(
         subject=_subject(finding.subject, node),
         state=state,
         default_class=_class(opened),
-        cause_domain=_enum(finding_pb2.CauseDomain, "CAUSE_DOMAIN", kind.domain.name),
+        cause_domain=_enum(
+            finding_pb2.CauseDomain, "CAUSE_DOMAIN", (finding.domain or kind.domain).name
+        ),
         result=_enum(finding_pb2.CheckResult, "CHECK_RESULT", finding.result.name),
         since=wall_time(opened.since_s + wall_offset_s),
         last_seen=wall_time(opened.last_seen_s + wall_offset_s),
