@@ -41,9 +41,12 @@ REPLICA = (
     ("replica_prefills_total", "Requests that this sum is of.", STALE_S),
     ("replica_decode_seconds_total", "Sum of the times that decoding took.", STALE_S),
     ("replica_decodes_total", "Requests that this sum is of.", STALE_S),
-    ("replica_latency_p95_seconds", "95th percentile of five minutes, of buckets.", STALE_S),
+    ("replica_latency_p95_seconds", "95th percentile of five minutes or more.", STALE_S),
     ("replica_first_token_p95_seconds", "The same of the time to the first token.", STALE_S),
     ("replica_inter_token_p95_seconds", "The same of the time between tokens.", STALE_S),
+    ("replica_latency_p95_beyond_seconds", "Last edge, when the percentile is above.", STALE_S),
+    ("replica_first_token_p95_beyond_seconds", "The same of the time to the first.", STALE_S),
+    ("replica_inter_token_p95_beyond_seconds", "The same of the time between tokens.", STALE_S),
     (
         "replica_inter_token_recent_seconds",
         "Mean time between tokens of the last seconds.",
@@ -65,12 +68,33 @@ REPLICA = (
         STALE_S,
     ),
     ("replica_objective_burn_ratio", "Speed at which the error budget burns; 1 lasts.", STALE_S),
+    (
+        "replica_prompt_tokens_usual",
+        "Tokens to compute of a prompt, in the median minute of the last hour.",
+        SLOW_STALE_S,
+    ),
+    (
+        "replica_arrivals_usual_per_second",
+        "Requests that came, in the median minute of the last hour.",
+        SLOW_STALE_S,
+    ),
     ("endpoint_up", "1 when an own request was answered well, else 0.", SLOW_STALE_S),
+    (
+        "endpoint_gateway",
+        "1 where users reach all replicas through it, 0 where it is one replica.",
+        SLOW_STALE_S,
+    ),
+    ("endpoint_status", "HTTP status of the last answer to an own request.", SLOW_STALE_S),
     ("endpoint_probe_seconds", "How long an own request of one token took.", SLOW_STALE_S),
     ("endpoint_first_token_seconds", "Time to its first token.", SLOW_STALE_S),
     ("endpoint_probes_total", "Own requests sent.", SLOW_STALE_S),
     ("endpoint_probes_failed_total", "Own requests answered by an error.", SLOW_STALE_S),
     ("endpoint_probes_timed_out_total", "Own requests not answered in time.", SLOW_STALE_S),
+    (
+        "endpoint_probes_unreachable_total",
+        "Own requests that nobody listened to.",
+        SLOW_STALE_S,
+    ),
     (
         "endpoint_canary_agreement_ratio",
         "Share of the golden tokens that the replica still gives.",
@@ -126,6 +150,12 @@ GPU_LATENCY = (
     ),
 )
 NODE_LATENCY = (
+    ("node_coordinator_silence_seconds", "Since the coordinator last took a report.", STALE_S),
+    (
+        "node_clock_step_seconds",
+        "How far the node's clock was set forward in ten minutes; back is below 0.",
+        PROBE_STALE_S,
+    ),
     ("probe_launch_seconds", "Median round trip of an empty piece of work.", PROBE_STALE_S),
     ("probe_cpu_stolen_ratio", "Share of time that a spinning thread did not run.", PROBE_STALE_S),
     ("probe_cpu_longest_gap_seconds", "Longest time that it did not run.", PROBE_STALE_S),
