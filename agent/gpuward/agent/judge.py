@@ -86,6 +86,8 @@ class Judge:
         self.changed = asyncio.Event()
         # What the coordinator knows of; ``None`` where there is none.
         self.heard: Heard | None = None
+        # When it last took a report, or was first to be told of anything.
+        self.acknowledged_s = clock.mono_s()
         # Whoever follows the node waits for its next change.
         self.changes = Changes()
         # Set with it; whoever remembers what is open clears it.
@@ -137,7 +139,8 @@ class Judge:
             self._keep(Event(kind, at_s, identity=f"ended {ended.finding_id}"), ended)
 
     def was_heard(self, finding_ids: Iterable[str]) -> None:
-        """Remember that the coordinator knows of these findings."""
+        """Remember that the coordinator has taken a report, and knows of these findings."""
+        self.acknowledged_s = self._clock.mono_s()
         if self.heard is not None and self.heard.note(finding_ids):
             self.unsaved.set()
 

@@ -20,9 +20,11 @@ from gpuward.agent.samplers.pressure import PressureSampler
 from gpuward.agent.samplers.probe import ProbeSampler
 from gpuward.agent.samplers.saturation import SaturationSampler
 from gpuward.agent.samplers.serving import ServingSampler
+from gpuward.agent.samplers.standing import Standing
 from gpuward.agent.samplers.tap import TapSampler
 from gpuward.agent.samplers.tap_identity import WriterNames
 from gpuward.agent.samplers.tap_samples import DeviceMemory
+from gpuward.agent.samplers.usual import UsualLoad
 
 if TYPE_CHECKING:
     from gpuward.agent.config import AgentConfig
@@ -77,6 +79,8 @@ def build_samplers(
         LearnedBest(Path(config.state.directory, BEST_FILE), judge.readings.window),
         PciSampler(Path(config.pci.devices), gpus=lambda: judge.snapshot.gpus),
         SaturationSampler(judge.readings.window),
+        UsualLoad(judge.readings.window),
+        Standing(clock, lambda: judge.acknowledged_s if config.coordinator.address else None),
         PressureSampler(PROC / "pressure"),
     ]
     if config.dcgm.url:
@@ -88,7 +92,7 @@ def build_samplers(
             proc_root=PROC,
             cgroup_root=CGROUPS,
             processes=lambda: judge.snapshot.processes,
-            traffic_of=engines.traffic_of,
+            reading_of=engines.reading_of,
         )
         samplers += [engines, serving]
     if config.probes.mode != "off":

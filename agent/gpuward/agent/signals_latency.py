@@ -67,7 +67,26 @@ REPLICA = (
         "Accumulated evidence that it is slower, by what a finding takes: CUSUM by its limit.",
         STALE_S,
     ),
-    ("replica_objective_burn_ratio", "Speed at which the error budget burns; 1 lasts.", STALE_S),
+    (
+        "replica_inter_token_shift_age_seconds",
+        "Time since that evidence was last nothing: how long it has been so.",
+        STALE_S,
+    ),
+    (
+        "replica_objective_burn_ratio",
+        "Speed at which the error budget burns in the last minute and in five; 1 lasts.",
+        STALE_S,
+    ),
+    (
+        "replica_objective_slow_burn_ratio",
+        "The same in the last five minutes and in the last hour.",
+        STALE_S,
+    ),
+    (
+        "replica_requests_failed_usual_ratio",
+        "Share of requests that usually end in an error, as counted over about a day.",
+        STALE_S,
+    ),
     (
         "replica_prompt_tokens_usual",
         "Tokens to compute of a prompt, in the median minute of the last hour.",

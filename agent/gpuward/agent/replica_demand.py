@@ -1,0 +1,54 @@
+"""What comes to a replica: how many requests a second, and how many tokens each brings to compute.
+
+Pure functions of a window; ``key`` is any series of the replica.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gpuward.agent.model import SeriesKey
+    from gpuward.agent.window import Window
+
+REQUESTS = "replica_requests_total"
+WAITING = "replica_requests_waiting"
+RUNNING = "replica_requests_running"
+PROMPTS = "replica_prompts_total"
+PROMPT_TOKENS = "replica_prompt_tokens_total"
+CACHED_TOKENS = "replica_cached_prompt_tokens_total"
+
+# The mean of fewer prompts is chance: their lengths are spread over two orders of magnitude.
+LEAST_PROMPTS = 20
+
+
+def prompt_tokens(window: Window, key: SeriesKey, for_s: float) -> float | None:
+    """Return the mean tokens to compute of a prompt in the last ``for_s``, cached ones left out.
+
+    ``None`` when there were too few prompts.
+    """
+    since_s = window.now_s - for_s
+    prompts = window.risen(key._replace(signal=PROMPTS), since_s)
+    if prompts < LEAST_PROMPTS:
+        return None
+    tokens = window.risen(key._replace(signal=PROMPT_TOKENS), since_s)
+    cached = window.risen(key._replace(signal=CACHED_TOKENS), since_s)
+    return max(0.0, tokens - cached) / prompts
+
+
+def arrivals(window: Window, key: SeriesKey, for_s: float) -> float | None:
+    """Return how many requests a second came in the last ``for_s``; ``None`` when nobody counted.
+
+    What came has finished, waits or runs: under overload the finished alone only show the capacity.
+    """
+    since_s = window.now_s - for_s
+    requests = key._replace(signal=REQUESTS)
+    if window.latest(requests) is None:
+        return None
+    samples = window.values(requests, since_s)
+    span_s = samples[-1].at_s - samples[0].at_s
+    if span_s < for_s / 2:
+        return None
+    inside = [window.figures(key._replace(signal=signal), since_s) for signal in (WAITING, RUNNING)]
+    grown = sum(figures[-1] - figures[0] for figures in inside if figures)
+    return max(0.0, window.risen(requests, since_s) + grown) / span_s
