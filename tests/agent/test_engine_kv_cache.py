@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from gpuward.agent.engine_kv_cache import KvCache, read
-from gpuward.agent.engine_vllm import PREFIXES
-from gpuward.agent.openmetrics import by_name, parse
+from gpuward.agent.engine_kv_cache import KvCache
+from gpuward.agent.engines.page_reader import PageReader
+from gpuward.agent.engines.shipped import shipped
 
 # The labels of a release from 2026; the settings are made up.
 INFO = (
@@ -17,7 +17,7 @@ INFO = (
 
 
 def cache(*lines):
-    return read(by_name(parse("\n".join((*lines, "")), prefixes=PREFIXES)))
+    return PageReader(shipped("vllm")).read("\n".join((*lines, ""))).kv_cache
 
 
 def info(labels=INFO, **changed):

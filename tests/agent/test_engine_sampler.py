@@ -8,8 +8,9 @@ import re
 import pytest
 from structlog.testing import capture_logs
 
+from gpuward.agent.engine_config import EngineConfig
 from gpuward.agent.model import Result, SeriesKey
-from gpuward.agent.samplers.engine import EngineConfig, EngineSampler
+from gpuward.agent.samplers.engine import EngineSampler
 from gpuward.daemon.config import ConfigError, parse
 
 
@@ -79,7 +80,7 @@ async def test_what_a_page_said_last_is_kept_with_its_time(clock):
     """Others ask for it: the model, the size of the KV cache."""
     async with Engine() as engine:
         sampler = EngineSampler([engine.config()], clock)
-        assert sampler.traffic_of(engine.config()) is None
+        assert sampler.reading_of(engine.config()) is None
         engine.page = (
             f'{engine.text()}vllm:cache_config_info{{block_size="16",num_gpu_blocks="100"}} 1.0\n'
         )
@@ -87,10 +88,10 @@ async def test_what_a_page_said_last_is_kept_with_its_time(clock):
         engine.page = "# nothing\n"
         await sampler.sample(1_001.0)
 
-        at_s, traffic = sampler.traffic_of(engine.config())
+        at_s, reading = sampler.reading_of(engine.config())
 
-    assert (at_s, traffic.requests) == (1_000.0, 10)
-    assert (traffic.kv_cache.blocks, traffic.kv_cache.tokens) == (100, 1_600)
+    assert (at_s, reading.figures["requests_total"]) == (1_000.0, 10)
+    assert (reading.kv_cache.blocks, reading.kv_cache.tokens) == (100, 1_600)
 
 
 async def test_unhealthy_engine_is_not_ready(clock):
@@ -143,7 +144,10 @@ async def test_silent_engine(clock):
     (totals,) = silent.services
     assert (totals.requests, totals.ready) == (10, False)
     assert totals.observed_wall_s == 1_800_000_000.0
-    assert silent.samples == ()
+    assert [(s.key.signal, s.value) for s in silent.samples] == [
+        ("replica_ready", 0.0),
+        ("replica_page_failures_total", 1.0),
+    ]
     assert gone.services == ()
     assert [entry["event"] for entry in logs] == ["engine.unreachable"]
     assert sampler.health.result is Result.UNKNOWN
@@ -155,7 +159,10 @@ async def test_never_seen_engine_is_no_instance(clock):
     batch = await EngineSampler([config], clock).sample(1_000.0)
 
     assert batch.services == ()
-    assert batch.samples == ()
+    assert [(s.key.signal, s.value) for s in batch.samples] == [
+        ("replica_ready", 0.0),
+        ("replica_page_failures_total", 1.0),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -211,7 +218,7 @@ async def test_instances_are_summed(clock):
     ("page", "reason"),
     [
         pytest.param("vllm:request_success_total oops\n", "line 1: expected a value", id="broken"),
-        pytest.param("up 1\n", "not a vLLM server", id="another server"),
+        pytest.param("up 1\n", "not a vllm server", id="another server"),
     ],
 )
 async def test_page_that_cannot_be_used(clock, page, reason):

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from gpuward.agent.openmetrics import ParseError, Series, parse
+from gpuward.agent.openmetrics import PageParser, ParseError, Series
 
 NAMES = st.from_regex(r"[a-zA-Z_:][a-zA-Z0-9_:]{0,20}", fullmatch=True)
 # Two underscores in front are Prometheus' own, and its parser refuses them.
@@ -18,6 +18,21 @@ LABEL_VALUES = st.text(
     st.characters(exclude_categories=("Cs", "Cc")) | st.sampled_from('\\"{}, #\n')
 )
 VALUES = st.floats(allow_nan=False) | st.integers(-(10**6), 10**6).map(float)
+
+
+class Everything:
+    """Wants every name."""
+
+    def __contains__(self, name):
+        return True
+
+
+def parser(names=None):
+    return PageParser(names or Everything(), lambda series: series)
+
+
+def parse(text, parse_with=None):
+    return list(zip(*(parse_with or parser()).read(text), strict=True))
 
 
 def escape(text):
@@ -88,8 +103,10 @@ def test_hostile_text_is_one_error(text):
 )
 def test_line(line, series, value):
     """Forms that engines write; a line is read the same when its series is known already."""
-    assert parse(line) == [(series, value)]
-    assert parse(line) == [(series, value)]
+    again = parser()
+
+    assert parse(line, again) == [(series, value)]
+    assert parse(line, again) == [(series, value)]
 
 
 @pytest.mark.parametrize(
@@ -101,7 +118,7 @@ def test_line(line, series, value):
         pytest.param("up 0x10", "expected a value", id="hexadecimal"),
         pytest.param("up 1 2 3", "expected a value", id="too many"),
         pytest.param("up 1 2.5", "timestamp", id="timestamp with a fraction"),
-        pytest.param("1up 1", "not a metric name", id="name begins with a digit"),
+        pytest.param("up-time 1", "not a metric name", id="name with a dash"),
         pytest.param('up{a="b} 1', "not a list of labels", id="quote left open"),
         pytest.param('up{a="b",a="c"} 1', "not a list of labels", id="label twice"),
         pytest.param('up{a="b"}{c="d"} 1', "not a list of labels", id="two lists"),
@@ -114,11 +131,30 @@ def test_error_names_the_line(line, reason):
         parse(f"# comment\n\n{line}\n")
 
 
-def test_prefixes():
-    """Lines with other prefixes are skipped, whatever they hold."""
-    text = 'other{broken\nvllm:a 1\n# vllm:b\nvllm:c{x="y"} 2\n'
+def test_other_lines_may_hold_anything():
+    """Only lines of wanted names are read."""
+    text = 'other{broken\n1up\nvllm:ab 7\nvllm:a 1\n# vllm:a 3\n\xff\nvllm:c{x="y"} 2\n'
 
-    assert parse(text, prefixes=("vllm:",)) == [
+    assert parse(text, parser({"vllm:a", "vllm:c"})) == [
         (Series("vllm:a", {}), 1.0),
         (Series("vllm:c", {"x": "y"}), 2.0),
     ]
+
+
+def test_a_series_is_understood_once():
+    """The next page costs a look-up for each line, not a parse."""
+    asked = []
+    again = PageParser({"a", "b"}, lambda series: asked.append(series.name) or series.name)
+
+    pages = [again.read(f'a{{x="1"}} {value}\nb {value}\nc 1\n') for value in (1, 2, 3)]
+
+    assert pages == [(["a", "b"], [float(value)] * 2) for value in (1, 2, 3)]
+    assert asked == ["a", "b"]
+
+
+def test_a_series_that_is_not_wanted_after_all_is_left_out():
+    """Names alone do not decide: a label may."""
+    again = PageParser({"a"}, lambda series: series.labels.get("x"))
+
+    for _ in range(2):
+        assert again.read('a 1\na{x="y"} 2\n') == (["y"], [2.0])

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from gpuward.agent.engine_config import EngineConfig
 from gpuward.agent.engine_kv_cache import KvCache
-from gpuward.agent.engine_vllm import Traffic
+from gpuward.agent.engines.reading import Reading
 from gpuward.agent.model import Process
 from gpuward.agent.process_identity import identify
-from gpuward.agent.samplers.engine import EngineConfig
 from gpuward.agent.samplers.serving import ServingSampler
 
 CONTAINER = "f3a9" * 16
@@ -23,7 +23,8 @@ SESSION = "0::/user.slice/user-0.slice/session-3.scope"
 STARTED = 500
 CHAT = EngineConfig(service="chat", url="http://127.0.0.1:8000")
 CODE = EngineConfig(service="code", url="http://127.0.0.1:8001")
-QUIET = Traffic(0, 0, None, None, None, None, None)
+QUIET = Reading({}, {})
+BUSY = {"requests_running": 3.0}
 CACHE = KvCache(1_000, 2, tokens=16_000, usage_ratio=0.3)
 OURS, POD, OTHER_POD = "net:[1]", "net:[2]", "net:[3]"
 
@@ -102,13 +103,13 @@ def gpu_process(pid, key="python3.11", *, start_ticks=STARTED, **names):
     return Process(key, pid, start_ticks, gpus=("GPU-1",), **names)
 
 
-def sampler_on(node, listed, engines=(CHAT, CODE), traffic_of=lambda _: None):
+def sampler_on(node, listed, engines=(CHAT, CODE), reading_of=lambda _: None):
     return ServingSampler(
         engines,
         proc_root=node.proc,
         cgroup_root=node.cgroup,
         processes=lambda: listed,
-        traffic_of=traffic_of,
+        reading_of=reading_of,
     )
 
 
@@ -285,11 +286,11 @@ async def looks(node, until_s, answers_s=None):
     node.process(10)
     sampled_s = []
 
-    def traffic_of(_):
+    def reading_of(_):
         now_s = sampled_s[-1]
         return (now_s, None) if answers_s is not None and now_s >= answers_s else None
 
-    sampler = sampler_on(node, [gpu_process(10)], traffic_of=traffic_of)
+    sampler = sampler_on(node, [gpu_process(10)], reading_of=reading_of)
     looked_s = []
     for now_s in range(until_s):
         sampled_s.append(float(now_s))
@@ -335,7 +336,7 @@ async def test_does_not_keep_its_own_words_alive(node):
     assert (await sampler.sample(1.0)).processes == ()
 
 
-async def kv_cache(node, traffic, *, read_s=100.0, now_s=100.0):
+async def kv_cache(node, reading, *, read_s=100.0, now_s=100.0):
     """Return what is said of the KV cache of workers on two GPUs, by GPU and short name."""
     node.process(10)
     node.listen(10, 8000)
@@ -345,8 +346,8 @@ async def kv_cache(node, traffic, *, read_s=100.0, now_s=100.0):
         replace(gpu_process(pid, "vllm:llama"), gpus=(f"GPU-{pid}",), engine="vllm")
         for pid in (11, 12)
     ]
-    pages = {CHAT: (read_s, traffic)}
-    batch = await sampler_on(node, listed, traffic_of=pages.get).sample(now_s)
+    pages = {CHAT: (read_s, reading)}
+    batch = await sampler_on(node, listed, reading_of=pages.get).sample(now_s)
     assert {"vllm:llama"} >= {one.key.process for one in batch.samples}
     return {
         (one.key.gpu, one.key.signal.removeprefix("process_kv_cache_")): one.value
@@ -356,7 +357,7 @@ async def kv_cache(node, traffic, *, read_s=100.0, now_s=100.0):
 
 async def test_the_kv_cache_of_every_rank(node):
     """Blocks are of one rank; what a request holds counts the blocks of all ranks."""
-    found = await kv_cache(node, replace(QUIET, kv_cache=CACHE, running=12))
+    found = await kv_cache(node, Reading({"requests_running": 12.0}, {}, kv_cache=CACHE))
 
     said = {"blocks": 1_000, "tokens": 16_000, "usage_ratio": 0.3, "request_blocks": 50}
     assert {(gpu, name): said[name] for gpu in ("GPU-11", "GPU-12") for name in said} == found
@@ -365,15 +366,15 @@ async def test_the_kv_cache_of_every_rank(node):
 @pytest.mark.parametrize(
     ("cache", "running", "absent"),
     [
-        pytest.param(CACHE, 0, "request_blocks", id="nothing runs"),
-        pytest.param(CACHE, None, "request_blocks", id="how much runs is not told"),
-        pytest.param(KvCache(1_000), 3, "request_blocks", id="usage is not told"),
-        pytest.param(KvCache(1_000), 3, "tokens", id="tokens are not told"),
-        pytest.param(None, 3, "blocks", id="no cache"),
+        pytest.param(CACHE, {"requests_running": 0.0}, "request_blocks", id="nothing runs"),
+        pytest.param(CACHE, {}, "request_blocks", id="how much runs is not told"),
+        pytest.param(KvCache(1_000), BUSY, "request_blocks", id="usage is not told"),
+        pytest.param(KvCache(1_000), BUSY, "tokens", id="tokens are not told"),
+        pytest.param(None, BUSY, "blocks", id="no cache"),
     ],
 )
 async def test_what_the_page_does_not_say_is_absent(node, cache, running, absent):
-    found = await kv_cache(node, replace(QUIET, kv_cache=cache, running=running))
+    found = await kv_cache(node, Reading(running, {}, kv_cache=cache))
 
     assert ("GPU-11", absent) not in found
     assert (("GPU-11", "blocks") in found) is (cache is not None)
@@ -403,7 +404,7 @@ async def test_engine_and_model(node, names, engine, model):
     node.listen(10, 8000)
     listed = [gpu_process(10, "some-key", **names)]
     pages = {CHAT: (0.0, replace(QUIET, model="llama"))}
-    sampler = sampler_on(node, listed, traffic_of=pages.get)
+    sampler = sampler_on(node, listed, reading_of=pages.get)
 
     said = Process(
         "some-key",
@@ -448,7 +449,7 @@ async def test_a_real_server_and_its_child(port_and_child):
         proc_root=Path("/proc"),
         cgroup_root=Path("/sys/fs/cgroup"),
         processes=lambda: listed,
-        traffic_of=lambda _: None,
+        reading_of=lambda _: None,
     )
 
     assert {p.pid: p.service for p in (await sampler.sample(0.0)).processes} == {pid: "chat"}

@@ -80,7 +80,7 @@ def _lines(requests: int) -> Iterator[str]:
         yield f"process_{name} {value!r}"
     for name in GAUGES:
         yield from _family(f"vllm:{name}", "gauge")
-        yield f"vllm:{name}{{{LABELS}}} 3.0"
+        yield f"vllm:{name}{{{LABELS}}} {0.5 if name.endswith('_perc') else 3.0}"
     yield from _family("vllm:cache_config_info", "gauge")
     settings = ",".join(f'{name}="{place + 16}"' for place, name in enumerate(CACHE_SETTINGS))
     yield f'vllm:cache_config_info{{{settings},engine="0"}} 1.0'

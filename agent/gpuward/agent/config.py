@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Meta
 
-from gpuward.agent.samplers.engine import EngineConfig  # noqa: TC001 - msgspec reads it
+from gpuward.agent.engine_config import EngineConfig  # noqa: TC001 - msgspec reads it
 from gpuward.agent.xid_overrides import XidConfig
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})

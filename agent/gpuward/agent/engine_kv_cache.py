@@ -15,12 +15,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from gpuward.agent.openmetrics import Page
+    from collections.abc import Iterable, Mapping
 
-INFO = "vllm:cache_config_info"
-# Its name now, and in older releases.
+# The name of what is used now, and in older releases.
 USAGE = ("vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc")
-PREFIXES = (INFO, *USAGE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,34 +37,29 @@ class KvCache:
     gpu_memory_utilization: float | None = None
 
 
-def read(page: Page) -> KvCache | None:
-    """Return the cache that a page tells of, ``None`` when it does not say how many blocks."""
-    infos = [series.labels for series, _ in page.get(INFO, ())]
+def read(infos: Iterable[Mapping[str, str]], usages: Iterable[float]) -> KvCache | None:
+    """Return the cache, ``None`` when nothing says how many blocks.
+
+    ``infos``: the labels of each series of the info metric; ``usages``: what is used, of each rank.
+    """
     sized = [(blocks, labels) for labels in infos if (blocks := _count(labels, "num_gpu_blocks"))]
     if not sized:
         return None
     blocks, labels = min(sized, key=lambda one: one[0])
     block_tokens = _count(labels, "block_size")
     tokens = _count(labels, "kv_cache_size_tokens")
+    shares = [value for value in usages if 0 <= value <= 1]
     return KvCache(
         blocks=blocks,
         ranks=len(sized),
         tokens=tokens or (blocks * block_tokens if block_tokens else None),
         bytes=_count(labels, "kv_cache_memory_bytes"),
-        usage_ratio=_usage(page),
+        usage_ratio=sum(shares) / len(shares) if shares else None,
         gpu_memory_utilization=_ratio(labels.get("gpu_memory_utilization", "")),
     )
 
 
-def _usage(page: Page) -> float | None:
-    for name in USAGE:
-        shares = [value for _, value in page.get(name, ()) if 0 <= value <= 1]
-        if shares:
-            return sum(shares) / len(shares)
-    return None
-
-
-def _count(labels: dict[str, str], name: str) -> int | None:
+def _count(labels: Mapping[str, str], name: str) -> int | None:
     text = labels.get(name, "")
     # Fifteen digits are a petabyte: more is no figure of a GPU.
     return int(text) or None if text.isascii() and text.isdecimal() and len(text) < 16 else None  # noqa: PLR2004

@@ -1,26 +1,30 @@
 """Read the Prometheus text format, version 0.0.4, line by line, fast and without trust.
 
 An engine's page is read every second, and the reference parser takes 6 ms for one; this one takes
-a fiftieth of that, because a series is parsed when it is first seen and then found by its text.
-Format: prometheus.io/docs/instrumenting/exposition_formats; the reference parser
+a fiftieth of that, because what a line is, is found out when it is first seen; then it is found by
+its text.  A page comes from another program, so all is bounded: lines, wanted samples, what is
+remembered.  Format: prometheus.io/docs/instrumenting/exposition_formats; the reference parser
 (``prometheus_client.parser``) is the oracle of the tests.
 """
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Container
 
-LINE_LIMIT = 16_384
-# Series longer than this are parsed each time, so that a hostile page cannot fill memory; an info
-# metric of an engine, which has a label for each setting, is shorter.
-CACHED_LENGTH = 1_024
-CACHED_SERIES = 4_096
+# The largest real pages, of many models or replicas, have a few thousand lines.
+LINES = 32_768
+SAMPLES = 8_192
+LINE_LENGTH = 16_384
+# Longer texts are looked at each time, so that a hostile page cannot fill memory; an info metric of
+# an engine, which has a label for each setting, is shorter.
+REMEMBERED_LENGTH = 1_024
+REMEMBERED = 8_192
 
-_NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
+_NAME = re.compile(r"[ \t]*([a-zA-Z_:][a-zA-Z0-9_:]*)")
 _LABEL = re.compile(r'\s*([a-zA-Z_][a-zA-Z0-9_]*)\s*=\s*"((?:[^"\\]|\\.)*)"\s*(,|$)')
 _TIMESTAMP = re.compile(r"[+-]?[0-9]+")
 _ESCAPE = re.compile(r"\\(.)")
@@ -42,46 +46,73 @@ class Series(NamedTuple):
     labels: dict[str, str]
 
 
-# The samples of a page, by the name of their series.
-Page = dict[str, list[tuple[Series, float]]]
-
-# Series by their text: what makes reading the same page again cheap.
-_known: dict[str, Series] = {}
+Place = TypeVar("Place")
 
 
-def parse(text: str, *, prefixes: tuple[str, ...] = ("",)) -> list[tuple[Series, float]]:
-    """Return each sample whose line begins with one of ``prefixes``, in order.
+class PageParser(Generic[Place]):
+    """Reads one server's page again and again.
 
-    Lines that do not are not looked at, so they may hold anything.  Timestamps are dropped.
-    Raises ``ParseError``.
+    ``names``: of the samples that are wanted; other lines may hold anything.
+    ``place_of``: what the caller goes by for a series, ``None`` when it is not wanted after all;
+    asked when a series is new.
     """
-    samples = []
-    for number, line in enumerate(text.split("\n"), 1):
-        if not line.startswith(prefixes):
-            continue
-        raw, _, rest = line.rpartition(" ")
-        series = _known.get(raw)
-        try:
-            if series is not None and "\t" not in rest:
-                samples.append((series, _value(rest)))
-            elif not line.startswith("#") and line.strip():
-                samples.append(_sample(line))
-        except ValueError as error:
-            raise ParseError(number, str(error)) from error
-    return samples
+
+    def __init__(self, names: Container[str], place_of: Callable[[Series], Place | None]) -> None:
+        self._names = names
+        self._place_of = place_of
+        # By the text of a line before its value; ``None`` for lines to pass over.
+        self._known: dict[str, Place | None] = {}
+
+    def read(self, text: str) -> tuple[list[Place], list[float]]:
+        """Return the place and the value of each wanted sample, in order; raises ``ParseError``."""
+        if text.count("\n") > LINES:
+            raise ParseError(LINES + 1, f"more than {LINES} lines")
+        places: list[Place] = []
+        values: list[float] = []
+        known = self._known
+        for number, line in enumerate(text.split("\n"), 1):
+            start, _, rest = line.rpartition(" ")
+            try:
+                if start in known:
+                    place = known[start]
+                    if place is None:
+                        continue
+                    value = _value(rest)
+                else:
+                    place, value = self._new(line, start)
+                    if place is None:
+                        continue
+            except ValueError as error:
+                raise ParseError(number, str(error)) from error
+            places.append(place)
+            values.append(value)
+            if len(values) > SAMPLES:
+                raise ParseError(number, f"more than {SAMPLES} samples of what is read")
+        return places, values
+
+    def _new(self, line: str, start: str) -> tuple[Place | None, float]:
+        name = _NAME.match(line)
+        if name is None or name[1] not in self._names:
+            self._remember(start, None)
+            return None, 0.0
+        raw, fields = _split(line)
+        place = self._place_of(_series(raw))
+        # With a timestamp or a tab, what is before the last blank is not the series alone.
+        if raw == start and len(fields) == 1:
+            self._remember(start, place)
+        return place, _value(fields[0])
+
+    def _remember(self, start: str, place: Place | None) -> None:
+        if start and len(start) <= REMEMBERED_LENGTH:
+            if len(self._known) >= REMEMBERED:
+                self._known.clear()
+            self._known[start] = place
 
 
-def by_name(samples: Iterable[tuple[Series, float]]) -> Page:
-    """Return ``samples`` by name, each list in the order of the page."""
-    page: Page = {}
-    for sample in samples:
-        page.setdefault(sample[0].name, []).append(sample)
-    return page
-
-
-def _sample(line: str) -> tuple[Series, float]:
-    if len(line) > LINE_LIMIT:
-        raise ValueError(f"longer than {LINE_LIMIT} characters")
+def _split(line: str) -> tuple[str, list[str]]:
+    """Return the series and what follows it: a value, and a timestamp perhaps."""
+    if len(line) > LINE_LENGTH:
+        raise ValueError(f"longer than {LINE_LENGTH} characters")
     # A label value may hold braces and blanks, value and timestamp may not.
     brace = line.rfind("}")
     if brace >= 0:
@@ -94,8 +125,7 @@ def _sample(line: str) -> tuple[Series, float]:
         raise ValueError("expected a value, and a timestamp at most, after the series")
     if len(fields) == 2 and not _TIMESTAMP.fullmatch(fields[1]):  # noqa: PLR2004
         raise ValueError("the timestamp is not a whole number")
-    value = _value(fields[0])
-    return _remembered(raw), value
+    return raw, fields
 
 
 def _value(text: str) -> float:
@@ -106,15 +136,6 @@ def _value(text: str) -> float:
         return float(text)
     except ValueError as error:
         raise ValueError("expected a value: not a number") from error
-
-
-def _remembered(raw: str) -> Series:
-    series = _series(raw)
-    if len(raw) <= CACHED_LENGTH:
-        if len(_known) >= CACHED_SERIES:
-            _known.clear()
-        _known[raw] = series
-    return series
 
 
 def _series(raw: str) -> Series:

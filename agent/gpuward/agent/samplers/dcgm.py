@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self
 
 from gpuward.agent.http_get import HttpClient, HttpError
 from gpuward.agent.model import Batch, ComponentHealth, Result, Sample, SeriesKey
-from gpuward.agent.openmetrics import ParseError, parse
+from gpuward.agent.openmetrics import PageParser, ParseError, Series
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 PAGE = "/metrics"
 ACCEPT = "text/plain;version=0.0.4"
-PREFIX = "DCGM_FI_PROF_"
 TIMEOUT_S = 2.0
 HTTP_OK = 200
 SM = "gpu_sm_active_ratio"
@@ -35,6 +34,7 @@ FIELDS = {
     "DCGM_FI_PROF_NVLINK_TX_BYTES": "gpu_nvlink_transmit_bytes_per_second",
     "DCGM_FI_PROF_NVLINK_RX_BYTES": "gpu_nvlink_receive_bytes_per_second",
 }
+_PARSER: PageParser[Series] = PageParser(FIELDS, lambda series: series)
 
 
 class DcgmSampler:
@@ -83,9 +83,9 @@ def activities(page: str, gpus: frozenset[str], now_s: float) -> Iterator[Sample
 
     A MIG device's series carries the UUID of its GPU, whose figures they are not.
     """
-    for series, value in parse(page, prefixes=(PREFIX,)):
-        signal, gpu = FIELDS.get(series.name), series.labels.get("UUID", "")
-        if signal is None or gpu not in gpus or series.labels.get("GPU_I_ID"):
+    for series, value in zip(*_PARSER.read(page), strict=True):
+        signal, gpu = FIELDS[series.name], series.labels.get("UUID", "")
+        if gpu not in gpus or series.labels.get("GPU_I_ID"):
             continue
         figure = max(0.0, value)
         if signal.endswith("_ratio"):

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from gpuward.agent.engine_vllm import Traffic
-    from gpuward.agent.samplers.engine import EngineConfig
+    from gpuward.agent.engine_config import EngineConfig
+    from gpuward.agent.engines.reading import Reading
 
 LOOK_AGAIN_S = 10.0
 LOOK_AGAIN_AT_MOST_S = 60.0
@@ -61,7 +61,7 @@ class _Known:
 class ServingSampler:
     """Says of the processes that others list which service they serve, and of its KV cache.
 
-    ``processes``: what is known now; ``traffic_of``: when an engine's page was read last, and what
+    ``processes``: what is known now; ``reading_of``: when an engine's page was read last, and what
     it said.
     """
 
@@ -75,13 +75,13 @@ class ServingSampler:
         proc_root: Path,
         cgroup_root: Path,
         processes: Callable[[], Sequence[Process]],
-        traffic_of: Callable[[EngineConfig], tuple[float, Traffic] | None],
+        reading_of: Callable[[EngineConfig], tuple[float, Reading] | None],
     ) -> None:
         self._engines = tuple(engines)
         self._proc_root = proc_root
         self._cgroup_root = cgroup_root
         self._processes = processes
-        self._traffic_of = traffic_of
+        self._reading_of = reading_of
         self._known: dict[Id, _Known] = {}
         # Engines, by their place, whose page was read just now.
         self._answering: set[int] = set()
@@ -107,13 +107,13 @@ class ServingSampler:
         for process in listed:
             known = self._known[process.pid, process.start_ticks]
             if known.serves is not None:
-                _, traffic = self._traffic_of(known.serves) or (0.0, None)
+                _, reading = self._reading_of(known.serves) or (0.0, None)
                 yield Process(
                     key=process.key,
                     pid=process.pid,
                     start_ticks=process.start_ticks,
                     engine=known.engine or known.serves.kind,
-                    model=known.model or (traffic.model if traffic else ""),
+                    model=known.model or (reading.model if reading else ""),
                     service=known.serves.service,
                     endpoint=known.serves.instance,
                 )
@@ -127,17 +127,17 @@ class ServingSampler:
             for gpu in process.gpus
         }
         for (key, gpu), engine in serving.items():
-            at_s, traffic = self._traffic_of(engine) or (0.0, None)
-            if traffic is None or now_s - at_s > PAGE_FRESH_S:
+            at_s, reading = self._reading_of(engine) or (0.0, None)
+            if reading is None or now_s - at_s > PAGE_FRESH_S:
                 continue
-            for signal, value in _figures(traffic):
+            for signal, value in _figures(reading):
                 yield Sample(SeriesKey(signal, gpu=gpu, process=key), now_s, value)
 
     def _hurry_if_one_began_to_answer(self, now_s: float) -> None:
         answering = {
             place
             for place, engine in enumerate(self._engines)
-            if now_s - (self._traffic_of(engine) or (float("-inf"),))[0] <= PAGE_FRESH_S
+            if now_s - (self._reading_of(engine) or (float("-inf"),))[0] <= PAGE_FRESH_S
         }
         if not answering <= self._answering:
             for known in self._known.values():
@@ -177,8 +177,8 @@ class ServingSampler:
         return due[:PROCESSES]
 
 
-def _figures(traffic: Traffic) -> Iterator[tuple[str, float]]:
-    cache = traffic.kv_cache
+def _figures(reading: Reading) -> Iterator[tuple[str, float]]:
+    cache = reading.kv_cache
     if cache is None:
         return
     yield "process_kv_cache_blocks", float(cache.blocks)
@@ -189,6 +189,7 @@ def _figures(traffic: Traffic) -> Iterator[tuple[str, float]]:
         ("process_gpu_memory_utilization_limit_ratio", cache.gpu_memory_utilization),
     )
     yield from ((signal, float(value)) for signal, value in figures if value is not None)
-    if cache.usage_ratio and traffic.running:
+    running = reading.figures.get("requests_running")
+    if cache.usage_ratio and running:
         used = cache.usage_ratio * cache.blocks * cache.ranks
-        yield "process_kv_cache_request_blocks", used / traffic.running
+        yield "process_kv_cache_request_blocks", used / running

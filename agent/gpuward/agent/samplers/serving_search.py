@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from gpuward.agent.samplers.engine import EngineConfig
+    from gpuward.agent.engine_config import EngineConfig
 
 # Processes whose files one search looks through.
 LOOKS = 256

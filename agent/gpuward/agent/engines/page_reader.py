@@ -1,0 +1,77 @@
+"""Read an engine's page by its map, again and again.
+
+A page keeps its layout for as long as the engine runs, so what is to be added to what is worked out
+once for a layout (``layout.py``); after that a page costs its lines and a few sums.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from gpuward.agent import engine_kv_cache
+from gpuward.agent.engines.engine_map import WITH_PERCENTILE
+from gpuward.agent.engines.layout import Layout
+from gpuward.agent.openmetrics import PageParser, ParseError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from gpuward.agent.engines.engine_map import EngineMap
+    from gpuward.agent.engines.reading import Reading
+    from gpuward.agent.openmetrics import Series
+
+# A server declares a counter that has labels before it has counted anything.
+_DECLARED = re.compile(r"^# TYPE (\S+) counter$", re.MULTILINE)
+
+
+class PageReader:
+    """Reads the pages of one engine, whose names are those of ``engine_map``."""
+
+    def __init__(self, engine_map: EngineMap) -> None:
+        self._map = engine_map
+        self._names = frozenset(_names(engine_map))
+        self._parser = PageParser(self._names, self._place_of)
+        # Every wanted series that was ever on the page, by its place.
+        self._series: list[Series] = []
+        self._places: dict[tuple[str, frozenset[tuple[str, str]]], int] = {}
+        self._places_seen: list[int] = []
+        self._layout: Layout | None = None
+
+    def read(self, text: str) -> Reading:
+        """Return what the page says; raises ``ParseError``."""
+        places, values = self._parser.read(text)
+        if self._layout is None or places != self._places_seen:
+            self._layout = self._laid_out(text, places)
+            self._places_seen = places
+        return self._layout.read(values)
+
+    def _laid_out(self, text: str, places: list[int]) -> Layout:
+        if len(set(places)) < len(places):
+            twice = next(place for at, place in enumerate(places) if place in places[:at])
+            raise ParseError(0, f"{self._series[twice].name} is there twice with the same labels")
+        declared = self._names.intersection(_DECLARED.findall(text))
+        return Layout(self._map, [self._series[place] for place in places], declared)
+
+    def _place_of(self, series: Series) -> int:
+        key = (series.name, frozenset(series.labels.items()))
+        if key not in self._places:
+            self._places[key] = len(self._series)
+            self._series.append(series)
+        return self._places[key]
+
+
+def _names(engine_map: EngineMap) -> Iterator[str]:
+    """Yield the names of all samples that the map needs."""
+    yield from engine_map.started
+    if engine_map.kv_cache_info:
+        yield from (engine_map.kv_cache_info, *engine_kv_cache.USAGE)
+    for figure in engine_map.figures:
+        for term in engine_map.terms(figure):
+            yield from term.names
+    for name, duration in engine_map.durations.items():
+        yield from (*duration.sum, *duration.count)
+        for histogram in duration.histogram:
+            yield from (f"{histogram}_sum", f"{histogram}_count")
+            if name in WITH_PERCENTILE:
+                yield from (f"{histogram}_bucket", histogram)

@@ -1,0 +1,175 @@
+"""One engine: its page and readiness, asked for again and again, and what was seen last."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import structlog
+
+from gpuward.agent.engines.engine_map import COUNTERS, WITH_PERCENTILE
+from gpuward.agent.engines.page_reader import PageReader
+from gpuward.agent.engines.percentile import RecentPercentile
+from gpuward.agent.engines.shipped import shipped
+from gpuward.agent.http_get import HttpClient, HttpError
+from gpuward.agent.model import Sample, SeriesKey
+from gpuward.agent.openmetrics import ParseError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from gpuward.agent.engine_config import EngineConfig
+    from gpuward.agent.engines.reading import Reading
+    from gpuward.daemon.clock import Clock
+
+log = structlog.get_logger()
+
+PAGE = "/metrics"
+ACCEPT = "text/plain;version=0.0.4"
+HTTP_OK = 200
+# How long an engine that said it is ready is believed, while its page is read.
+READY_FOR_S = 5.0
+PERCENTILES_EVERY_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """The last good look at an engine."""
+
+    reading: Reading
+    started_wall_s: float
+    at_s: float
+    wall_s: float
+    # When it last said that it is ready; None when it said that it is not.
+    ready_s: float | None
+
+
+class Replica:
+    """Watches one engine; ``trouble`` says why it cannot be read now."""
+
+    def __init__(self, engine: EngineConfig, clock: Clock) -> None:
+        self.engine = engine
+        self.seen: Seen | None = None
+        self.trouble = ""
+        self._clock = clock
+        self._client = HttpClient(engine.url)
+        self._map = shipped(engine.kind)
+        self._reader = PageReader(self._map)
+        self._failures = 0
+        self._page_s = 0.0
+        self._percentiles = {name: RecentPercentile() for name in WITH_PERCENTILE}
+        self._percentiles_s = float("-inf")
+
+    def close(self) -> None:
+        self._client.close()
+
+    def is_fresh(self, now_s: float) -> bool:
+        """Return whether the engine answered in this turn."""
+        return self.seen is not None and self.seen.at_s == now_s
+
+    def is_ready(self, now_s: float) -> bool:
+        return self.seen is not None and self.is_fresh(now_s) and self.seen.ready_s is not None
+
+    async def look(self, now_s: float) -> None:
+        """Read the page once; what goes wrong is ``trouble``."""
+        try:
+            reading = await self._page()
+            ready_s = await self._ready_s(now_s)
+        except (HttpError, ParseError) as error:
+            self._failures += 1
+            self._say(f"{self.engine.instance}: {error}")
+        else:
+            self._say("; ".join(f"{self.engine.instance}: {one}" for one in reading.broken))
+            self._note(reading, now_s, ready_s)
+
+    def samples(self, now_s: float) -> Iterator[Sample]:
+        """Yield what this turn's look said of the engine as a replica."""
+        for signal, value in self._signals(now_s):
+            key = SeriesKey(signal, service=self.engine.service, endpoint=self.engine.instance)
+            yield Sample(key, now_s, value)
+
+    def _signals(self, now_s: float) -> Iterator[tuple[str, float]]:
+        yield "replica_ready", float(self.is_ready(now_s))
+        yield "replica_page_failures_total", float(self._failures)
+        if self.seen is None or not self.is_fresh(now_s):
+            return
+        reading = self.seen.reading
+        yield "replica_page_seconds", self._page_s
+        yield from ((f"replica_{name}", value) for name, value in reading.figures.items())
+        for name, timing in reading.durations.items():
+            if timing.seconds is not None and timing.count is not None:
+                total, count = COUNTERS[name]
+                yield f"replica_{total}", timing.seconds
+                yield f"replica_{count}", timing.count
+        over = reading.over(self.engine.objective_s)
+        if over is not None:
+            yield "replica_requests_over_objective_total", over
+        if now_s - self._percentiles_s >= PERCENTILES_EVERY_S:
+            self._percentiles_s = now_s
+            yield from self._recent(reading, now_s)
+
+    def _recent(self, reading: Reading, now_s: float) -> Iterator[tuple[str, float]]:
+        for name, recent in self._percentiles.items():
+            timing = reading.durations.get(name)
+            if timing is None or timing.buckets is None:
+                continue
+            found = recent.note(now_s, timing.buckets)
+            if found is not None:
+                what = "p95_beyond" if found.is_beyond else "p95"
+                yield f"replica_{name}_{what}_seconds", found.seconds
+
+    async def _page(self) -> Reading:
+        url = f"{self.engine.url.rstrip('/')}{PAGE}"
+        began_s = self._clock.mono_s()
+        answer = await self._client.get(PAGE, timeout_s=self.engine.timeout_s, accept=ACCEPT)
+        self._page_s = self._clock.mono_s() - began_s
+        if answer.status != HTTP_OK:
+            raise HttpError(f"{url}: status {answer.status}")
+        reading = self._reader.read(answer.body.decode("utf-8", errors="replace"))
+        if not reading.figures and not reading.durations:
+            names = " or ".join(self._map.recognised_by)
+            raise HttpError(f"{url}: no {names}: not a {self.engine.kind} server")
+        return reading
+
+    async def _ready_s(self, now_s: float) -> float | None:
+        """Return when the engine last said that it is ready; ``None`` when it says it is not.
+
+        A page that was just read is evidence enough for a while, and a request costs as much as
+        the page does.
+        """
+        if self.seen and self.seen.ready_s is not None and now_s - self.seen.ready_s < READY_FOR_S:
+            return self.seen.ready_s
+        try:
+            answer = await self._client.get(self._map.health, timeout_s=self.engine.timeout_s)
+        except HttpError:
+            return None
+        return now_s if answer.status == HTTP_OK else None
+
+    def _note(self, reading: Reading, now_s: float, ready_s: float | None) -> None:
+        wall_s = self._clock.wall_s()
+        before = self.seen
+        started_s = reading.started_wall_s
+        if started_s is None:
+            # Some servers do not say: then they count from when we first looked.
+            started_s = before.started_wall_s if before else wall_s
+        if before and _went_back(before.reading, reading) and started_s <= before.started_wall_s:
+            started_s = wall_s
+        self.seen = Seen(reading, started_s, now_s, wall_s, ready_s)
+
+    def _say(self, trouble: str) -> None:
+        engine = self.engine
+        if bool(trouble) != bool(self.trouble):
+            if trouble:
+                log.warning("engine.unreachable", service=engine.service, reason=trouble)
+            else:
+                log.info("engine.answered", service=engine.service, instance=engine.instance)
+        self.trouble = trouble
+
+
+def _went_back(before: Reading, after: Reading) -> bool:
+    """Return whether a counter fell, which only a restart of the server does."""
+    return any(
+        after.figures.get(name, value) < value
+        for name, value in before.figures.items()
+        if name.endswith("_total")
+    )
