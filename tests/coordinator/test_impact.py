@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpuward.coordinator.impact import measure, wilson_low
+from gpuward.coordinator.counting import Counting, measure
+from gpuward.coordinator.impact import wilson_low
+from gpuward.coordinator.model import ServiceTotals
 
 T = 1_800_000_000.0
 
@@ -150,11 +152,71 @@ def test_stalled_for(make, readings, for_s):
 
 @given(st.permutations(range(4)))
 def test_order_does_not_matter(order):
-    from gpuward.coordinator.model import ServiceTotals
-
     samples = [
         ServiceTotals("chat", "a", "n", T - 900, T + i * 9, T + i * 9, requests=i * 10, failed=i)
         for i in range(4)
     ]
 
     assert look(samples) == look([samples[i] for i in order])
+
+
+@st.composite
+def histories(draw):
+    """Readings of three instances over ten minutes, restarts among them, as they come."""
+    readings = []
+    for instance in "abc":
+        requests = failed = 0
+        started_s = T - draw(st.integers(1, 900))
+        at_s = T - 300
+        for _ in range(draw(st.integers(0, 12))):
+            at_s += draw(st.integers(1, 60))
+            if draw(st.integers(0, 5)) == 0:
+                requests = failed = 0
+                started_s = at_s - draw(st.integers(0, 20))
+            requests += draw(st.integers(0, 30))
+            failed += draw(st.integers(0, 3))
+            about = {"ready": draw(st.booleans()), "running": draw(st.integers(0, 1))}
+            readings.append(
+                ServiceTotals(
+                    *("chat", instance, "n", started_s, at_s, at_s),
+                    requests=requests,
+                    failed=failed,
+                    **about,
+                )
+            )
+    return sorted(readings, key=lambda reading: (reading.received_at_s, reading.instance))
+
+
+@given(histories(), st.lists(st.integers(0, 600), max_size=8))
+def test_counting_as_readings_come_is_counting_all_of_them_at_once(readings, looks):
+    counting = Counting("chat")
+    known = []
+    for now_s in sorted(T - 300 + look_s for look_s in looks):
+        new = [it for it in readings if it not in known and it.received_at_s <= now_s]
+        # Readings that were seen before come again with every look, and change nothing.
+        for reading in [*known[-3:], *new]:
+            counting.add(reading)
+        known += new
+
+        at_once = measure("chat", known, since_s=now_s - 120, now_s=now_s)
+
+        assert at_once == counting.impact(now_s - 120, now_s)
+
+
+def test_what_comes_late_is_in_the_reading_after_it(make):
+    counting = Counting("chat")
+    for at_s, requests in ((T - 5, 100), (T + 20, 160), (T + 10, 130)):
+        counting.add(make.totals(at_s, requests))
+
+    assert 60 == counting.impact(T, T + 30).requests
+
+
+def test_an_instance_that_is_forgotten_begins_anew(make):
+    counting = Counting("chat")
+    counting.add(make.totals(T, 100))
+    counting.forget(T + 1)
+    assert counting.is_empty
+
+    counting.add(make.totals(T + 10, 160))
+
+    assert 0 == counting.impact(T + 5, T + 20).requests

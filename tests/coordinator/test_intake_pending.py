@@ -46,7 +46,7 @@ class Replica:
         async with self.store.reading() as connection:
             (life,) = await store_reports.load_lives(connection)
             findings = await store_reports.load_open_findings(connection)
-            totals = await store_reports.load_totals(connection, "chat", 0.0)
+            totals = await store_reports.load_totals(connection, 0.0, "chat")
         return life.last_seen_s - self.make.now_s, findings, [t.requests for t in totals]
 
 

@@ -9,7 +9,7 @@ from gpuward.coordinator import store_reports
 from gpuward.coordinator.calm import close_calm
 from gpuward.coordinator.intake import Intake
 from gpuward.coordinator.model import Severity, State
-from gpuward.coordinator.watch_services import forget_old_readings, judge_services
+from gpuward.coordinator.watch_services import Counts, forget_old_readings, judge_services
 
 
 class Service:
@@ -17,6 +17,7 @@ class Service:
 
     def __init__(self, make, store):
         self.make, self.store, self.intake = make, store, Intake(store)
+        self.counts = Counts()
         self.now_s, self.seq, self.session = make.now_s, 0, None
         self.requests = self.failed = 0
         self.findings = ()
@@ -32,7 +33,7 @@ class Service:
             self.failed += int(per_s * 30 * failing)
             await self.report(**changes)
             await self.intake.flush()
-            await judge_services(self.store, speed=1.0, now_s=self.now_s)
+            await judge_services(self.store, self.counts, speed=1.0, now_s=self.now_s)
             await close_calm(self.store, speed=1.0, now_s=self.now_s)
 
     async def report(self, **changes):
@@ -152,4 +153,15 @@ async def test_old_readings_are_forgotten(service, store):
     await forget_old_readings(store, speed=1.0, now_s=service.now_s + 1000)
 
     async with store.reading() as connection:
-        assert () == await store_reports.load_services(connection)
+        assert () == await store_reports.load_totals(connection, 0.0)
+
+
+async def test_a_replica_that_starts_now_judges_as_one_that_has_always_looked(service):
+    await service.serve(600, failing=0.02)
+
+    async with service.store.reading() as connection:
+        fresh = await Counts().impacts(connection, speed=1.0, now_s=service.now_s)
+        kept = await service.counts.impacts(connection, speed=1.0, now_s=service.now_s)
+
+    assert fresh == kept
+    assert 0 < kept["chat"].failed

@@ -16,7 +16,7 @@ from gpuward.coordinator.calm import close_calm
 from gpuward.coordinator.memory_maps import plan_maps
 from gpuward.coordinator.timers import fire_due
 from gpuward.coordinator.watch_nodes import judge_nodes
-from gpuward.coordinator.watch_services import forget_old_readings, judge_services
+from gpuward.coordinator.watch_services import Counts, forget_old_readings, judge_services
 
 if TYPE_CHECKING:
     import asyncio
@@ -101,10 +101,11 @@ def watch(store: Store, intake: Intake, *, speed: float, started_s: float) -> Lo
 
     What reports left unwritten comes first, so that it is judged.
     """
+    counts = Counts()
 
     async def work(now_s: float) -> None:
         await intake.flush()
-        await judge_services(store, speed=speed, now_s=now_s)
+        await judge_services(store, counts, speed=speed, now_s=now_s)
         await judge_nodes(store, listening_since_s=started_s, now_s=now_s)
         await plan_maps(store, now_s)
         await close_calm(store, speed=speed, now_s=now_s)

@@ -136,6 +136,7 @@ class Subject:
     engine: str = ""
     model: str = ""
     service: str = ""
+    endpoint: str = ""
 
 
 @dataclass(frozen=True, slots=True)

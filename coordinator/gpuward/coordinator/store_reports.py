@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from sqlalchemy import bindparam, delete, func, select, update
+from sqlalchemy import bindparam, delete, func, select, true, update
 
 from gpuward.coordinator.deadman import NodeLife
 from gpuward.coordinator.model import Finding, ServiceTotals
@@ -177,33 +177,47 @@ async def write_totals(connection: AsyncConnection, totals: Iterable[ServiceTota
         await connection.execute(insert_new(connection, service_sample), rows)
 
 
-async def load_services(connection: AsyncConnection) -> tuple[str, ...]:
-    """Return the names of all services with readings."""
-    rows = await connection.execute(select(service_sample.c.service).distinct())
-    return tuple(sorted(rows.scalars()))
-
-
 async def load_totals(
-    connection: AsyncConnection, service: str, since_s: float
+    connection: AsyncConnection, since_s: float, service: str | None = None
 ) -> tuple[ServiceTotals, ...]:
-    """Return readings received after ``since_s``, and per instance the last one before it."""
+    """Return readings received after ``since_s``, and per instance the last one before it.
+
+    Of ``service``, or of all; oldest first.
+    """
     table = service_sample
+    wanted = true() if service is None else table.c.service == service
     before = (
-        select(table.c.instance, func.max(table.c.received_at_s).label("received_at_s"))
-        .where(table.c.service == service, table.c.received_at_s <= since_s)
-        .group_by(table.c.instance)
+        select(
+            table.c.service,
+            table.c.instance,
+            func.max(table.c.received_at_s).label("received_at_s"),
+        )
+        .where(wanted, table.c.received_at_s <= since_s)
+        .group_by(table.c.service, table.c.instance)
         .subquery()
     )
     baseline = select(table.c.body).join(
         before,
-        (table.c.instance == before.c.instance)
-        & (table.c.received_at_s == before.c.received_at_s)
-        & (table.c.service == service),
+        (table.c.service == before.c.service)
+        & (table.c.instance == before.c.instance)
+        & (table.c.received_at_s == before.c.received_at_s),
     )
-    inside = select(table.c.body).where(table.c.service == service, table.c.received_at_s > since_s)
+    inside = select(table.c.body).where(wanted, table.c.received_at_s > since_s)
     bodies = [*(await connection.execute(baseline)).scalars()]
     bodies += (await connection.execute(inside)).scalars()
-    return tuple(_totals.decode(body) for body in bodies)
+    return _by_time(bodies)
+
+
+async def load_new_totals(connection: AsyncConnection, since_s: float) -> tuple[ServiceTotals, ...]:
+    """Return the readings of all services received after ``since_s``, oldest first."""
+    table = service_sample
+    query = select(table.c.body).where(table.c.received_at_s > since_s)
+    return _by_time((await connection.execute(query)).scalars())
+
+
+def _by_time(bodies: Iterable[bytes]) -> tuple[ServiceTotals, ...]:
+    totals = map(_totals.decode, bodies)
+    return tuple(sorted(totals, key=lambda t: (t.received_at_s, t.observed_at_s)))
 
 
 async def forget_totals(connection: AsyncConnection, before_s: float) -> None:
@@ -219,6 +233,12 @@ class Watch:
 
     better_since_s: float | None = None
     counted_from_s: float | None = None
+
+
+async def load_watches(connection: AsyncConnection) -> dict[str, Watch]:
+    """Return what is remembered of all services."""
+    rows = await connection.execute(select(service_watch))
+    return {row.service: Watch(row.better_since_s, row.counted_from_s) for row in rows}
 
 
 async def load_watch(connection: AsyncConnection, service: str) -> Watch:

@@ -25,8 +25,8 @@ async def judge_nodes(store: Store, *, listening_since_s: float, now_s: float) -
     """Raise what is newly silent; nothing is written when nothing is."""
     async with store.reading() as connection:
         lives = await store_reports.load_lives(connection)
-        known = await store_reports.load_open_findings(connection)
-    silent = deadman.overdue(lives, listening_since_s=listening_since_s, now_s=now_s)
+        silent = deadman.overdue(lives, listening_since_s=listening_since_s, now_s=now_s)
+        known = await store_reports.load_open_findings(connection, silent)
     told = {f.subject.node for f in known if f.kind == NODE_OVERDUE}
     fresh = [_finding(life, now_s) for life in lives if life.name in silent - told]
     if not fresh:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from gpuward.coordinator import correlate, store_incidents, store_reports
 from gpuward.coordinator import events as e
-from gpuward.coordinator.impact import Impact, measure
+from gpuward.coordinator.counting import Counting, measure
 from gpuward.coordinator.model import Incident, State
 from gpuward.coordinator.severity import (
     HOLD_S,
@@ -26,6 +26,7 @@ from gpuward.coordinator.severity import (
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
+    from gpuward.coordinator.impact import Impact
     from gpuward.coordinator.store import Store, Transaction
 
 # A window this short still holds several reports of one second.
@@ -33,50 +34,93 @@ MIN_WINDOW_S = 10.0
 # Readings are kept this long at least, and several windows, so that counting has a start.
 KEPT_S = 120.0
 KEPT_WINDOWS = 3
+# Another replica may write a reading this long after the time that it came; of one that is later
+# still nothing is lost, because counters are cumulative and another follows.
+LATE_S = 15.0
+NO_WATCH = store_reports.Watch()
 
 
-async def judge_services(store: Store, *, speed: float, now_s: float) -> None:
+class Counts:
+    """What this replica has read of every service: the database is asked for what is new only."""
+
+    def __init__(self) -> None:
+        self._services: dict[str, Counting] = {}
+        # Up to when readings had come at the last look; None before the first.
+        self._read_s: float | None = None
+
+    async def _read(self, connection: AsyncConnection, *, speed: float, now_s: float) -> None:
+        """Take in what was written since the last look."""
+        if self._read_s is None:
+            totals = await store_reports.load_totals(connection, now_s - _window_s(speed))
+        else:
+            totals = await store_reports.load_new_totals(connection, self._read_s - LATE_S)
+        for reading in totals:
+            counting = self._services.get(reading.service)
+            if counting is None:
+                counting = self._services[reading.service] = Counting(reading.service)
+            counting.add(reading)
+        self._read_s = now_s
+        for service, counting in [*self._services.items()]:
+            counting.forget(now_s - _kept_s(speed))
+            if counting.is_empty:
+                del self._services[service]
+
+    async def impacts(
+        self, connection: AsyncConnection, *, speed: float, now_s: float
+    ) -> dict[str, Impact]:
+        """Return the impact on each service."""
+        await self._read(connection, speed=speed, now_s=now_s)
+        watches = await store_reports.load_watches(connection)
+        return {
+            service: counting.impact(_since_s(watches.get(service, NO_WATCH), speed, now_s), now_s)
+            for service, counting in sorted(self._services.items())
+        }
+
+
+async def judge_services(store: Store, counts: Counts, *, speed: float, now_s: float) -> None:
     """Judge every service once; a healthy one without an incident costs reads only."""
     async with store.reading() as connection:
-        services = await store_reports.load_services(connection)
-        impacts = [await _measure(connection, name, speed, now_s) for name in services]
+        impacts = await counts.impacts(connection, speed=speed, now_s=now_s)
         incidents = await store_incidents.load_open(connection)
     watched = {i.service for i in incidents if i.kind == correlate.SERVICE_IMPACT}
-    for impact in impacts:
-        if impact.service in watched or assess(impact, speed=speed).severity is not None:
-            await _judge(store, impact.service, speed, now_s)
+    for service, impact in impacts.items():
+        if service in watched or assess(impact, speed=speed).severity is not None:
+            await _judge(store, counts, service, speed, now_s)
 
 
 async def reasons_now(
     connection: AsyncConnection, service: str, *, speed: float, now_s: float
 ) -> tuple[str, ...]:
     """Return what users of ``service`` feel at this moment; empty when nothing."""
-    impact = await _measure(connection, service, speed, now_s)
+    watch = await store_reports.load_watch(connection, service)
+    since_s = _since_s(watch, speed, now_s)
+    totals = await store_reports.load_totals(connection, since_s, service)
+    impact = measure(service, totals, since_s=since_s, now_s=now_s)
     return assess(impact, speed=speed).reasons
 
 
 async def forget_old_readings(store: Store, *, speed: float, now_s: float) -> None:
     """Drop readings that no window reaches any more."""
     async with store.writing() as tx:
-        kept_s = max(KEPT_S, KEPT_WINDOWS * _window_s(speed))
-        await store_reports.forget_totals(tx.connection, now_s - kept_s)
+        await store_reports.forget_totals(tx.connection, now_s - _kept_s(speed))
+
+
+def _kept_s(speed: float) -> float:
+    return max(KEPT_S, KEPT_WINDOWS * _window_s(speed))
+
+
+def _since_s(watch: store_reports.Watch, speed: float, now_s: float) -> float:
+    return max(now_s - _window_s(speed), watch.counted_from_s or 0.0)
 
 
 def _window_s(speed: float) -> float:
     return max(MIN_WINDOW_S, WINDOW_S / speed)
 
 
-async def _measure(connection: AsyncConnection, service: str, speed: float, now_s: float) -> Impact:
-    watch = await store_reports.load_watch(connection, service)
-    since_s = max(now_s - _window_s(speed), watch.counted_from_s or 0.0)
-    totals = await store_reports.load_totals(connection, service, since_s)
-    return measure(service, totals, since_s=since_s, now_s=now_s)
-
-
-async def _judge(store: Store, service: str, speed: float, now_s: float) -> None:
+async def _judge(store: Store, counts: Counts, service: str, speed: float, now_s: float) -> None:
     # Measured again, under the lock: the first look only chose whom to judge.
     async with store.writing() as tx:
-        impact = await _measure(tx.connection, service, speed, now_s)
+        impact = (await counts.impacts(tx.connection, speed=speed, now_s=now_s))[service]
         key = correlate.service_key(service)
         incident = await store_incidents.load_group(tx.connection, key)
         findings = await store_reports.load_open_findings(tx.connection)

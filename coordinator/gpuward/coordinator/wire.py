@@ -205,6 +205,7 @@ def _subject(item: finding_pb2.Subject, node: str, reader: Reader) -> Subject:
         engine=text("engine"),
         model=text("model"),
         service=text("service"),
+        endpoint=text("endpoint"),
     )
 
 

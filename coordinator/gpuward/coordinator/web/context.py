@@ -9,7 +9,7 @@ from starlette.exceptions import HTTPException
 
 from gpuward.coordinator import events as e
 from gpuward.coordinator import store_maps, store_reports, store_steps
-from gpuward.coordinator.impact import measure
+from gpuward.coordinator.counting import measure
 from gpuward.coordinator.severity import WINDOW_S
 from gpuward.coordinator.watch_services import MIN_WINDOW_S
 
@@ -75,7 +75,7 @@ class Context:
         now_s = self.clock.wall_s()
         since_s = now_s - self.window_s
         async with self.store.reading() as connection:
-            samples = await store_reports.load_totals(connection, incident.service, since_s)
+            samples = await store_reports.load_totals(connection, since_s, incident.service)
         return measure(incident.service, samples, since_s=since_s, now_s=now_s)
 
 
