@@ -1,0 +1,121 @@
+"""What the agent's own requests say of the endpoints of a service.  Pure.
+
+One request that fails is a mishap, two in a row are a failure, and one that is answered well ends
+it.  An endpoint of which there is no fresh answer is unknown, never well: it is known to be watched
+by the sample that says which role it has.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from gpuward.agent.model import SeriesKey
+from gpuward.agent.remembered import once_a_window
+
+if TYPE_CHECKING:
+    from gpuward.agent.window import Window
+
+UP = "endpoint_up"
+GATEWAY = "endpoint_gateway"
+TIMED_OUT = "endpoint_probes_timed_out_total"
+UNREACHABLE = "endpoint_probes_unreachable_total"
+
+KEPT_S = 300.0
+# In a row.
+FAILURES = 2
+
+
+class Standing(Enum):
+    """How an endpoint is."""
+
+    UP = "up"
+    # The last request failed, the one before did not.
+    DOUBTFUL = "doubtful"
+    FAILING = "failing"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One endpoint, and what its last requests met."""
+
+    service: str
+    address: str
+    is_gateway: bool
+    standing: Standing
+    # When the last request was answered; of one that is failing, when the first failed.
+    since_s: float | None = None
+    # Requests in a row that failed, and those of them that nobody listened to.
+    failures: int = 0
+    unreachable: int = 0
+    # Of them, those that were not answered in time.
+    timed_out: int = 0
+
+    @property
+    def may_restart(self) -> bool:
+        """Whether nobody has listened at all, as when an engine is started anew."""
+        return self.standing is Standing.FAILING and self.unreachable >= self.failures
+
+    @property
+    def words(self) -> str:
+        """Return what requests met, for a sentence."""
+        if self.may_restart:
+            return "nobody listens there"
+        if self.timed_out >= self.failures:
+            return "requests are not answered in time"
+        return "requests fail"
+
+
+@once_a_window
+def endpoints(window: Window) -> tuple[Endpoint, ...]:
+    """Return every endpoint that is watched, in order of first sight."""
+    return tuple(_endpoint(window, key) for key in window.keys(GATEWAY))
+
+
+def endpoints_of(window: Window, service: str) -> tuple[Endpoint, ...]:
+    """Return those of one service."""
+    return tuple(it for it in endpoints(window) if it.service == service)
+
+
+def _endpoint(window: Window, role: SeriesKey) -> Endpoint:
+    service, address = role.service, role.endpoint
+    gateway = window.latest(role)
+    is_gateway = gateway is not None and gateway.value > 0
+    key = SeriesKey(UP, service=service, endpoint=address)
+    if window.latest(key) is None:
+        return Endpoint(service, address, is_gateway, Standing.UNKNOWN)
+    answers = window.values(key, window.now_s - KEPT_S)
+    failed = []
+    for answer in reversed(answers):
+        if answer.value > 0:
+            break
+        failed.append(answer.at_s)
+    if not failed:
+        return Endpoint(service, address, is_gateway, Standing.UP, answers[-1].at_s)
+    count = len(failed)
+    return Endpoint(
+        service,
+        address,
+        is_gateway,
+        Standing.FAILING if count >= FAILURES else Standing.DOUBTFUL,
+        since_s=failed[-1],
+        failures=count,
+        unreachable=_counted(window, role, UNREACHABLE, failed[-1]),
+        timed_out=_counted(window, role, TIMED_OUT, failed[-1]),
+    )
+
+
+def _counted(window: Window, role: SeriesKey, signal: str, since_s: float) -> int:
+    """Return how many of the requests that were over at ``since_s`` or later a counter counted."""
+    key = SeriesKey(signal, service=role.service, endpoint=role.endpoint)
+    kept = window.figures(key, window.now_s - KEPT_S)
+    recent = window.figures(key, since_s)
+    if not recent:
+        return 0
+    if len(kept) > len(recent):
+        return int(recent[-1] - kept[-len(recent) - 1])
+    # What was counted before is not kept: the first of them is taken to be as the others.
+    rise = int(recent[-1] - recent[0])
+    return rise + int(rise == len(recent) - 1 and recent[-1] > 0)
