@@ -16,6 +16,9 @@ import msgspec
 from msgspec import Meta
 
 from gpuward.agent.engine_config import EngineConfig  # noqa: TC001 - msgspec reads it
+from gpuward.agent.samplers.endpoint_config import (
+    EndpointConfig,  # noqa: TC001 - msgspec reads it
+)
 from gpuward.agent.xid_overrides import XidConfig
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
@@ -209,6 +212,14 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     probes: ProbesConfig = ProbesConfig()
     drills: DrillsConfig = DrillsConfig()
     engines: tuple[EngineConfig, ...] = ()
+    endpoints: tuple[EndpointConfig, ...] = ()
+
+    def __post_init__(self) -> None:
+        for which, tables in (("engines", self.engines), ("endpoints", self.endpoints)):
+            names = [(table.service, table.instance) for table in tables]
+            for service, instance in names:
+                if names.count((service, instance)) > 1:
+                    raise ValueError(f"[[{which}]]: two of service {service!r} at {instance}")
 
     @property
     def node_name(self) -> str:
