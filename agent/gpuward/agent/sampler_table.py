@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ from gpuward.agent.maintenance_keeper import MAINTENANCE_FILE, MaintenanceKeeper
 from gpuward.agent.model import SeriesKey
 from gpuward.agent.process_identity import sees_every_pid
 from gpuward.agent.samplers.dcgm import DcgmSampler
+from gpuward.agent.samplers.endpoint import EndpointSampler
 from gpuward.agent.samplers.engine import EngineSampler
 from gpuward.agent.samplers.kmsg import KmsgSampler
 from gpuward.agent.samplers.learned_best import LearnedBest
@@ -95,6 +97,15 @@ def build_samplers(
             reading_of=engines.reading_of,
         )
         samplers += [engines, serving]
+    if config.endpoints:
+        endpoints = EndpointSampler(
+            config.endpoints,
+            clock,
+            services=lambda: judge.snapshot.services,
+            is_maintained=lambda: maintenance.now(clock.mono_s()) is not None,
+            jitter=random.Random(config.node_name),  # noqa: S311 - spreads load, keeps no secret
+        )
+        samplers.append(endpoints)
     if config.probes.mode != "off":
         samplers.append(
             ProbeSampler(
