@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from gpuward.agent.model import Process, Subject
@@ -36,6 +37,22 @@ def subject_of(window: Window, *, gpu: str = "", process: str = "", pid: int = 0
         model=known.model,
         service=services.pop() if len(services) == 1 else "",
     )
+
+
+@once_an_inventory
+def subject_of_replica(window: Window, service: str, endpoint: str) -> Subject:
+    """Return the subject for a replica, with its process and GPU when it is known to have one."""
+    serving = [
+        process
+        for process in window.processes
+        if process.service == service and process.endpoint == endpoint
+    ]
+    if len(serving) != 1 or len(serving[0].gpus) > 1:
+        return Subject(service=service, endpoint=endpoint)
+    process = serving[0]
+    gpu = process.gpus[0] if process.gpus else ""
+    about = subject_of(window, gpu=gpu, process=process.key, pid=process.pid)
+    return replace(about, service=service, endpoint=endpoint)
 
 
 def _members(window: Window, gpu: str, key: str, pid: int) -> list[Process]:
