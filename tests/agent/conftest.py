@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 import pytest
 
@@ -132,3 +133,94 @@ def serving_window():
         return Window.of(samples, now_s=1_000.0, gpus=cards, processes=processes)
 
     return build
+
+
+class LlmServer:
+    """An inference server over loopback that does what a test says, with vLLM's counters."""
+
+    def __init__(self):
+        # "good", "hang", "drop", or a status to answer with.
+        self.mode = "good"
+        self.text = "52 94 26"
+        self.body = None
+        self.streams = True
+        self.asked = []
+        self.under_way = 0
+        self.most_under_way = 0
+        # What /metrics says; ``None``: there is no such page.
+        self.page = None
+        self.url = ""
+
+    async def __aenter__(self):
+        self._server = await asyncio.start_server(self._answer, "127.0.0.1", 0)
+        host, port = self._server.sockets[0].getsockname()
+        self.address = f"{host}:{port}"
+        self.url = f"http://{self.address}"
+        return self
+
+    async def __aexit__(self, *_):
+        self._server.close()
+        await self._server.wait_closed()
+
+    async def listen_no_more(self):
+        """Refuse connections from here on."""
+        await self.__aexit__()
+
+    async def _answer(self, reader, writer):
+        try:
+            head = (await reader.readuntil(b"\r\n\r\n")).decode()
+            if head.startswith("GET /metrics"):
+                self._write(writer, 200 if self.page else 404, (self.page or "").encode())
+            elif head.startswith("GET"):
+                self._write(writer, 200, b"")
+            else:
+                await self._generate(head, reader, writer)
+        except ConnectionError:
+            pass
+        finally:
+            writer.close()
+
+    async def _generate(self, head, reader, writer):
+        length = int(head.lower().partition("content-length: ")[2].split()[0])
+        self.asked.append((head, json.loads(await reader.readexactly(length))))
+        self.under_way += 1
+        self.most_under_way = max(self.most_under_way, self.under_way)
+        try:
+            if self.mode == "hang":
+                # Until the client has left.
+                await reader.read()
+            elif self.mode == "good":
+                self._write(writer, 200, self.body or self._tokens())
+            elif self.mode != "drop":
+                self._write(writer, self.mode, b'{"error": {"message": "no"}}')
+            await writer.drain()
+        finally:
+            self.under_way -= 1
+
+    def _tokens(self):
+        pieces = [f"{word} " for word in self.text.split()]
+        if not self.streams:
+            return json.dumps({"model": "m", "choices": [{"text": "".join(pieces)}]}).encode()
+        events = [json.dumps({"model": "m", "choices": [{"text": piece}]}) for piece in pieces]
+        return "".join(f"data: {event}\n\n" for event in [*events, "[DONE]"]).encode()
+
+    def _write(self, writer, status, body):
+        writer.write(b"HTTP/1.1 %d X\r\nContent-Length: %d\r\n\r\n" % (status, len(body)) + body)
+
+
+@pytest.fixture
+async def llm():
+    """Serve inference over loopback; see ``LlmServer``."""
+    async with LlmServer() as server:
+        yield server
+
+
+@pytest.fixture
+def loopback():
+    """Let what is under way over loopback come to its end, or to where it hangs."""
+
+    async def settle():
+        for _ in range(60):
+            await asyncio.sleep(0)
+
+    return settle
