@@ -13,6 +13,7 @@ from gpuward.agent.samplers.dcgm import DcgmSampler
 from gpuward.agent.samplers.endpoint import EndpointSampler
 from gpuward.agent.samplers.engine import EngineSampler
 from gpuward.agent.samplers.kmsg import KmsgSampler
+from gpuward.agent.samplers.latency import LatencySampler
 from gpuward.agent.samplers.learned_best import LearnedBest
 from gpuward.agent.samplers.memory_accounts import MemoryAccounts
 from gpuward.agent.samplers.memory_floors import MemoryFloors
@@ -41,6 +42,8 @@ CGROUPS = Path("/sys/fs/cgroup")
 OF_SYSTEMD = Path("/run/gpuward-probe")
 # What each card was seen to do at its best.
 BEST_FILE = "gpu-best.json"
+# What is usual of each replica.
+LATENCY_FILE = "latency.json"
 
 
 def build_samplers(
@@ -79,6 +82,7 @@ def build_samplers(
         MemoryAccounts(judge.readings.window, sees_every_pid=sees_every_pid(PROC)),
         MemoryFloors(judge.readings.window),
         LearnedBest(Path(config.state.directory, BEST_FILE), judge.readings.window),
+        LatencySampler(Path(config.state.directory, LATENCY_FILE), judge.readings.window),
         PciSampler(Path(config.pci.devices), gpus=lambda: judge.snapshot.gpus),
         SaturationSampler(judge.readings.window),
         UsualLoad(judge.readings.window),

@@ -1,0 +1,120 @@
+"""What a replica did between two looks at its counters: load, time between tokens, requests.
+
+Pure.  Counters are read together, from one page; a counter that fell says that the engine began
+anew.  Means are of a few seconds, because a step in which a prompt is read takes many times longer
+than one without, and of enough tokens.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from statistics import fmean
+from typing import TYPE_CHECKING
+
+from gpuward.agent.detection.load_regression import Load
+
+if TYPE_CHECKING:
+    from gpuward.agent.model import SeriesKey
+    from gpuward.agent.window import Window
+
+TOKENS = "replica_inter_tokens_total"
+SECONDS = "replica_inter_token_seconds_total"
+PROMPT_TOKENS = "replica_prompt_tokens_total"
+CACHED_TOKENS = "replica_cached_prompt_tokens_total"
+PREEMPTIONS = "replica_preemptions_total"
+RUNNING = "replica_requests_running"
+KV_CACHE = "replica_kv_cache_usage_ratio"
+
+# A mean of fewer is chance; they are waited for, but not for ever.
+LEAST_TOKENS = 50.0
+LONGEST_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """Of one page, at ``at_s``; 0 where it does not tell."""
+
+    at_s: float
+    tokens: float
+    seconds: float
+    prompt_tokens: float
+    cached_tokens: float
+    preemptions: float
+
+    def fell(self, before: Counters) -> bool:
+        """Return whether any is less than ``before``: only a restart does that."""
+        return (
+            self.tokens < before.tokens
+            or self.seconds < before.seconds
+            or self.prompt_tokens < before.prompt_tokens
+            or self.preemptions < before.preemptions
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """The mean step of a while: its load and ``seconds`` between tokens."""
+
+    load: Load
+    seconds: float
+
+
+def counters_of(window: Window, replica: SeriesKey) -> Counters | None:
+    """Return the newest counters of ``replica``; ``None`` when its page is old or tells none."""
+    tokens = window.latest(replica._replace(signal=TOKENS))
+    seconds = window.latest(replica._replace(signal=SECONDS))
+    if tokens is None or seconds is None:
+        return None
+    return Counters(
+        at_s=tokens.at_s,
+        tokens=tokens.value,
+        seconds=seconds.value,
+        prompt_tokens=_latest(window, replica, PROMPT_TOKENS),
+        cached_tokens=_latest(window, replica, CACHED_TOKENS),
+        preemptions=_latest(window, replica, PREEMPTIONS),
+    )
+
+
+def is_enough(before: Counters, now: Counters) -> bool:
+    """Return whether what came between is worth a look."""
+    return now.tokens - before.tokens >= LEAST_TOKENS or now.at_s - before.at_s > LONGEST_S
+
+
+def step_between(
+    window: Window, replica: SeriesKey, before: Counters, now: Counters
+) -> Step | None:
+    """Return the mean step; ``None`` when there is none that says how fast the engine is.
+
+    A request that lost its place in the KV cache counts its wait for another as a time between
+    tokens: that is a queue, not a slow GPU.
+    """
+    tokens, passed_s = now.tokens - before.tokens, now.at_s - before.at_s
+    if tokens < LEAST_TOKENS or passed_s > 2 * LONGEST_S:
+        return None
+    if now.preemptions > before.preemptions or now.seconds <= before.seconds:
+        return None
+    between = (before.at_s, now.at_s)
+    running = _mean(window, replica._replace(signal=RUNNING), between)
+    if not running:
+        # As many as the times between their tokens fill the time that passed (Little's law).
+        running = (now.seconds - before.seconds) / passed_s
+    prompt_tokens = now.prompt_tokens - before.prompt_tokens
+    cached_tokens = now.cached_tokens - before.cached_tokens
+    load = Load(
+        running=running,
+        # Each step gives each running request one token.
+        prefill_tokens=max(0.0, prompt_tokens - cached_tokens) * running / tokens,
+        kv_cache_ratio=_mean(window, replica._replace(signal=KV_CACHE), between),
+    )
+    return Step(load, (now.seconds - before.seconds) / tokens)
+
+
+def _mean(window: Window, key: SeriesKey, between: tuple[float, float]) -> float:
+    since_s, until_s = between
+    values = [each.value for each in window.values(key, since_s) if each.at_s <= until_s]
+    return fmean(values) if values else 0.0
+
+
+def _latest(window: Window, replica: SeriesKey, signal: str) -> float:
+    sample = window.latest(replica._replace(signal=signal))
+    return 0.0 if sample is None else sample.value
