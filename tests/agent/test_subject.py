@@ -77,7 +77,9 @@ def test_subject_of(processes, about, subject):
         pytest.param(Subject("GPU-1", process="p"), "k||GPU-1|p|", id="process on a GPU"),
         pytest.param(Subject(service="chat"), "k||||chat", id="service"),
         pytest.param(
-            Subject("GPU-1", service="chat", endpoint="a:1"), "k||||chat|a:1", id="replica on a GPU"
+            Subject("GPU-1", process="p", service="chat", endpoint="a:1"),
+            "k||||chat|a:1",
+            id="replica, whose process and GPU are known",
         ),
         pytest.param(Subject("GPU-1", endpoint="db"), "k||GPU-1|||db", id="upstream seen by a GPU"),
     ],

@@ -212,10 +212,10 @@ class Finding:
         about = self.subject
         is_replica = bool(about.service and about.endpoint)
         # Whom a process serves is found out after it was judged, and may change; of a replica it is
-        # the GPU that is found out.
+        # the GPU and the process that are found out.
         service = "" if (about.gpu or about.process) and not is_replica else about.service
-        gpu = "" if is_replica else about.gpu
-        parts = [self.kind, str(self.code or ""), gpu, about.process, service]
+        gpu, process = ("", "") if is_replica else (about.gpu, about.process)
+        parts = [self.kind, str(self.code or ""), gpu, process, service]
         parts += filter(None, (about.endpoint, "" if self.drill is None else "drill"))
         return "|".join(parts)
 
