@@ -89,6 +89,9 @@ class Session:
         """Send the node's whole state, and return when the coordinator has acknowledged it."""
         self._seq += 1
         now = stamp(time.time())
+        for finding in self._findings:
+            finding.last_seen.CopyFrom(now)
+            finding.count += 1
         message = report_pb2.Report(
             node=self.name,
             boot_id="boot",

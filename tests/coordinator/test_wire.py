@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 
 import msgspec
@@ -32,7 +33,7 @@ def at(seconds):
 
 def read(message, node="n1"):
     reader = Reader(NOW_S)
-    return wire.report_from(message, node, reader), reader.notes
+    return wire.report_from(message, node, reader, wire.Known()), reader.notes
 
 
 def report(**changes):
@@ -65,6 +66,33 @@ def one(**changes):
     value, notes = read(report(findings=[finding(**changes)]))
     (found,) = value.findings
     return found, notes
+
+
+CHANGES = st.fixed_dictionaries(
+    {},
+    optional={
+        "finding_id": st.sampled_from(["f1", "f2", "f/2", "f-2", ""]),
+        "last_seen": st.integers(0, 20).map(lambda s: at(NOW_S - s)),
+        "since": st.integers(0, 20).map(lambda s: at(NOW_S - s)),
+        "count": st.integers(0, 5),
+        "summary": st.sampled_from(["XID 79", "XID 79 again"]),
+        "state": st.sampled_from([1, 2, 3]),
+        "confidence": st.sampled_from([0.5, 0.7, math.inf]),
+        "evidence": st.floats(0, 2).map(lambda v: [finding_pb2.Evidence(name="x", value=v)]),
+    },
+)
+
+
+@given(st.lists(st.lists(CHANGES, max_size=3), min_size=1, max_size=5))
+def test_what_is_known_of_the_report_before_changes_nothing_of_what_is_read(reports):
+    known = wire.Known()
+    for listed in reports:
+        message = report(findings=[finding(**changes) for changes in listed])
+        (alone, _) = read(copy.deepcopy(message))
+
+        after_others = wire.report_from(message, "n1", Reader(NOW_S), known)
+
+        assert alone == after_others
 
 
 def test_a_good_finding_comes_through_whole():

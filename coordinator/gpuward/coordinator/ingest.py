@@ -10,7 +10,7 @@ when it changes no finding and brings no event (counters then follow in a later,
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
@@ -62,6 +62,7 @@ class _Session:
     number: int
     # What needs mending in one report does in the next: the log says it once a session.
     mended: bool = False
+    known: wire.Known = field(default_factory=wire.Known)
 
 
 class Ingest(coordinator_pb2_grpc.CoordinatorServiceServicer):
@@ -131,7 +132,7 @@ class Ingest(coordinator_pb2_grpc.CoordinatorServiceServicer):
         now_s = self._clock.wall_s()
         reader = Reader(now_s)
         try:
-            report = wire.report_from(message, session.node, reader)
+            report = wire.report_from(message, session.node, reader, session.known)
             taken = await self._intake.take(session.number, report, now_s)
         except wire.BadMessage as error:
             await _refuse(context, str(error))
