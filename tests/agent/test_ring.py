@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gpuward.agent.model import Sample, SeriesKey
-from gpuward.agent.ring import RING_POINTS, Ring
+from gpuward.agent.ring import Ring
 
+KEPT_S, POINTS = 310.0, 310
 KEY = SeriesKey("process_allocation_retries_total", gpu="GPU-1", process="server")
 # Few values, so that most of a series stands still, as counters do.
 STEPS = st.lists(st.tuples(st.integers(-2, 9), st.sampled_from((0.0, 3.0, 3.0, 5.5, 9.0))))
@@ -26,17 +28,18 @@ def filled(steps, first=100):
         ring.append(sample)
         if sample.at_s > expected[-1].at_s:
             expected.append(sample)
-    return ring, expected[-RING_POINTS:]
+    return ring, expected[-POINTS:]
 
 
 def naive_rise(points):
     return sum((max(0.0, now.value - then.value) for then, now in pairwise(points)), 0.0)
 
 
-@given(STEPS, st.integers(0, 700), st.floats(50, 3_000))
-def test_it_is_as_good_as_a_list(steps, calm, since_s):
+@given(STEPS, st.integers(0, 700), st.integers(1, 40), st.floats(0, KEPT_S))
+def test_it_is_as_good_as_a_list(steps, calm, every_s, ago_s):
     """Of points in any order, and of a ring that has come round: the newest, and the rise."""
-    ring, points = filled([(1, 3.0)] * calm + steps)
+    ring, points = filled([(every_s, 3.0)] * calm + steps)
+    since_s = points[-1].at_s - ago_s
     wanted = [point for point in points if point.at_s >= since_s]
 
     assert ring.since(since_s) == tuple(wanted)
@@ -49,10 +52,41 @@ def test_it_is_as_good_as_a_list(steps, calm, since_s):
 def test_a_point_in_time_counts_from_its_own_second(steps):
     """The limits that matter are those at which a point lies."""
     ring, points = filled(steps)
+    points = [point for point in points if point.at_s >= points[-1].at_s - KEPT_S]
 
     for place, point in enumerate(points):
         assert ring.since(point.at_s) == tuple(points[place:])
         assert ring.rise(point.at_s) == naive_rise(points[place:])
+
+
+@pytest.mark.parametrize(
+    ("every_s", "kept_s", "full"),
+    [
+        pytest.param(1, 310.0, 310, id="a second"),
+        pytest.param(5, 310.0, 63, id="five seconds"),
+        pytest.param(30, 310.0, 11, id="half a minute"),
+        pytest.param(60, 3_690.0, 62, id="a minute, kept for an hour"),
+        pytest.param(600, 310.0, 1, id="seldom"),
+    ],
+)
+def test_a_ring_is_full_after_the_time_that_it_keeps(every_s, kept_s, full):
+    """How much memory it takes does not grow for hours, however seldom its points come."""
+    ring = Ring(Sample(KEY, 0.0, 0.0), kept_s)
+    sizes = []
+    for place in range(1, 1_000):
+        ring.append(Sample(KEY, float(place * every_s), 0.0))
+        sizes.append(len(ring.since(0.0)))
+
+    assert max(sizes) == full
+    assert sizes.index(full) * every_s <= kept_s
+
+
+def test_points_that_come_more_often_than_before_are_all_kept():
+    """A lane that was slowed down, and a ring that had come round, do not cost what is new."""
+    ring, _ = filled([(30, 1.0)] * 25 + [(1, 2.0)] * 200)
+
+    assert len(ring.since(ring.newest.at_s - 200)) == 201
+    assert ring.rise(ring.newest.at_s - KEPT_S) == 1.0
 
 
 @given(st.lists(st.tuples(st.integers(0, 400), st.integers(0, 3)), max_size=60))

@@ -17,20 +17,29 @@ from gpuward.agent.model import Sample
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# Five minutes at 1 Hz, and a little for a sampler that is late.
+# Five minutes, and a little for a sampler that is late.
+KEPT_S = 310.0
+# At 1 Hz; what comes faster is kept for less.
 RING_POINTS = 310
 
 T = TypeVar("T")
 
 
 class Ring:
-    """The last points, oldest dropped first; a point not newer than the last is ignored."""
+    """The points of the last ``kept_s``, oldest dropped first, and ``RING_POINTS`` at most.
 
-    __slots__ = ("_at", "_next", "_over", "_value", "moved_s", "newest")
+    A point not newer than the last is ignored.  A ring grows only while its oldest point is still
+    wanted: one of a point every half minute is full after five minutes too, and not after hours.
+    """
 
-    def __init__(self, first: Sample) -> None:
+    __slots__ = ("_at", "_kept_s", "_next", "_over", "_turn", "_value", "moved_s", "newest")
+
+    def __init__(self, first: Sample, kept_s: float = KEPT_S) -> None:
         self._at = array("d", (first.at_s,))
         self._value = array("d", (first.value,))
+        self._kept_s = kept_s
+        # The place of the oldest point, and the number that the next one has.
+        self._turn = 0
         self._next = 1
         # What ``over`` found last, by function, with the numbers of the points that it is of.
         self._over: dict[Callable[..., Any], tuple[int, int, Any]] | None = None
@@ -44,13 +53,16 @@ class Ring:
             return
         if sample.value != newest.value:
             self.moved_s = sample.at_s
-        if self._next < RING_POINTS:
-            self._at.append(sample.at_s)
-            self._value.append(sample.value)
-        else:
-            place = self._next % RING_POINTS
+        place = self._turn
+        if self._at[place] < sample.at_s - self._kept_s or len(self._at) == RING_POINTS:
             self._at[place] = sample.at_s
             self._value[place] = sample.value
+            self._turn = (place + 1) % len(self._at)
+        else:
+            if place:
+                self._unroll()
+            self._at.append(sample.at_s)
+            self._value.append(sample.value)
         self._next += 1
         self.newest = sample
 
@@ -89,10 +101,16 @@ class Ring:
         result: T = found
         return result
 
+    def _unroll(self) -> None:
+        """Put the oldest point first: points come more often than they did."""
+        turn, self._turn = self._turn, 0
+        self._at = self._at[turn:] + self._at[:turn]
+        self._value = self._value[turn:] + self._value[:turn]
+
     def _places(self, since_s: float) -> tuple[slice, slice]:
         """Return where the points since are: first those of one slice, then of the other."""
-        # A full ring begins anew at its front: what is before ``turn`` is newer than what is after.
-        turn = self._next % RING_POINTS if self._next > RING_POINTS else 0
+        # Behind its front a ring that has come round is older than before it.
+        turn = self._turn
         if turn and self._at[0] < since_s:
             return slice(bisect_left(self._at, since_s, 0, turn), turn), slice(0, 0)
         return slice(bisect_left(self._at, since_s, turn), None), slice(0, turn)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from gpuward.agent.inventory import Inventories, Inventory
 from gpuward.agent.model import Batch, Driver, Event, Sample, SeriesKey
-from gpuward.agent.ring import Ring
+from gpuward.agent.ring import KEPT_S, Ring
 from gpuward.agent.signals import SIGNALS
 from gpuward.agent.xid_catalogue import CATALOGUE
 
@@ -38,6 +38,13 @@ DRIVER_STALE_AFTER_S = 10.0
 SERVICES_STALE_AFTER_S = 60.0
 # A scrape and a judgement ask for it thousands of times.
 _STALE_AFTER_S = {name: signal.stale_after_s for name, signal in SIGNALS.items()}
+# What is looked back on further than five minutes; all of it comes seldom.
+_KEPT_S = dict.fromkeys(SIGNALS, KEPT_S) | {
+    "gpu_memory_tapped_ratio": 1_230.0,
+    "process_memory_requested_floor_bytes": 3_690.0,
+    "process_memory_overhead_floor_bytes": 3_690.0,
+    "process_memory_headroom_floor_bytes": 3_690.0,
+}
 
 T = TypeVar("T")
 
@@ -135,7 +142,7 @@ class Readings:
         elif self.series >= MAX_SERIES:
             self.refused += 1
         else:
-            rings[key] = Ring(sample)
+            rings[key] = Ring(sample, _KEPT_S[key.signal])
             self.series += 1
 
     def _keep(self, event: Event, now_s: float) -> Event:
