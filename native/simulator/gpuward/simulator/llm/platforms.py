@@ -55,19 +55,33 @@ class Platform:
 PLATFORMS = {
     "rtx4090-llama-8b": Platform(
         "meta-llama/Llama-3.1-8B",
-        StepLaw(fixed_s=0.0180, token_s=7.0e-5, sequence_s=1.0e-5, context_s=1.6e-7),
+        StepLaw(fixed_s=0.01802, token_s=6.05e-5, sequence_s=1.46e-5, context_s=1.26e-7),
         kv_blocks=2_588,
         max_num_seqs=256,
     ),
     "rtxpro6000-llama-8b": Platform(
         "meta-llama/Llama-3.1-8B",
-        StepLaw(fixed_s=0.0120, token_s=4.0e-5, sequence_s=4.0e-5, context_s=1.0e-7),
+        StepLaw(fixed_s=0.01194, token_s=3.88e-5, sequence_s=4.04e-5, context_s=4.87e-8),
         kv_blocks=33_000,
+    ),
+    # On two of them; the fit gives a sequence no cost of its own.
+    "rtxpro6000x2-qwen3-32b": Platform(
+        "Qwen/Qwen3-32B",
+        StepLaw(fixed_s=0.02461, token_s=1.506e-4, sequence_s=0.0, context_s=1.41e-7),
+        kv_blocks=24_000,
     ),
     "h100-llama-8b": Platform(
         "meta-llama/Llama-3.1-8B-Instruct",
         StepLaw(fixed_s=0.0075, token_s=2.3e-5, sequence_s=1.5e-5, context_s=4.5e-8),
         kv_blocks=27_000,
+        max_num_seqs=256,
+        max_num_batched_tokens=8_192,
+    ),
+    # The same card under a model that is four times as large.
+    "h100-qwen-32b": Platform(
+        "Qwen/Qwen3-32B",
+        StepLaw(fixed_s=0.0260, token_s=9.0e-5, sequence_s=2.0e-5, context_s=9.0e-8),
+        kv_blocks=5_000,
         max_num_seqs=256,
         max_num_batched_tokens=8_192,
     ),
