@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gpuward.agent import nvml_protocol as protocol
+from gpuward.agent.garbage import Garbage
 from gpuward.agent.nvml_conditions import DeviceLost, DriverGone, Unavailable, Unsupported
 from gpuward.agent.nvml_device import Slot
 from gpuward.agent.nvml_events import DriverEvents
@@ -61,8 +62,10 @@ class Child:
         """Return the exit status once the parent has hung up or the driver is gone."""
         threading.excepthook = self._fail
         threading.Thread(target=self._start_readers, name="start", daemon=True).start()
+        garbage = Garbage(time.monotonic())
         while not self._hung_up():
             self._send(self._heartbeat())
+            garbage.collect_if_due(time.monotonic())
         self._stopping.set()
         deadline_s = time.monotonic() + LEAVE_WITHIN_S
         for reader in self._readers:
