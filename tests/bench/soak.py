@@ -6,12 +6,14 @@ coordinator takes the reports; /metrics is scraped; XIDs, heat, pending row rema
 come and pass, so that findings raise and clear the whole time.  Agent and NVML child are looked at
 from outside.
 
-Rules, each over what follows the warm-up (a quarter of the run):
+Rules, each over what follows the warm-up:
 
 * Memory grows when the slope of its private part (RssAnon) is above ``MOST_MIB_AN_HOUR`` with 95 %
   confidence: of a straight line through the means of blocks, since neighbouring looks are alike.
-  RSS and PSS are told beside it; they also count the mapped history, which fills for a day by
-  design.  Less than ``LEAST_S`` after the warm-up is told and not judged.
+  RSS and PSS are told beside it.
+* The warm-up ends when the last buffer is full: rings after five minutes, events of XIDs, and the
+  floors of a process's memory, after an hour.  In a run that is too short for that a quarter is
+  left out, and memory is told and not judged.
 * Descriptors and threads grow when they never again get as few as they were in the first quarter.
 * The log may have ``MOST_LOG_BYTES_A_SECOND``.
 """
@@ -49,7 +51,9 @@ LOOK_EVERY_S = 10.0
 SCRAPE_EVERY_S = 15.0
 TROUBLE_EVERY_S = 20.0
 REQUESTS_PER_SECOND = 2
-WARM_UP_SHARE = 0.25
+# An hour of what is kept longest, and some for what is late.
+WARM_UP_S = 3_900.0
+SHORT_WARM_UP_SHARE = 0.25
 LEAST_S = 600.0
 GOODBYE_S = 5.0
 BLOCKS = 20
@@ -59,7 +63,7 @@ T_95 = 2.1
 MOST_MIB_AN_HOUR = 0.5
 MOST_LOG_BYTES_A_SECOND = 512.0
 KIB_PER_MIB = 1024
-# Few, so that each GPU has had each in the warm-up of two hours: their findings stay for an hour.
+# Few, so that each GPU soon has had each: their findings stay for an hour.
 XIDS = (31, 79, 95)
 PASSING_BYTES = 2 << 30
 
@@ -109,6 +113,7 @@ class World:
         self._kernel_log = kernel_log
         # Repeatable, not secret.
         self._chance = random.Random(0)
+        self._turns = 0
         self._passing: list[subprocess.Popen] = []
         self._calm: Callable[[], None] = lambda: None
         parts.callback(self._end)
@@ -124,8 +129,7 @@ class World:
         was = getattr(gpu, name)
         self._calm = lambda: setattr(gpu, name, was)
         setattr(gpu, name, value)
-        line = xid_line(gpu, self._chance.choice(XIDS), pid=None, name="", message=None)
-        self._kernel_log.write(line, ERROR)
+        self._report_xid()
         if len(self._passing) > 1:
             self._stop(self._passing.pop(0))
         process = subprocess.Popen(["sleep", "infinity"])
@@ -133,6 +137,14 @@ class World:
         self._state.take(
             self._chance.randrange(self._state.row.gpu_count), process.pid, PASSING_BYTES
         )
+
+    def _report_xid(self) -> None:
+        """Each code on each GPU in turn, so that all their findings are open soon."""
+        round_, index = divmod(self._turns, self._state.row.gpu_count)
+        self._turns += 1
+        code = XIDS[round_ % len(XIDS)]
+        line = xid_line(self._state.gpu(index), code, pid=None, name="", message=None)
+        self._kernel_log.write(line, ERROR)
 
     def _end(self) -> None:
         for process in self._passing:
@@ -158,11 +170,11 @@ class Watch:
         self.looks["agent"].append(_look(self._pid, at_s))
         self.looks["NVML child"].append(_look(children(self._pid)[CHILD], at_s))
         self.log_bytes.append(self._log.stat().st_size)
-        newest = self.looks["agent"][-1]
+        newest, child = self.looks["agent"][-1], self.looks["NVML child"][-1]
         print(
-            f"{at_s:6.0f} of {self._for_s:.0f} s  private {newest.anonymous_mib:.2f} MiB  "
-            f"RSS {newest.rss_mib:.2f}  descriptors {newest.descriptors}  "
-            f"threads {newest.threads}  log {self.log_bytes[-1]} B",
+            f"{at_s:6.0f} of {self._for_s:.0f} s  private {newest.anonymous_mib:.2f} MiB, "
+            f"child's {child.anonymous_mib:.2f}  RSS {newest.rss_mib:.2f}  "
+            f"descriptors {newest.descriptors}  threads {newest.threads}  log {self.log_bytes[-1]} B",
             file=sys.stderr,
             flush=True,
         )
@@ -208,10 +220,11 @@ def _look(pid: int, at_s: float) -> Look:
 
 def judge(looks: dict[str, list[Look]], log_bytes: Sequence[int], for_s: float) -> Iterator[Figure]:
     """Yield what is to be told; a figure that misses its budget has grown."""
-    warm_s = WARM_UP_SHARE * for_s
+    is_long = for_s >= WARM_UP_S + LEAST_S
+    warm_s = WARM_UP_S if is_long else SHORT_WARM_UP_SHARE * for_s
+    budget = MOST_MIB_AN_HOUR if is_long else None
     for name, seen in looks.items():
         after = [look for look in seen if look.at_s >= warm_s]
-        budget = MOST_MIB_AN_HOUR if for_s - warm_s >= LEAST_S else None
         yield _growth(f"{name}: private memory", after, "anonymous_mib", budget)
         yield _growth(f"{name}: RSS", after, "rss_mib", None)
         yield _growth(f"{name}: PSS", after, "pss_mib", None)

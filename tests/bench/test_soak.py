@@ -20,13 +20,14 @@ def soak(monkeypatch):
     return soak
 
 
-def looks(soak, *, mib_an_hour=0.0, step_mib=0.0, descriptors=lambda _: 33):
+def looks(soak, *, mib_an_hour=0.0, filling_mib=0.0, full_s=3_900.0, descriptors=lambda _: 33):
     """Two hours of looks, ten seconds apart, that tremble by 0.1 MiB."""
     chance = random.Random(1)
     found = []
     for place in range(720):
         hours = place * 10.0 / HOUR_S
-        mib = 40.0 + mib_an_hour * hours + chance.uniform(-0.1, 0.1) + step_mib * (place > 60)
+        filled = min(1.0, place * 10.0 / full_s)
+        mib = 40.0 + mib_an_hour * hours + filling_mib * filled + chance.uniform(-0.1, 0.1)
         found.append(soak.Look(place * 10.0, mib, mib + 25, mib - 5, descriptors(place), 10))
     return {"agent": found, "NVML child": found}
 
@@ -41,7 +42,10 @@ def missed(soak, seen, log_bytes=(0, 1_000)):
         pytest.param({}, False, id="noise"),
         pytest.param({"mib_an_hour": 0.4}, False, id="less than half a MiB an hour"),
         pytest.param({"mib_an_hour": 0.6}, True, id="more"),
-        pytest.param({"step_mib": 5.0}, False, id="what was filled in the warm-up"),
+        pytest.param({"filling_mib": 5.0}, False, id="what is full after 65 minutes"),
+        pytest.param(
+            {"filling_mib": 5.0, "full_s": 7_200.0}, True, id="what takes two hours to be full"
+        ),
     ],
 )
 def test_private_memory(soak, change, grown):
