@@ -174,7 +174,8 @@ class Watch:
         print(
             f"{at_s:6.0f} of {self._for_s:.0f} s  private {newest.anonymous_mib:.2f} MiB, "
             f"child's {child.anonymous_mib:.2f}  RSS {newest.rss_mib:.2f}  "
-            f"descriptors {newest.descriptors}  threads {newest.threads}  log {self.log_bytes[-1]} B",
+            f"descriptors {newest.descriptors}  threads {newest.threads}  "
+            f"log {self.log_bytes[-1]} B",
             file=sys.stderr,
             flush=True,
         )
