@@ -1,0 +1,210 @@
+"""All requests fail or hang: what own requests and counters say, both sides of each limit."""
+
+from __future__ import annotations
+
+import pytest
+
+from gpuward.agent.detectors.service_outage import KIND, detect
+from gpuward.agent.kinds import class_of
+from gpuward.agent.model import FindingClass, Outcome, Sample, SeriesKey
+from gpuward.agent.window import Window
+
+NOW_S = 1_000.0
+BAD, UNKNOWN, DOUBTFUL = Outcome.BAD, Outcome.UNKNOWN, Outcome.DOUBTFUL
+STEADY_10 = [10.0 * second for second in range(301)]
+
+
+def probes(address, answers, *, gateway=False, unreachable=0, last_s=995.0, every_s=15.0):
+    """Own requests, oldest first: 1 was answered; of the last ones so many found nobody."""
+    about = {"service": "chat", "endpoint": address}
+    yield Sample(SeriesKey("endpoint_gateway", **about), NOW_S - 1, float(gateway))
+    found_nobody = 0
+    for place, answer in enumerate(answers):
+        at_s = last_s - every_s * (len(answers) - 1 - place)
+        found_nobody += place >= len(answers) - unreachable
+        yield Sample(SeriesKey("endpoint_up", **about), at_s, float(answer))
+        yield Sample(
+            SeriesKey("endpoint_probes_unreachable_total", **about), at_s, float(found_nobody)
+        )
+        yield Sample(SeriesKey("endpoint_probes_timed_out_total", **about), at_s, 0.0)
+
+
+def counters(until_s=NOW_S, **values):
+    """Signals of the service, a value a second; a number never changed."""
+    for signal, series in values.items():
+        steady = series if isinstance(series, list) else [series] * 301
+        for place, value in enumerate(steady):
+            at_s = until_s - len(steady) + 1 + place
+            yield Sample(SeriesKey(signal, service="chat"), at_s, float(value))
+
+
+def requests(values, failed=0.0, **more):
+    return counters(service_requests_total=values, service_requests_failed_total=failed, **more)
+
+
+def found(*sources):
+    window = Window.of([sample for each in sources for sample in each], now_s=NOW_S)
+    return [(finding.outcome, finding) for finding in detect(window)]
+
+
+@pytest.mark.parametrize(
+    ("sources", "expected"),
+    [
+        pytest.param([probes("a:1", [1, 0, 0])], [BAD], id="two in a row fail"),
+        pytest.param([probes("a:1", [1, 1, 0])], [DOUBTFUL], id="one fails"),
+        pytest.param([probes("a:1", [0, 0, 1])], [], id="answered again"),
+        pytest.param([probes("a:1", [0, 0], last_s=NOW_S - 180)], [BAD], id="just fresh"),
+        pytest.param([probes("a:1", [0, 0], last_s=NOW_S - 181)], [UNKNOWN], id="not asked lately"),
+        pytest.param([probes("a:1", [])], [UNKNOWN], id="never asked"),
+        pytest.param(
+            [probes("a:1", [0, 0]), probes("a:2", [1, 1])], [], id="another replica answers"
+        ),
+        pytest.param(
+            [probes("a:1", [0, 0]), probes("a:2", [])], [DOUBTFUL], id="another is not known"
+        ),
+        pytest.param([probes("a:1", [0, 0]), probes("a:2", [0, 0])], [BAD], id="no replica"),
+        pytest.param(
+            [probes("a:1", [1, 1]), probes("g", [0, 0], gateway=True)],
+            [BAD],
+            id="replicas answer, but users come through the gateway",
+        ),
+        pytest.param(
+            [probes("a:1", [0, 0]), probes("g", [1, 1], gateway=True)],
+            [],
+            id="replicas of another node answer the gateway",
+        ),
+    ],
+)
+def test_own_requests(sources, expected):
+    assert expected == [outcome for outcome, _ in found(*sources)]
+
+
+@pytest.mark.parametrize(
+    ("sources", "expected"),
+    [
+        pytest.param([requests(STEADY_10)], [], id="requests end well"),
+        pytest.param(
+            [requests([0.0] * 291 + list(range(1, 11)), [0.0] * 291 + list(range(1, 11)))],
+            [BAD],
+            id="ten of ten fail",
+        ),
+        pytest.param(
+            [requests([0.0] * 292 + list(range(1, 10)), [0.0] * 292 + list(range(1, 10)))],
+            [DOUBTFUL],
+            id="nine are too few",
+        ),
+        pytest.param(
+            [requests([0.0] * 281 + list(range(1, 21)), [0.0] * 281 + list(range(1, 20)) + [19.0])],
+            [BAD],
+            id="19 of 20 fail",
+        ),
+        pytest.param(
+            [requests([0.0] * 281 + list(range(1, 21)), [0.0] * 283 + list(range(1, 19)))],
+            [],
+            id="18 of 20 fail",
+        ),
+        pytest.param(
+            [
+                requests(STEADY_10[:271] + [2_700.0] * 30, service_requests_running=9.0),
+                probes("a:1", [1, 1], last_s=NOW_S - 19),
+            ],
+            [],
+            id="none ends, but an own request was just answered",
+        ),
+        pytest.param(
+            [
+                requests(STEADY_10[:271] + [2_700.0] * 30, service_requests_running=9.0),
+                probes("a:1", [1, 1], last_s=NOW_S - 21),
+            ],
+            [BAD],
+            id="none ends, and the answer is older than that",
+        ),
+        pytest.param(
+            [requests(STEADY_10), probes("a:1", [0, 0])],
+            [],
+            id="users' requests end well, so the engine is only slow for us",
+        ),
+        pytest.param(
+            [requests(STEADY_10), probes("g", [0, 0], gateway=True)],
+            [BAD],
+            id="the gateway fails, whatever ends in the engine",
+        ),
+        pytest.param([requests([])], [], id="nothing is known of it"),
+        pytest.param([requests(0.0)], [DOUBTFUL], id="nobody asks"),
+    ],
+)
+def test_counters(sources, expected):
+    assert expected == [outcome for outcome, _ in found(*sources)]
+
+
+@pytest.mark.parametrize(
+    ("values", "more", "expected"),
+    [
+        pytest.param(
+            STEADY_10[:271] + [2_700.0] * 30,
+            {"service_requests_running": 9.0},
+            [BAD],
+            id="still for half a minute",
+        ),
+        pytest.param(
+            STEADY_10[:272] + [2_710.0] * 29,
+            {"service_requests_running": 9.0},
+            [DOUBTFUL],
+            id="a second less",
+        ),
+        pytest.param(
+            STEADY_10[:271] + [2_700.0] * 30,
+            {"service_requests_running": 0.0, "service_requests_waiting": 1.0},
+            [BAD],
+            id="one waits",
+        ),
+        pytest.param(
+            STEADY_10[:271] + [2_700.0] * 30,
+            {"service_requests_running": [9.0] * 300 + [0.0]},
+            [DOUBTFUL],
+            id="nobody is there any more",
+        ),
+        pytest.param(
+            STEADY_10[:271] + [2_700.0] * 30,
+            {"service_requests_running": 9.0, "service_tokens_total": STEADY_10},
+            [DOUBTFUL],
+            id="tokens come",
+        ),
+        pytest.param(
+            [value / 100 for value in STEADY_10[:271]] + [27.0] * 30,
+            {"service_requests_running": 1.0},
+            [DOUBTFUL],
+            id="few came before",
+        ),
+    ],
+)
+def test_a_service_that_stands_still(values, more, expected):
+    assert expected == [outcome for outcome, _ in found(requests(values, **more))]
+
+
+@pytest.mark.parametrize(
+    ("failures", "unreachable", "loudness"),
+    [
+        pytest.param(15, 15, FindingClass.TICKET, id="perhaps it is restarted"),
+        pytest.param(17, 17, FindingClass.PAGE, id="nobody restarts for four minutes"),
+        pytest.param(2, 0, FindingClass.PAGE, id="somebody listens"),
+        pytest.param(3, 2, FindingClass.PAGE, id="not only that nobody listens"),
+    ],
+)
+def test_nobody_listens(failures, unreachable, loudness):
+    """An engine that is started anew is no page; one that hangs is."""
+    ((_, finding),) = found(probes("a:1", [1, *[0] * failures], unreachable=unreachable))
+
+    assert loudness is class_of(finding)
+    assert KIND.raise_after_s == 10.0
+
+
+def test_it_says_what_it_rests_on():
+    ((_, finding),) = found(probes("a:1", [1, 0, 0]), requests(0.0))
+
+    assert finding.summary == "chat is out: a:1: requests fail."
+    assert finding.since_s == 980.0
+    facts = {fact.name: fact for fact in finding.evidence}
+    assert facts["failed_own_requests"].value == 2
+    assert facts["failed_own_requests"].text == "a:1: requests fail"
+    assert facts["requests_ended"].value == 0
