@@ -22,7 +22,6 @@ SECONDS = "replica_inter_token_seconds_total"
 PROMPT_TOKENS = "replica_prompt_tokens_total"
 CACHED_TOKENS = "replica_cached_prompt_tokens_total"
 PREEMPTIONS = "replica_preemptions_total"
-RUNNING = "replica_requests_running"
 KV_CACHE = "replica_kv_cache_usage_ratio"
 
 # A mean of fewer is chance; they are waited for, but not for ever.
@@ -93,26 +92,18 @@ def step_between(
         return None
     if now.preemptions > before.preemptions or now.seconds <= before.seconds:
         return None
-    between = (before.at_s, now.at_s)
-    running = _mean(window, replica._replace(signal=RUNNING), between)
-    if not running:
-        # As many as the times between their tokens fill the time that passed (Little's law).
-        running = (now.seconds - before.seconds) / passed_s
+    seconds = (now.seconds - before.seconds) / tokens
     prompt_tokens = now.prompt_tokens - before.prompt_tokens
     cached_tokens = now.cached_tokens - before.cached_tokens
+    kv_cache = window.figures(replica._replace(signal=KV_CACHE), before.at_s)
     load = Load(
-        running=running,
-        # Each step gives each running request one token.
-        prefill_tokens=max(0.0, prompt_tokens - cached_tokens) * running / tokens,
-        kv_cache_ratio=_mean(window, replica._replace(signal=KV_CACHE), between),
+        # The times between their tokens fill the time that passed as often as requests ran at once
+        # (Little's law): exact, where a gauge shows one moment of each second.
+        running=(now.seconds - before.seconds) / passed_s,
+        prefill_tokens=max(0.0, prompt_tokens - cached_tokens) * seconds / passed_s,
+        kv_cache_ratio=fmean(kv_cache) if kv_cache else 0.0,
     )
-    return Step(load, (now.seconds - before.seconds) / tokens)
-
-
-def _mean(window: Window, key: SeriesKey, between: tuple[float, float]) -> float:
-    since_s, until_s = between
-    values = [each.value for each in window.values(key, since_s) if each.at_s <= until_s]
-    return fmean(values) if values else 0.0
+    return Step(load, seconds)
 
 
 def _latest(window: Window, replica: SeriesKey, signal: str) -> float:

@@ -62,7 +62,10 @@ class SlowDown:
     cusum: Cusum = field(default_factory=lambda: new_cusum(0.0))
     points: int = 0
     variance: float = 0.05**2
+    # Of all points, older ones less; and of those since the evidence was nothing.
     shift_ratio: float = 0.0
+    shift_since_ratio: float = 0.0
+    points_since: int = 0
     points_in_alarm: int = 0
 
     def judge(self, load: Load, seconds: float, at_s: float) -> Judged | None:
@@ -75,9 +78,9 @@ class SlowDown:
         residual = seconds / expected.seconds - 1.0
         certainty = 1.0 / sqrt(1.0 + expected.leverage)
         is_learning = self.points < LEARNING_POINTS
-        self.shift_ratio += SHIFT_WEIGHT * (residual - self.shift_ratio)
         if not is_learning:
             self._weigh(residual * certainty, certainty, at_s)
+        self._note_shift(residual)
         if is_learning or self._is_quiet:
             self._learn(load, seconds, residual * certainty)
         if self._is_another:
@@ -85,7 +88,9 @@ class SlowDown:
         if is_learning:
             return Judged(expected.seconds, 0.0, None, None)
         evidence = self.cusum.up.total / self.limit.value
-        return Judged(expected.seconds, self.shift_ratio, evidence, self.cusum.up.zero_s)
+        # A mean of all would be behind what is only now beginning.
+        shift_ratio = self.shift_ratio if self._is_quiet else self.shift_since_ratio
+        return Judged(expected.seconds, shift_ratio, evidence, self.cusum.up.zero_s)
 
     @property
     def spread(self) -> float:
@@ -99,6 +104,12 @@ class SlowDown:
             self.limit.note(peak)
         is_alarm = self.cusum.up.total >= limit
         self.points_in_alarm = self.points_in_alarm + 1 if is_alarm else 0
+
+    def _note_shift(self, residual: float) -> None:
+        self.shift_ratio += SHIFT_WEIGHT * (residual - self.shift_ratio)
+        self.points_since = self.points_since + 1 if self.cusum.up.total > 0.0 else 0
+        weight = max(SHIFT_WEIGHT, 1.0 / max(1, self.points_since))
+        self.shift_since_ratio += weight * (residual - self.shift_since_ratio)
 
     @property
     def _is_quiet(self) -> bool:
@@ -120,5 +131,5 @@ class SlowDown:
 
     def _begin_anew(self, at_s: float) -> None:
         self.law, self.cusum = LoadRegression(), new_cusum(at_s)
-        self.points = self.points_in_alarm = 0
-        self.shift_ratio = 0.0
+        self.points = self.points_since = self.points_in_alarm = 0
+        self.shift_ratio = self.shift_since_ratio = 0.0
