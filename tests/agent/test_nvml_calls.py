@@ -181,6 +181,39 @@ def test_unsupported_is_asked_once():
     assert "gpu_ecc_corrected_total" in gpu.unsupported()
 
 
+@pytest.mark.parametrize("lane", list(Lane))
+def test_unsupported_follows_each_answer(lane):
+    """Asked before and after a turn, it is what that turn found out: of calls, fields and GPM."""
+    none, one = Binding({}), Binding({}, default=TIMEOUT)
+    gpu, busy = device(none), device(one)
+    before = [gpu.unsupported(), busy.unsupported()]
+
+    for each in (gpu, busy):
+        each.read(lane)
+    after = [gpu.unsupported(), busy.unsupported()]
+    for each in (gpu, busy):
+        each.read_activity()
+
+    assert [(), ()] == before
+    assert after[0] and () == after[1]
+    assert "gpu_sm_active_ratio" not in after[0]
+    assert "gpu_sm_active_ratio" in gpu.unsupported()
+    assert set(after[0]) < set(gpu.unsupported())
+
+
+def test_unsupported_follows_each_field():
+    """Of fields, too, one after the other."""
+    binding = Fields({82: (0, 71), 186: (0, 1), 74: (0, 1)})
+    gpu = device(binding)
+    gpu.read(Lane.FAST)
+    assert "gpu_power_instant_watts" not in gpu.unsupported()
+
+    del binding.answers[186]
+    gpu.read(Lane.FAST)
+
+    assert "gpu_power_instant_watts" in gpu.unsupported()
+
+
 def test_alternative_is_not_for_a_busy_gpu():
     """Only a missing call is replaced by its old form: the two do not mean the same."""
     busy = Binding({("nvmlDeviceGetMemoryInfo", "33554472"): NVMLError(TIMEOUT)})

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import threading
 import time
-from contextlib import contextmanager
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gpuward.agent import nvml_protocol as protocol
+from gpuward.agent.nvml_call import Lane
 from gpuward.agent.nvml_calls import CALLS
 from gpuward.agent.nvml_conditions import (
     NO_PERMISSION,
@@ -23,11 +23,6 @@ from gpuward.agent.nvml_conditions import (
 )
 from gpuward.agent.nvml_fields import SIGNALS_OF_FIELDS, FieldValues
 from gpuward.agent.nvml_gpm import SIGNALS_OF_GPM, Gpm
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from gpuward.agent.nvml_call import Lane
 
 ALL_SIGNALS = (
     frozenset(signal for call in CALLS for signal in call.signals)
@@ -51,39 +46,63 @@ class Slot:
         # Names of the calls that are not for this user.
         self.denied: set[str] = set()
 
-    @contextmanager
-    def calling(self, name: str, *, is_driver: bool = True) -> Iterator[None]:
-        """Mark ``name`` as being called, and translate what NVML raises.
+    def calling(self, name: str, *, is_driver: bool = True) -> _Calling:
+        """Mark ``name`` as being called inside the block, and translate what NVML raises there.
 
         ``is_driver``: count its time as the driver's.
         """
+        return _Calling(self, name, is_driver)
+
+    def begin(self, name: str) -> float:
+        """Note that ``name`` is called from now on, by this thread; returns the time."""
         self._thread_id = threading.get_native_id()
-        started_s = time.monotonic()
-        self._current = (name, started_s)
-        try:
-            yield
-        except AttributeError as error:
-            # An older binding lacks newer functions; the rest of what is wrong is ours.
-            if not isinstance(error.obj, ModuleType):
-                raise
-            raise Unsupported(f"{name}: the installed nvidia-ml-py does not know it") from error
-        except self._nvml_error as error:
+        now_s = time.monotonic()
+        self._current = (name, now_s)
+        return now_s
+
+    def end(self, since_s: float, *, is_driver: bool) -> None:
+        """Note that nothing is called any more."""
+        self._current = None
+        if is_driver:
+            took_s = time.monotonic() - since_s
+            self.spent_s += took_s
+            self.slowest_s = max(self.slowest_s, took_s)
+
+    def translate(self, name: str, error: BaseException) -> None:
+        """Raise what ``error`` of the call ``name`` means; return where it is not NVML's."""
+        if isinstance(error, self._nvml_error):
             code = getattr(error, "value", UNKNOWN)
             if code == NO_PERMISSION:
                 self.denied.add(name)
             raise condition(code, f"{name}: {error}") from error
-        finally:
-            self._current = None
-            if is_driver:
-                took_s = time.monotonic() - started_s
-                self.spent_s += took_s
-                self.slowest_s = max(self.slowest_s, took_s)
+        # An older binding lacks newer functions; the rest of what is wrong is ours.
+        if isinstance(error, AttributeError) and isinstance(error.obj, ModuleType):
+            raise Unsupported(f"{name}: the installed nvidia-ml-py does not know it") from error
 
     def waiting(self) -> protocol.Waiting | None:
         current = self._current
         if current is None:
             return None
         return protocol.Waiting(self.index, current[0], current[1], self._thread_id)
+
+
+class _Calling:
+    """A call of a slot, as a block: a generator would cost as much as the calls themselves."""
+
+    __slots__ = ("_is_driver", "_name", "_since_s", "_slot")
+
+    def __init__(self, slot: Slot, name: str, is_driver: bool) -> None:  # noqa: FBT001 - as above
+        self._slot = slot
+        self._name = name
+        self._is_driver = is_driver
+
+    def __enter__(self) -> None:
+        self._since_s = self._slot.begin(self._name)
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        self._slot.end(self._since_s, is_driver=self._is_driver)
+        if error is not None:
+            self._slot.translate(self._name, error)
 
 
 class Device:
@@ -93,16 +112,19 @@ class Device:
         self._nvml = nvml
         self._handle = handle
         self._slot = slot
-        self._calls = list(CALLS)
+        self._calls = {lane: [call for call in CALLS if call.lane is lane] for lane in Lane}
         self._fields = FieldValues(driver_major)
         self._gpm: Gpm | None = None
         self._may_have_gpm = True
+        # What ``unsupported`` found out, and how much was left when it did.
+        self._unsupported: tuple[str, ...] = ()
+        self._left: tuple[int, int, bool] | None = None
 
     def read(self, lane: Lane) -> dict[str, float]:
         """Make the lane's calls; forget those that turn out unsupported."""
         values: dict[str, float] = {}
         supported: set[str] = set()
-        for call in [call for call in self._calls if call.lane is lane]:
+        for call in tuple(self._calls[lane]):
             # An alternative is for a GPU that lacks the call, not for one that is busy.
             if not supported.isdisjoint(call.signals):
                 continue
@@ -110,12 +132,13 @@ class Device:
                 with self._slot.calling(call.name):
                     values |= call.make(self._nvml, self._handle)
             except Unsupported:
-                self._calls.remove(call)
+                self._calls[lane].remove(call)
                 continue
             except Unavailable:
                 pass
             supported.update(call.signals)
-        return values | self._read_fields(lane)
+        values |= self._read_fields(lane)
+        return values
 
     def _read_fields(self, lane: Lane) -> dict[str, float]:
         try:
@@ -145,11 +168,20 @@ class Device:
 
     def unsupported(self) -> tuple[str, ...]:
         """Return the signals that no remaining call gives."""
-        left = {signal for call in self._calls for signal in call.signals}
-        left |= self._fields.supported()
+        # What may be asked only ever shrinks: while there is as much of it, it is the same.
+        left = (sum(map(len, self._calls.values())), len(self._fields), self._may_have_gpm)
+        if left != self._left:
+            self._left, self._unsupported = left, self._not_given()
+        return self._unsupported
+
+    def _not_given(self) -> tuple[str, ...]:
+        given = {
+            signal for calls in self._calls.values() for call in calls for signal in call.signals
+        }
+        given |= self._fields.supported()
         if self._may_have_gpm:
-            left |= SIGNALS_OF_GPM
-        return tuple(sorted(ALL_SIGNALS - left))
+            given |= SIGNALS_OF_GPM
+        return tuple(sorted(ALL_SIGNALS - given))
 
     def close(self) -> None:
         """Give back what the driver holds for us."""

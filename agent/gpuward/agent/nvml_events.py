@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 UNBIND = 1
 # Looked for without waiting in NVML: a call that waits can neither be ended nor told from one that
 # hangs.  Well within the second in which we must be gone.
-LOOK_EVERY_S = 0.25
+LOOK_EVERY_S = 0.4
 ROOM = 8
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from gpuward.agent.nvml_call import Lane, milli, nano
+from gpuward.agent.nvml_call import Lane, milli, nano, number_of
 from gpuward.agent.nvml_conditions import (
     DEVICE_LOST,
     DRIVER_GONE,
@@ -59,33 +59,39 @@ class FieldValues:
     """The fields of one GPU that it may support."""
 
     def __init__(self, driver_major: int) -> None:
-        self._fields = [field for field in FIELDS if driver_major >= field.since]
+        known = [field for field in FIELDS if driver_major >= field.since]
+        self._fields = {lane: [field for field in known if field.lane is lane] for lane in Lane}
+
+    def __len__(self) -> int:
+        """Return how many may still be given."""
+        return sum(map(len, self._fields.values()))
 
     def read(self, nvml: Any, handle: Any, lane: Lane) -> dict[str, float]:
         """Return signal values; raises what the binding raises, ``DeviceLost``, ``DriverGone``."""
-        fields = [field for field in self._fields if field.lane is lane]
+        fields = tuple(self._fields[lane])
         if not fields:
             return {}
         answers = nvml.nvmlDeviceGetFieldValues(handle, [field.number for field in fields])
         values: dict[str, float] = {}
         for field, answer in zip(fields, answers, strict=True):
-            code = answer.nvmlReturn
+            code = number_of(answer, "nvmlReturn")
             if code == 0:
-                value = getattr(answer.value, MEMBERS[answer.valueType])
+                member = MEMBERS[number_of(answer, "valueType")]
+                value = number_of(number_of(answer, "value"), member)
                 values[field.signal] = field.convert(float(value))
             elif code in UNSUPPORTED:
-                self._fields.remove(field)
+                self._fields[lane].remove(field)
             elif code in DEVICE_LOST | DRIVER_GONE:
                 raise condition(code, f"nvmlDeviceGetFieldValues: field {field.number}: {code}")
         return values
 
     def forget(self, lane: Lane) -> None:
         """Ask for none of the lane's fields again: the GPU has no field values at all."""
-        self._fields = [field for field in self._fields if field.lane is not lane]
+        self._fields[lane].clear()
 
     def supported(self) -> frozenset[str]:
         """Return the signals that may still be given."""
-        return frozenset(field.signal for field in self._fields)
+        return frozenset(field.signal for fields in self._fields.values() for field in fields)
 
 
 SIGNALS_OF_FIELDS = frozenset(field.signal for field in FIELDS)

@@ -11,6 +11,8 @@ import time
 from contextlib import suppress
 from typing import Any
 
+from gpuward.agent.nvml_call import number_of
+
 MEBIBYTE = float(1 << 20)
 PERCENT = 0.01
 
@@ -44,6 +46,8 @@ class Gpm:
         self._newer: Any = None
         self._older_s = 0.0
         self._has_older = False
+        # Made once: it is large, and asks for the same each time.
+        self._request: Any = None
 
     def is_supported(self) -> bool:
         """Ask the driver; raises what the binding raises."""
@@ -74,21 +78,26 @@ class Gpm:
         return values
 
     def _metrics(self) -> dict[str, float]:
+        if self._request is None:
+            self._request = self._new_request()
+        request = self._request
+        request.sample1, request.sample2 = self._older, self._newer
+        self._nvml.nvmlGpmMetricsGet(request)
+        values: dict[str, float] = {}
+        for metric, (signal, factor) in zip(request.metrics, METRICS.values(), strict=False):
+            # A metric that failed has a value too, which means nothing.
+            if number_of(metric, "nvmlReturn") == 0:
+                value = max(0.0, number_of(metric, "value") * factor)
+                values[signal] = min(1.0, value) if signal in RATIOS else value
+        return values
+
+    def _new_request(self) -> Any:
         request = self._nvml.c_nvmlGpmMetricsGet_t()
         request.version = self._nvml.NVML_GPM_METRICS_GET_VERSION
         request.numMetrics = len(METRICS)
-        request.sample1, request.sample2 = self._older, self._newer
         for place, number in enumerate(METRICS):
             request.metrics[place].metricId = number
-        self._nvml.nvmlGpmMetricsGet(request)
-        values: dict[str, float] = {}
-        for place, (signal, factor) in enumerate(METRICS.values()):
-            metric = request.metrics[place]
-            # A metric that failed has a value too, which means nothing.
-            if metric.nvmlReturn == 0:
-                value = max(0.0, metric.value * factor)
-                values[signal] = min(1.0, value) if signal in RATIOS else value
-        return values
+        return request
 
     def close(self) -> None:
         """Give the samples back; a GPU that is lost takes them too."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 from gpuward.agent import nvml_protocol as protocol
+from gpuward.agent.known_processes import KnownProcesses
 from gpuward.agent.model import Process
 from gpuward.agent.nvml_conditions import Unavailable, Unsupported
-from gpuward.agent.process_identity import UNIDENTIFIED, identify
+from gpuward.agent.process_identity import UNIDENTIFIED
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,7 +33,7 @@ class HolderLists:
         self._nvml = nvml
         self._handle = handle
         self._slot = slot
-        self._proc_root = proc_root
+        self._known = KnownProcesses(proc_root)
         self._lists = [list(names) for names in PROCESS_LISTS]
         self._has_utilization = True
         self._seen_us = 0
@@ -49,6 +51,7 @@ class HolderLists:
                 default=None,
             )
         busy = self._utilization() if memory else {}
+        self._known.forget_all_but(memory.keys())
         return tuple(
             protocol.Holder(self._identify(pid), size, busy.get(pid))
             for pid, size in sorted(memory.items())
@@ -91,6 +94,6 @@ class HolderLists:
 
     def _identify(self, pid: int) -> Process:
         with self._slot.calling("read /proc", is_driver=False):
-            found = identify(pid, self._proc_root)
+            found = self._known.who(pid, time.monotonic())
         # Gone since, or of a pid namespace that this one does not see.
         return found or Process(key=UNIDENTIFIED, pid=pid, start_ticks=0)
