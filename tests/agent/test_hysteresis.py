@@ -181,3 +181,34 @@ def test_a_change_of_result_is_told():
         told += [(second, change) for change, _ in changed]
 
     assert told == [(5, Change.RAISED), (7, Change.UPDATED)]
+
+
+@pytest.mark.parametrize(
+    ("script", "failed_at"),
+    [
+        pytest.param("BBBBBBBBBB", None, id="9 s of 10"),
+        pytest.param("BBBBBBBBBBB", 10, id="10 s"),
+        pytest.param("BBBBBB" + "U" * 60 + "BBBB", None, id="what nobody saw does not age it"),
+        pytest.param("BBBBBB" + "U" * 60 + "BBBBB", 70, id="and what is seen after that does"),
+        pytest.param("BBBBBB" + "." * 31 + "BBBBBB", None, id="a new one begins anew"),
+    ],
+)
+def test_a_warning_that_lasts_becomes_a_failure(script, failed_at):
+    """The tick before its time is a warning still; the change is told once."""
+    state, failed = State("i"), []
+    for second, letter in enumerate(script):
+        said = finding(OUTCOMES.get(letter, Outcome.BAD), result=Result.WARN, fails_after_s=10.0)
+        verdict = Verdict("detector.x", (said,) if letter in OUTCOMES else ())
+        state, changed = fold(state, [verdict], 100.0 + second)
+        failed += [second for change, it in changed if it.finding.result is Result.FAIL]
+
+    assert failed == ([] if failed_at is None else [failed_at])
+
+
+def test_a_warning_without_such_a_time_stays_one():
+    state = State("i")
+    for second in range(0, 86_400, 60):
+        verdict = Verdict("detector.x", (finding(result=Result.WARN),))
+        state, _ = fold(state, [verdict], 100.0 + second)
+
+    assert [it.finding.result for it in state.open_findings] == [Result.WARN]

@@ -70,5 +70,27 @@ def test_detect(gpu_window, signals, expected):
     assert expected == [(finding.outcome, finding.result) for finding in detect(window)]
 
 
+@pytest.mark.parametrize(
+    ("signals", "fails_after_s"),
+    [
+        pytest.param({"gpu_pcie_link_generation": 4}, 600.0, id="slower than it can be here"),
+        pytest.param(
+            {
+                "gpu_pcie_link_generation": 4,
+                "gpu_pcie_link_generation_max": 4,
+                "gpu_pcie_link_generation_best": 5,
+            },
+            None,
+            id="all that this slot can do",
+        ),
+    ],
+)
+def test_a_link_that_stays_slow_under_load_becomes_a_failure(gpu_window, signals, fails_after_s):
+    """A ticket, and after ten minutes a page; a poorer slot is nobody's emergency."""
+    (finding,) = detect(gpu_window(WHOLE | BUSY | signals))
+
+    assert finding.fails_after_s == fails_after_s
+
+
 def test_not_supported_is_silent(gpu_window):
     assert [] == list(detect(gpu_window({}, unsupported=["gpu_pcie_link_width"])))

@@ -48,6 +48,7 @@ class Condition:
     detector: str
     # As of the last tick that found it bad.
     finding: Finding
+    # Later by the time in which nobody could look.
     bad_since_s: float
     tick_s: float
     gone_since_s: float | None = None
@@ -136,8 +137,7 @@ def _step(
         return None
     if blind or (finding is not None and finding.outcome is Outcome.UNKNOWN):
         # The clock stops: what was not seen did not last.
-        unseen_s = now_s - before.tick_s
-        bad_since_s = before.bad_since_s + unseen_s if before.opened is None else before.bad_since_s
+        bad_since_s = before.bad_since_s + now_s - before.tick_s
         return replace(before, bad_since_s=bad_since_s, tick_s=now_s, gone_since_s=None)
     if before.opened is None:
         return None
@@ -156,6 +156,7 @@ def _gone(before: Condition, now_s: float) -> Condition | None:
 def _bad(before: Condition | None, detector: str, finding: Finding, now_s: float) -> Condition:
     if before is None:
         return Condition(detector, finding, bad_since_s=now_s, tick_s=now_s)
+    finding = _lasting(finding, now_s - before.bad_since_s)
     opened = before.opened
     if opened is not None:
         opened = replace(
@@ -166,6 +167,13 @@ def _bad(before: Condition | None, detector: str, finding: Finding, now_s: float
             count=opened.count + 1,
         )
     return Condition(detector, finding, before.bad_since_s, now_s, None, opened)
+
+
+def _lasting(finding: Finding, lasted_s: float) -> Finding:
+    """Return a warning that has lasted too long as a failure."""
+    if finding.fails_after_s is None or lasted_s < finding.fails_after_s:
+        return finding
+    return replace(finding, result=Result.FAIL)
 
 
 def _is_due(condition: Condition, finding: Finding | None, now_s: float) -> bool:

@@ -202,6 +202,8 @@ class Finding:
     # Where it is not the kind's: a cause may be anybody's.
     domain: CauseDomain | None = None
     causes: tuple[str, ...] = ()
+    # A warning that has been seen for so long is a failure.
+    fails_after_s: float | None = None
     # Seen while the driver was changed on purpose, so evidence only; raised on purpose, this loud.
     in_maintenance: bool = False
     drill: FindingClass | None = None

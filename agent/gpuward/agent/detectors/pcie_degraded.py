@@ -52,15 +52,20 @@ KIND = Kind(
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How long a GPU must have been busy for its link's generation to count."""
+    """How long a GPU must have been busy for its link's generation to count.
+
+    A link that is slow under load for ``slow_fails_after_s`` does not train up by itself any more.
+    """
 
     busy_s: float = 60.0
+    slow_fails_after_s: float = 600.0
 
 
 def detect(window: Window, limits: Limits = Limits()) -> Iterator[Finding]:
     """Yield per GPU and trouble: failed for the width, a warning for the generation under load.
 
-    While a GPU rests, an open finding about its generation is neither confirmed nor cleared.
+    While a GPU rests, an open finding about its generation is neither confirmed nor cleared, and
+    does not age.
     """
     for gpu in window.gpus:
         width = _pair(window, gpu.uuid, WIDTH, WIDEST)
@@ -79,7 +84,10 @@ def detect(window: Window, limits: Limits = Limits()) -> Iterator[Finding]:
         elif generation[0] < (best := max(generation[1], _best(window, gpu.uuid, GENERATION_BEST))):
             now = generation[0]
             text = f"GPU {gpu.index} is busy at PCIe generation {now:.0f} instead of {best:.0f}."
-            finding = _finding(subject, text, _evidence(GENERATION, (now, best)), failed=False)
+            finding = replace(
+                _finding(subject, text, _evidence(GENERATION, (now, best)), failed=False),
+                fails_after_s=limits.slow_fails_after_s if now < generation[1] else None,
+            )
             busy = was_busy(window, gpu.uuid, limits.busy_s)
             yield finding if busy else replace(finding, outcome=Outcome.UNKNOWN)
 
