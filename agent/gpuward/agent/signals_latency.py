@@ -119,6 +119,16 @@ REPLICA = (
         "Share of the golden tokens that the replica still gives.",
         SLOW_STALE_S,
     ),
+    (
+        "endpoint_canary_usual_ratio",
+        "Least share that is usual.",
+        SLOW_STALE_S,
+    ),
+    (
+        "endpoint_canary_evidence_ratio",
+        "Evidence that it gives others, by what a finding takes.",
+        SLOW_STALE_S,
+    ),
     ("ingress_requests_total", "Requests that the ingress saw.", STALE_S),
     ("ingress_requests_failed_total", "Of them answered with a status of 500 or more.", STALE_S),
     ("ingress_requests_timed_out_total", "Of them those that timed out.", STALE_S),
@@ -128,6 +138,16 @@ REPLICA = (
 UPSTREAM = (
     ("upstream_up", "1 when the upstream answered an own request, else 0.", PROBE_STALE_S),
     ("upstream_probe_seconds", "How long an own request to the upstream took.", PROBE_STALE_S),
+    (
+        "upstream_probe_usual_seconds",
+        "What the own requests to it usually take.",
+        PROBE_STALE_S,
+    ),
+    (
+        "upstream_latency_usual_seconds",
+        "What its callers' requests usually take.",
+        PROBE_STALE_S,
+    ),
     ("upstream_requests_total", "Requests to the upstream, as its callers count.", STALE_S),
     ("upstream_requests_failed_total", "Of them those that failed.", STALE_S),
     ("upstream_requests_throttled_total", "Of them those refused as too many: 429.", STALE_S),
