@@ -16,6 +16,7 @@ from structlog.testing import capture_logs
 from gpuward.agent.model import Result
 from gpuward.agent.samplers import endpoint_http
 from gpuward.agent.samplers.endpoint import EndpointSampler
+from gpuward.agent.samplers.endpoint_canary import Canaries
 from gpuward.agent.samplers.endpoint_config import EndpointConfig
 from gpuward.agent.service_totals import ServiceTotals
 from gpuward.daemon.config import ConfigError, parse
@@ -56,7 +57,7 @@ class Node:
 
 
 @pytest.fixture
-async def watch(clock, loopback):
+async def watch(clock, loopback, tmp_path):
     """Watch one endpoint, or several; returns the node."""
     async with AsyncExitStack() as parts:
 
@@ -68,6 +69,7 @@ async def watch(clock, loopback):
                 services=lambda: node.services,
                 is_maintained=lambda: node.is_maintained,
                 jitter=jitter or Steady(),
+                canaries=Canaries(tmp_path / "canary.json"),
             )
             await parts.enter_async_context(node.sampler)
             return node
@@ -398,3 +400,19 @@ def test_config_at_its_limits(seconds):
     text = f'service = "s"\nurl = "https://a/v"\ninterval_s = {seconds}\ntimeout_s = 30'
 
     assert parse(text, EndpointConfig, name="agent.toml").instance == "a"
+
+
+async def test_canary(llm, watch):
+    """Sixteen tokens a minute, beside requests of one; a garbled answer is seen in them alone."""
+    llm.text = " ".join(str(number) for number in range(16))
+    node = await watch(at(llm, canary_interval_s=60.0))
+    await node.turn(60 * 30)
+    assert set(node.values("endpoint_canary_agreement_ratio")) == {1.0}
+    tokens = [body["max_tokens"] for _, body in llm.asked]
+    assert 25 <= tokens.count(16) <= 31 < tokens.count(1)
+    llm.text = "what is this"
+    await node.turn(60 * 9)
+
+    assert node.values("endpoint_up")[-1] == 1.0
+    assert node.values("endpoint_canary_agreement_ratio")[-1] == 0.0
+    assert node.values("endpoint_canary_evidence_ratio")[-1] >= 1.0

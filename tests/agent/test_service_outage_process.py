@@ -15,6 +15,7 @@ from gpuward.agent.engine_config import EngineConfig
 from gpuward.agent.kinds import class_of
 from gpuward.agent.model import FindingClass
 from gpuward.agent.samplers.endpoint import EndpointSampler
+from gpuward.agent.samplers.endpoint_canary import Canaries
 from gpuward.agent.samplers.endpoint_config import EndpointConfig
 from gpuward.agent.samplers.engine import EngineSampler
 
@@ -54,7 +55,7 @@ class Users:
 
 
 @pytest.fixture
-async def node(clock, make_judge, loopback):
+async def node(clock, make_judge, loopback, tmp_path):
     """Watch servers: the returned function moves the clock on and returns what is open."""
     async with AsyncExitStack() as parts:
 
@@ -70,6 +71,7 @@ async def node(clock, make_judge, loopback):
                         services=lambda: judge.snapshot.services,
                         is_maintained=lambda: False,
                         jitter=random.Random(1),
+                        canaries=Canaries(tmp_path / "canary.json"),
                     )
                 )
             for sampler in samplers:

@@ -14,16 +14,16 @@ each request and kept nowhere; no text of an answer is either.
 from __future__ import annotations
 
 import asyncio
-import os
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Self
 
 import structlog
 
 from gpuward.agent.model import Batch, ComponentHealth, Result
-from gpuward.agent.samplers.endpoint_http import send
-from gpuward.agent.samplers.endpoint_request import CANARY_TOKENS, write
+from gpuward.agent.samplers.endpoint_http import Answered, Lost, send
+from gpuward.agent.samplers.endpoint_key import KeyUnreadableError, key_of
+from gpuward.agent.samplers.endpoint_request import CANARY_TOKENS, ask_build, write
 from gpuward.agent.samplers.endpoint_watched import Met, Outcome, Watched, outcome_of
 
 if TYPE_CHECKING:
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from gpuward.agent.model import Sample
+    from gpuward.agent.samplers.endpoint_canary import Canaries
     from gpuward.agent.samplers.endpoint_config import EndpointConfig
-    from gpuward.agent.samplers.endpoint_http import Answered, Lost
     from gpuward.agent.service_totals import ServiceTotals
     from gpuward.daemon.clock import Clock
 
@@ -43,11 +43,14 @@ SPREAD = 0.2
 CONFIRM_S = 5.0
 # That an endpoint is watched is said so often, whatever becomes of its requests.
 ROLE_EVERY_S = 10.0
-KEY_LIMIT = 4_096
 
 
-class KeyUnreadableError(Exception):
-    """The key cannot be had; the message names the place, never what is in it."""
+@dataclass(frozen=True, slots=True)
+class _Result:
+    """What came of a request; of a canary also what tells the engine's build, if it did."""
+
+    answer: Answered | Lost
+    build: str | None = None
 
 
 @dataclass(slots=True)
@@ -59,13 +62,15 @@ class _Turn:
     canary_due_s: float
     asked_s: float = 0.0
     is_canary: bool = False
-    request: asyncio.Task[Answered | Lost] | None = None
+    request: asyncio.Task[_Result] | None = None
+    canary_evidence: float | None = None
 
 
 class EndpointSampler:
     """Asks ``endpoints``.
 
-    ``services``: what engines said last; ``is_maintained``: whether the node is in maintenance.
+    ``canaries``: what compares answers; ``services``: what engines said last; ``is_maintained``:
+    whether the node is in maintenance.
     """
 
     name = "endpoint"
@@ -76,11 +81,13 @@ class EndpointSampler:
         endpoints: Sequence[EndpointConfig],
         clock: Clock,
         *,
+        canaries: Canaries,
         services: Callable[[], Sequence[ServiceTotals]],
         is_maintained: Callable[[], bool],
         jitter: random.Random,
     ) -> None:
         self._clock = clock
+        self._canaries = canaries
         self._services = services
         self._is_maintained = is_maintained
         self._jitter = jitter
@@ -119,9 +126,13 @@ class EndpointSampler:
         if now_s - self._role_s < ROLE_EVERY_S:
             return
         self._role_s = now_s
-        for watched in (turn.watched for turn in self._turns):
-            is_gateway = watched.config.role == "gateway"
-            yield watched.sample("endpoint_gateway", float(is_gateway), now_s)
+        for turn in self._turns:
+            is_gateway = turn.watched.config.role == "gateway"
+            yield turn.watched.sample("endpoint_gateway", float(is_gateway), now_s)
+            # Not looking for a while takes nothing away from what was seen.
+            if turn.canary_evidence is not None:
+                signal = "endpoint_canary_evidence_ratio"
+                yield turn.watched.sample(signal, turn.canary_evidence, now_s)
 
     def _ask(self, turn: _Turn, now_s: float) -> tuple[Sample, ...]:
         """Send the request that is due, if it may be sent."""
@@ -132,14 +143,26 @@ class EndpointSampler:
         turn.is_canary = config.canary_interval_s > 0 and now_s >= turn.canary_due_s
         turn.asked_s = now_s
         try:
-            key = _key(config)
+            key = key_of(config)
         except KeyUnreadableError as error:
             return self._note(turn, Outcome(Met.NOTHING, str(error)), now_s)
-        request = write(config.kind, config.model, CANARY_TOKENS if turn.is_canary else 1)
         turn.request = self._requests.create_task(
-            send(config.url, request, key=key, clock=self._clock)
+            self._request(config, key, is_canary=turn.is_canary)
         )
         return ()
+
+    async def _request(self, config: EndpointConfig, key: str, *, is_canary: bool) -> _Result:
+        request = write(config.kind, config.model, CANARY_TOKENS if is_canary else 1)
+        answer = await send(config.url, request, key=key, clock=self._clock)
+        if not is_canary:
+            return _Result(answer)
+        asked = ask_build(config.kind, config.model)
+        build = await send(config.url, asked, key=key, clock=self._clock)
+        if isinstance(build, Lost) or build.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            return _Result(answer)
+        # An engine that has no such page always has none.
+        is_told = build.status == HTTPStatus.OK
+        return _Result(answer, build.body.decode("latin-1") if is_told else "")
 
     def _is_suspended(self, watched: Watched) -> bool:
         """Return whether the endpoint must be left alone now.
@@ -161,15 +184,35 @@ class EndpointSampler:
         """Return the samples of a request that is over, or has had its time."""
         request, timeout_s = turn.request, turn.watched.config.timeout_s
         assert request is not None  # noqa: S101 - for the type
+        build = None
         if request.done():
-            outcome = outcome_of(request.result())
+            result = request.result()
+            outcome, build = outcome_of(result.answer), result.build
+            if turn.is_canary:
+                # Not the time of one token.
+                outcome = replace(outcome, seconds=None)
         elif now_s - turn.asked_s >= timeout_s:
             request.cancel()
             outcome = Outcome(Met.TIMED_OUT, f"no answer within {timeout_s:g} s")
         else:
             return ()
         turn.request = None
-        return self._note(turn, outcome, now_s)
+        return (*self._note(turn, outcome, now_s), *self._compared(turn, outcome, build, now_s))
+
+    def _compared(
+        self, turn: _Turn, outcome: Outcome, build: str | None, now_s: float
+    ) -> Iterator[Sample]:
+        """Yield how the answer of a canary agrees with earlier ones."""
+        watched, config, said = turn.watched, turn.watched.config, outcome.said
+        if said is None or build is None:
+            return
+        known = (config.kind, config.model, said.model, build)
+        found = self._canaries.note(config.service, config.instance, known, said.words)
+        turn.canary_evidence = None if found is None else found.evidence_ratio
+        if found is not None:
+            yield watched.sample("endpoint_canary_agreement_ratio", found.ratio, now_s)
+            yield watched.sample("endpoint_canary_usual_ratio", found.usual_ratio, now_s)
+            yield watched.sample("endpoint_canary_evidence_ratio", found.evidence_ratio, now_s)
 
     def _note(self, turn: _Turn, outcome: Outcome, now_s: float) -> tuple[Sample, ...]:
         watched, config = turn.watched, turn.watched.config
@@ -190,28 +233,3 @@ class EndpointSampler:
         if turn.is_canary:
             turn.canary_due_s = turn.asked_s + config.canary_interval_s * spread
         return samples
-
-
-def _key(config: EndpointConfig) -> str:
-    """Return the key to send, empty for none; raises ``KeyUnreadableError``."""
-    if config.api_key_env:
-        place, key = config.api_key_env, os.environ.get(config.api_key_env, "")
-    elif config.api_key_file:
-        place, key = config.api_key_file, _text_of(Path(config.api_key_file))
-    else:
-        return ""
-    key = key.strip()
-    if not key or not key.isascii() or not key.isprintable():
-        raise KeyUnreadableError(f"{place}: holds no key: one line of ASCII is expected")
-    return key
-
-
-def _text_of(path: Path) -> str:
-    try:
-        with path.open(encoding="ascii") as file:
-            return file.read(KEY_LIMIT)
-    except OSError as error:
-        raise KeyUnreadableError(f"{path}: {error.strerror}") from error
-    except UnicodeDecodeError:
-        # The error itself quotes what it could not read.
-        raise KeyUnreadableError(f"{path}: holds no key: one line of ASCII is expected") from None

@@ -51,7 +51,7 @@ class Answered:
 
 
 async def send(url: str, request: Written, *, key: str, clock: Clock) -> Answered | Lost:
-    """Return the answer to ``POST``; without a bound in time: whoever waits cancels."""
+    """Return the answer; without a bound in time: whoever waits cancels."""
     parts = urlsplit(url)
     port = parts.port or PORTS[parts.scheme]
     began_s = clock.mono_s()
@@ -80,11 +80,13 @@ def _trust() -> ssl.SSLContext:
 
 def _head(url: str, request: Written, key: str) -> bytes:
     parts = urlsplit(url)
-    authorization = f"Authorization: Bearer {key}\r\n" if key else ""
+    authorization = f"Authorization: Bearer {key}\r\n"
+    content = f"Content-Type: application/json\r\nContent-Length: {len(request.body)}\r\n"
     return (
-        f"POST {parts.path.rstrip('/')}{request.path} HTTP/1.1\r\nHost: {parts.netloc}\r\n"
-        "User-Agent: gpuward\r\nContent-Type: application/json\r\nAccept: text/event-stream,"
-        f" application/json\r\nContent-Length: {len(request.body)}\r\n{authorization}"
+        f"{'POST' if request.body else 'GET'} {parts.path.rstrip('/') + request.path or '/'}"
+        f" HTTP/1.1\r\nHost: {parts.netloc}\r\nUser-Agent: gpuward\r\nAccept: */*\r\n"
+        f"{content if request.body else ''}"
+        f"{authorization if key else ''}"
         "Connection: close\r\n\r\n"
     ).encode("ascii")
 

@@ -37,10 +37,10 @@ class AnswerError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A request: where to, and what it says."""
+    """A request: where to, and what it says; a GET where that is nothing."""
 
     path: str
-    body: bytes
+    body: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +75,17 @@ def write(kind: Kind, model: str, tokens: int) -> Written:
                 "stream": True,
             }
     return Written(path, msgspec.json.encode(body))
+
+
+def ask_build(kind: Kind, model: str) -> Written:
+    """Return the request for what tells one build of engine and model from another."""
+    match kind:
+        case "sglang":
+            return Written("/get_model_info")
+        case "triton":
+            return Written(f"/v2/models/{quote(model, safe='')}")
+        case _:
+            return Written("/version")
 
 
 def has_token(part: bytes | bytearray) -> bool:
