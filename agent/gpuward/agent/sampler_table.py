@@ -11,6 +11,7 @@ from gpuward.agent.model import SeriesKey
 from gpuward.agent.process_identity import sees_every_pid
 from gpuward.agent.samplers.dcgm import DcgmSampler
 from gpuward.agent.samplers.endpoint import EndpointSampler
+from gpuward.agent.samplers.endpoint_canary import Canaries
 from gpuward.agent.samplers.engine import EngineSampler
 from gpuward.agent.samplers.kmsg import KmsgSampler
 from gpuward.agent.samplers.latency import LatencySampler
@@ -42,6 +43,8 @@ CGROUPS = Path("/sys/fs/cgroup")
 OF_SYSTEMD = Path("/run/gpuward-probe")
 # What each card was seen to do at its best.
 BEST_FILE = "gpu-best.json"
+# What replicas answered the same question before.
+CANARY_FILE = "canary.json"
 # What is usual of each replica.
 LATENCY_FILE = "latency.json"
 
@@ -105,6 +108,7 @@ def build_samplers(
         endpoints = EndpointSampler(
             config.endpoints,
             clock,
+            canaries=Canaries(Path(config.state.directory, CANARY_FILE)),
             services=lambda: judge.snapshot.services,
             is_maintained=lambda: maintenance.now(clock.mono_s()) is not None,
             jitter=random.Random(config.node_name),  # noqa: S311 - spreads load, keeps no secret
