@@ -2,9 +2,9 @@
 
 A step of an engine takes ``a + b * prefill tokens + c * sequences + d * context``, so the raw time
 moves with every rise of the traffic, and an alarm on it cries at noon.  The law is linear in what
-engines tell, and its four coefficients are learned from the engine itself: weighted by the time
+engines tell, and its coefficients are learned from the engine itself: weighted by the time
 expected, because the noise of steps is a share of them; robust, because a pause is no law; and
-forgetful over a day, because models of workloads age.  Its one-step residuals, divided by
+forgetful over a day, because workloads change.  Its one-step residuals, divided by
 ``sqrt(1 + leverage)``, are independent with one variance while the law holds (recursive residuals:
 Brown, Durbin and Evans, 1975), and leverage grows where the load is one that was never seen.
 """
@@ -23,7 +23,7 @@ USUAL_RUNNING = 32.0
 USUAL_PREFILL_TOKENS = 256.0
 # A residual beyond so many standard deviations counts as one of this size (Huber).
 ROBUST_BY_SPREAD = 2.5
-FEATURES = 4
+FEATURES = 5
 # Expected is never less than this share of what is seen while the law is young.
 LEAST_EXPECTED_RATIO = 0.1
 
@@ -38,11 +38,14 @@ class Load:
 
     @property
     def features(self) -> tuple[float, ...]:
+        prefill = self.prefill_tokens / USUAL_PREFILL_TOKENS
         return (
             1.0,
             self.running / USUAL_RUNNING,
-            self.prefill_tokens / USUAL_PREFILL_TOKENS,
+            prefill,
             self.kv_cache_ratio,
+            # A step with a prompt in it is bound by arithmetic: the cache is read beside it.
+            prefill * self.kv_cache_ratio,
         )
 
 
