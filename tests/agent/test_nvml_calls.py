@@ -195,7 +195,8 @@ def test_unsupported_follows_each_answer(lane):
         each.read_activity()
 
     assert [(), ()] == before
-    assert after[0] and () == after[1]
+    assert after[0]
+    assert () == after[1]
     assert "gpu_sm_active_ratio" not in after[0]
     assert "gpu_sm_active_ratio" in gpu.unsupported()
     assert set(after[0]) < set(gpu.unsupported())

@@ -45,6 +45,56 @@ def test_a_stale_value_is_absent(key, age_s, is_known):
     assert (key in window.fresh()) == is_known
 
 
+SERIES = (USED, USED._replace(gpu="GPU-2"), USED._replace(gpu="GPU-3"), LIMIT)
+# Of a signal that is stale after ten seconds, and one after ninety.
+STALE_AFTER_S = {USED.signal: 10.0, LIMIT.signal: 90.0}
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(SERIES),
+            st.sampled_from([0.0, 1.0, 9.0, 10.0, 11.0, 60.0, 280.0]),
+            st.integers(0, 12),
+            st.booleans(),
+        ),
+        max_size=40,
+    )
+)
+def test_what_is_fresh_is_what_a_look_at_each_sample_finds(steps):
+    """Whatever comes when, late or not at all, and whenever it is looked at or forgotten."""
+    readings, newest, now_s = Readings(), {}, 1_000.0
+    for key, passes_s, late_s, forgets in steps:
+        now_s += passes_s
+        sample = Sample(key, now_s - late_s, now_s)
+        readings.apply("x", batch(sample), now_s)
+        if key not in newest or newest[key].at_s < sample.at_s:
+            newest[key] = sample
+        if forgets:
+            readings.forget_old(now_s)
+            newest = {k: s for k, s in newest.items() if s.at_s >= now_s - 300.0}
+        fresh = {k: s for k, s in newest.items() if s.at_s >= now_s - STALE_AFTER_S[k.signal]}
+        window = readings.window(now_s)
+
+        assert fresh == window.fresh()
+        assert {key: fresh.get(key) for key in SERIES} == {k: window.latest(k) for k in SERIES}
+        for signal in STALE_AFTER_S:
+            assert [k for k in newest if k in fresh and k.signal == signal] == [
+                *window.keys(signal)
+            ]
+
+
+def test_what_is_fresh_now_stays_as_it_was():
+    """Whoever holds a picture of the node does not see it change."""
+    readings = Readings()
+    readings.apply("x", batch(Sample(USED, 1_000.0, 1.0)), 1_000.0)
+    picture = readings.window(1_000.0).fresh()
+
+    readings.apply("x", batch(Sample(USED, 1_001.0, 2.0)), 1_001.0)
+
+    assert {USED: Sample(USED, 1_000.0, 1.0)} == picture
+
+
 def test_the_newest_sample_counts():
     window = Window.of([Sample(USED, at, at) for at in (997.0, 999.0, 998.0)], now_s=1_000.0)
 

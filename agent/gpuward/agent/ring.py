@@ -47,10 +47,11 @@ class Ring:
         # When a value last differed from the one before it.
         self.moved_s = float("-inf")
 
-    def append(self, sample: Sample) -> None:
+    def append(self, sample: Sample) -> bool:
+        """Return whether ``sample`` was newer."""
         newest = self.newest
         if sample.at_s <= newest.at_s:
-            return
+            return False
         if sample.value != newest.value:
             self.moved_s = sample.at_s
         place = self._turn
@@ -65,6 +66,7 @@ class Ring:
             self._value.append(sample.value)
         self._next += 1
         self.newest = sample
+        return True
 
     def since(self, since_s: float) -> tuple[Sample, ...]:
         """Return the points at or after ``since_s``, oldest first."""

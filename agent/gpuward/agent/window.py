@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from gpuward.agent.inventory import Inventories, Inventory
 from gpuward.agent.model import Batch, Driver, Event, Sample, SeriesKey
+from gpuward.agent.newest import Newest
 from gpuward.agent.ring import KEPT_S, Ring
 from gpuward.agent.signals import SIGNALS
 from gpuward.agent.xid_catalogue import CATALOGUE
@@ -55,9 +56,9 @@ class Readings:
     def __init__(self, xids: Mapping[int, Xid] = CATALOGUE) -> None:
         """``xids``: what their codes mean on this node."""
         self._xids = xids
-        # By signal, then by series: a detector asks for all series of one signal.
-        self._rings: dict[str, dict[SeriesKey, Ring]] = {}
-        self.series = 0
+        self._rings: dict[SeriesKey, Ring] = {}
+        # By signal: a detector asks for all series of one.
+        self._newest: dict[str, Newest] = {}
         self._events: dict[str, deque[Event]] = {}
         self._event_ids: dict[tuple[str, str], float] = {}
         self._inventories = Inventories()
@@ -67,6 +68,11 @@ class Readings:
         self._driver_at_s = 0.0
         # Samples of series that did not fit.
         self.refused = 0
+
+    @property
+    def series(self) -> int:
+        """Return how many series are kept."""
+        return len(self._rings)
 
     def apply(self, source: str, batch: Batch, now_s: float) -> tuple[Event, ...]:
         """Take in what sampler ``source`` saw; returns those events that were not known yet.
@@ -95,10 +101,9 @@ class Readings:
 
     def forget_old(self, now_s: float) -> None:
         """Free what no window can show any more."""
-        for rings in self._rings.values():
-            for key in [k for k, r in rings.items() if r.newest.at_s < now_s - RING_KEEP_S]:
-                del rings[key]
-                self.series -= 1
+        for newest in self._newest.values():
+            for key in newest.forget_older(now_s - RING_KEEP_S):
+                del self._rings[key]
         oldest_s = now_s - EVENT_KEEP_S
         for events in self._events.values():
             while events and events[0].at_s < oldest_s:
@@ -123,6 +128,7 @@ class Readings:
             ),
             driver=self._driver if looked else NOT_LOOKED,
             _rings=self._rings,
+            _newest=self._newest,
             _events=self._events,
             xids=self._xids,
         )
@@ -132,18 +138,18 @@ class Readings:
         if not isfinite(sample.value):
             return
         key = sample.key
-        rings = self._rings.get(key.signal)
-        if rings is None:
-            # An unknown name must fail here, not at the next scrape.
-            rings = self._rings[SIGNALS[key.signal].name] = {}
-        ring = rings.get(key)
+        ring = self._rings.get(key)
         if ring is not None:
-            ring.append(sample)
-        elif self.series >= MAX_SERIES:
+            if ring.append(sample):
+                self._newest[key.signal].replace(sample)
+            return
+        # An unknown name must fail here, not at the next scrape.
+        kept_s = _KEPT_S[key.signal]
+        if len(self._rings) >= MAX_SERIES:
             self.refused += 1
-        else:
-            rings[key] = Ring(sample, _KEPT_S[key.signal])
-            self.series += 1
+            return
+        self._rings[key] = Ring(sample, kept_s)
+        self._newest.setdefault(key.signal, Newest()).begin(sample)
 
     def _keep(self, event: Event, now_s: float) -> Event:
         self._event_ids[event.kind, event.identity] = event.at_s
@@ -170,7 +176,8 @@ class Window:
     inventory: Inventory
     services: tuple[ServiceTotals, ...]
     driver: Driver
-    _rings: dict[str, dict[SeriesKey, Ring]]
+    _rings: dict[SeriesKey, Ring]
+    _newest: dict[str, Newest]
     _events: dict[str, deque[Event]]
     # What the codes of XIDs mean on this node.
     xids: Mapping[int, Xid] = field(default_factory=lambda: CATALOGUE, compare=False, repr=False)
@@ -213,7 +220,7 @@ class Window:
 
     def latest(self, key: SeriesKey) -> Sample | None:
         """Return the newest sample of ``key``, ``None`` when there is none or it is stale."""
-        ring = self._ring(key)
+        ring = self._rings.get(key)
         if ring is None:
             return None
         newest = ring.newest
@@ -221,17 +228,17 @@ class Window:
 
     def values(self, key: SeriesKey, since_s: float) -> tuple[Sample, ...]:
         """Return samples at or after ``since_s``, oldest first; up to five minutes are kept."""
-        ring = self._ring(key)
+        ring = self._rings.get(key)
         return () if ring is None else ring.since(since_s)
 
     def figures(self, key: SeriesKey, since_s: float) -> Sequence[float]:
         """Return the values alone of what ``values`` returns: the same for a tenth of the work."""
-        ring = self._ring(key)
+        ring = self._rings.get(key)
         return () if ring is None else ring.figures(since_s)
 
     def risen(self, key: SeriesKey, since_s: float) -> float:
         """Return by how much a counter has risen over ``values``; a fall counts as nothing."""
-        ring = self._ring(key)
+        ring = self._rings.get(key)
         return 0.0 if ring is None else ring.rise(since_s)
 
     def over(
@@ -242,33 +249,24 @@ class Window:
         For what costs more than a second's values are worth, of series that move once a minute.
         ``function`` is pure, and the same object each time.
         """
-        ring = self._ring(key)
+        ring = self._rings.get(key)
         return function(()) if ring is None else ring.over(since_s, function)
 
     def keys(self, signal: str) -> tuple[SeriesKey, ...]:
         """Return the series of ``signal`` that have a fresh value, in order of first sight."""
-        oldest_s = self._oldest_s(signal)
-        rings = self._rings.get(signal, {})
-        return tuple(key for key, ring in rings.items() if ring.newest.at_s >= oldest_s)
+        newest = self._newest.get(signal)
+        return () if newest is None else tuple(newest.fresh(self._oldest_s(signal)))
 
     def fresh(self) -> dict[SeriesKey, Sample]:
         """Return the newest sample of every series that is not stale, signals kept together."""
-        newest = {}
-        for signal, rings in self._rings.items():
-            oldest_s = self._oldest_s(signal)
-            for key, ring in rings.items():
-                sample = ring.newest
-                if sample.at_s >= oldest_s:
-                    newest[key] = sample
-        return newest
+        fresh: dict[SeriesKey, Sample] = {}
+        for signal, newest in self._newest.items():
+            fresh.update(newest.fresh(self._oldest_s(signal)))
+        return fresh
 
     def events(self, kind: str, since_s: float) -> tuple[Event, ...]:
         """Return events of ``kind`` at or after ``since_s``, oldest first; kept for an hour."""
         return tuple(event for event in self._events.get(kind, ()) if event.at_s >= since_s)
-
-    def _ring(self, key: SeriesKey) -> Ring | None:
-        rings = self._rings.get(key.signal)
-        return None if rings is None else rings.get(key)
 
     def _oldest_s(self, signal: str) -> float:
         return self.now_s - _STALE_AFTER_S[signal]
