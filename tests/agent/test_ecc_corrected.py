@@ -26,6 +26,12 @@ def rising(per_second, readings=10):
         pytest.param(rising(1.0), [(Outcome.BAD, Result.WARN)], id="one a second"),
         pytest.param(rising(99.0), [(Outcome.BAD, Result.WARN)], id="less than a hundred"),
         pytest.param(rising(100.0), [(Outcome.BAD, Result.FAIL)], id="a hundred a second"),
+        pytest.param(
+            [0] * 4 + [40_000] * 6, [(Outcome.BAD, Result.WARN)], id="a burst that is over"
+        ),
+        pytest.param(
+            [0] * 5 + rising(100.0, 5), [(Outcome.BAD, Result.FAIL)], id="two minutes of a hundred"
+        ),
         pytest.param([0, 37], [(Outcome.DOUBTFUL, Result.WARN)], id="37 in one half minute"),
         pytest.param([0, 36], [], id="36 in one half minute"),
     ],

@@ -79,7 +79,7 @@ DRILLS = {
                 "gpu.ecc.corrected_rate",
                 2,
                 "fail",
-                "ticket",
+                "page",
                 "gpu_ecc_corrected_total",
                 12_000,
                 200_000,
