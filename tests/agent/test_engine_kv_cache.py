@@ -17,7 +17,7 @@ INFO = (
 
 
 def cache(*lines):
-    return PageReader(shipped("vllm")).read("\n".join((*lines, ""))).kv_cache
+    return PageReader("vllm", shipped("vllm")).read("\n".join((*lines, ""))).kv_cache
 
 
 def info(labels=INFO, **changed):

@@ -218,7 +218,7 @@ async def test_instances_are_summed(clock):
     ("page", "reason"),
     [
         pytest.param("vllm:request_success_total oops\n", "line 1: expected a value", id="broken"),
-        pytest.param("up 1\n", "not a vllm server", id="another server"),
+        pytest.param("up 1\n", "no engine that gpuward knows", id="another server"),
     ],
 )
 async def test_page_that_cannot_be_used(clock, page, reason):
@@ -242,7 +242,21 @@ async def test_page_that_cannot_be_used(clock, page, reason):
         pytest.param(
             'service = "a"\nurl = "http://a:1"\nobjective_s = 0', "above 0", id="objective"
         ),
-        pytest.param('service = "a"\nurl = "http://a:1"\nkind = "tgi"', "tgi", id="kind"),
+        pytest.param('service = "a"\nurl = "http://a:1"\nkind = "gpt"', "gpt", id="kind"),
+        pytest.param(
+            'service = "a"\nurl = "http://a:1"\nkind = "openmetrics"', "map is for", id="no map"
+        ),
+        pytest.param(
+            'service = "a"\nurl = "http://a:1"\nkind = "vllm"\n'
+            '[[map.figures.requests_total]]\nnames = ["a"]',
+            "map is for",
+            id="two maps",
+        ),
+        pytest.param(
+            'service = "a"\nurl = "http://a:1"\nhealth_url = "a:1/health"',
+            "health_url 'a:1/health'",
+            id="health without a scheme",
+        ),
         pytest.param('service = "a"\nurl = "http://a:1"\nkey = 1', "key", id="unknown key"),
     ],
 )

@@ -13,7 +13,7 @@ PAGE = (Path(__file__).parents[1] / "fixtures" / "engines" / "vllm_two_ranks.txt
 
 
 def read(text):
-    return PageReader(shipped("vllm")).read(text)
+    return PageReader("vllm", shipped("vllm")).read(text)
 
 
 def test_figures():

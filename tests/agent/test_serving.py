@@ -23,7 +23,7 @@ SESSION = "0::/user.slice/user-0.slice/session-3.scope"
 STARTED = 500
 CHAT = EngineConfig(service="chat", url="http://127.0.0.1:8000")
 CODE = EngineConfig(service="code", url="http://127.0.0.1:8001")
-QUIET = Reading({}, {})
+QUIET = Reading("vllm", {}, {})
 BUSY = {"requests_running": 3.0}
 CACHE = KvCache(1_000, 2, tokens=16_000, usage_ratio=0.3)
 OURS, POD, OTHER_POD = "net:[1]", "net:[2]", "net:[3]"
@@ -357,7 +357,7 @@ async def kv_cache(node, reading, *, read_s=100.0, now_s=100.0):
 
 async def test_the_kv_cache_of_every_rank(node):
     """Blocks are of one rank; what a request holds counts the blocks of all ranks."""
-    found = await kv_cache(node, Reading({"requests_running": 12.0}, {}, kv_cache=CACHE))
+    found = await kv_cache(node, Reading("vllm", {"requests_running": 12.0}, {}, kv_cache=CACHE))
 
     said = {"blocks": 1_000, "tokens": 16_000, "usage_ratio": 0.3, "request_blocks": 50}
     assert {(gpu, name): said[name] for gpu in ("GPU-11", "GPU-12") for name in said} == found
@@ -374,7 +374,7 @@ async def test_the_kv_cache_of_every_rank(node):
     ],
 )
 async def test_what_the_page_does_not_say_is_absent(node, cache, running, absent):
-    found = await kv_cache(node, Reading(running, {}, kv_cache=cache))
+    found = await kv_cache(node, Reading("vllm", running, {}, kv_cache=cache))
 
     assert ("GPU-11", absent) not in found
     assert (("GPU-11", "blocks") in found) is (cache is not None)

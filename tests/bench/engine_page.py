@@ -27,7 +27,7 @@ BUDGET_MS = 0.2
 
 def measure(effort: Effort) -> Iterator[Figure]:
     text = page(requests=12_000)
-    reader = PageReader(shipped("vllm"))
+    reader = PageReader("vllm", shipped("vllm"))
     calls = {
         "agent": lambda: reader.read(text),
         "reference": lambda: list(text_string_to_metric_families(text)),

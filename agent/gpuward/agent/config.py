@@ -179,6 +179,12 @@ class ProbesConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
         str,
         Meta(description="Of the workers' sockets; empty: systemd's, else in the state folder."),
     ] = ""
+    beside_mps: Annotated[
+        bool,
+        Meta(
+            description="Whether GPUs that MPS shares are measured too, in a time slice beside it."
+        ),
+    ] = False
 
 
 class DrillsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

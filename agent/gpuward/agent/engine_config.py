@@ -8,6 +8,12 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Meta
 
+from gpuward.agent.engines.engine_map import EngineMap
+
+Kind = Literal[
+    "auto", "vllm", "sglang", "trtllm", "triton", "tgi", "ray", "llama.cpp", "dynamo", "openmetrics"
+]
+
 
 class EngineConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """An engine to watch: the ``[[engines]]`` table of the agent's configuration."""
@@ -17,25 +23,54 @@ class EngineConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     ]
     url: Annotated[
         str,
-        Meta(description="`http://host:port` where it serves /metrics and /health."),
+        Meta(description="`http://host:port` where it serves its metrics page."),
     ]
-    kind: Annotated[Literal["vllm"], Meta(description="Whose names its metrics have.")] = "vllm"
+    kind: Annotated[
+        Kind,
+        Meta(description="Whose names its metrics have; `openmetrics`: those of `map`."),
+    ] = "auto"
+    model: Annotated[
+        str, Meta(description="Of a server of several models, the one that this service is.")
+    ] = ""
+    health_url: Annotated[
+        str,
+        Meta(
+            description="`http://host:port/path` that answers 200 when it can serve, where that is"
+            " not on the port of its page: Triton's, Ray's."
+        ),
+    ] = ""
     objective_s: Annotated[
         float,
         Meta(description="Seconds from end to end beyond which a request misses the objective."),
     ] = 10.0
     timeout_s: Annotated[float, Meta(description="Seconds that the engine has to answer.")] = 2.0
+    map: Annotated[
+        EngineMap,
+        Meta(description="What an engine that gpuward has no map of calls its figures."),
+    ] = EngineMap()
 
     def __post_init__(self) -> None:
         if not self.service:
             raise ValueError("service is empty; name what users call")
-        parts = urlsplit(self.url)
-        if parts.scheme != "http" or not parts.hostname:
+        if not _is_address(self.url):
             raise ValueError(f"url {self.url!r} is not http://host:port of an engine on this node")
+        if self.health_url and not _is_address(self.health_url):
+            raise ValueError(f"health_url {self.health_url!r} is not http://host:port/path")
+        if (self.kind == "openmetrics") is not bool(self.map.figures or self.map.durations):
+            raise ValueError("map is for kind openmetrics, which needs it")
         if self.objective_s <= 0 or self.timeout_s <= 0:
             raise ValueError("objective_s and timeout_s must be above 0")
+
+    def __hash__(self) -> int:
+        # Dictionaries of a map have no hash.
+        return hash((self.service, self.url))
 
     @property
     def instance(self) -> str:
         """What tells this engine from others of its service."""
         return urlsplit(self.url).netloc
+
+
+def _is_address(url: str) -> bool:
+    parts = urlsplit(url)
+    return parts.scheme == "http" and bool(parts.hostname)

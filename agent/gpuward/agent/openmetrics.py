@@ -10,7 +10,7 @@ remembered.  Format: prometheus.io/docs/instrumenting/exposition_formats; the re
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 LINES = 32_768
 SAMPLES = 8_192
 LINE_LENGTH = 16_384
-# Longer texts are looked at each time, so that a hostile page cannot fill memory; an info metric of
-# an engine, which has a label for each setting, is shorter.
+# What is remembered of a server's lines: more than the largest real page has, and a bound for a
+# hostile one.  An info metric of an engine, with a label for each setting, is within the length.
 REMEMBERED_LENGTH = 1_024
-REMEMBERED = 8_192
+REMEMBERED_CHARACTERS = 2 << 20
 
 _NAME = re.compile(r"[ \t]*([a-zA-Z_:][a-zA-Z0-9_:]*)")
 _LABEL = re.compile(r'\s*([a-zA-Z_][a-zA-Z0-9_]*)\s*=\s*"((?:[^"\\]|\\.)*)"\s*(,|$)')
@@ -31,11 +31,15 @@ _ESCAPE = re.compile(r"\\(.)")
 _ESCAPED = {"n": "\n", "\\": "\\", '"': '"'}
 
 
-class ParseError(ValueError):
-    """The text is not in the format; ``line`` counts from 1."""
+# A line that was not seen before.
+_NEW = object()
 
-    def __init__(self, line: int, reason: str) -> None:
-        super().__init__(f"line {line}: {reason}")
+
+class ParseError(ValueError):
+    """The text is not in the format; ``line`` counts from 1, 0 where it is no line's fault."""
+
+    def __init__(self, reason: str, line: int = 0) -> None:
+        super().__init__(f"line {line}: {reason}" if line else reason)
         self.line = line
 
 
@@ -62,33 +66,41 @@ class PageParser(Generic[Place]):
         self._place_of = place_of
         # By the text of a line before its value; ``None`` for lines to pass over.
         self._known: dict[str, Place | None] = {}
+        self._remembered = 0
 
     def read(self, text: str) -> tuple[list[Place], list[float]]:
         """Return the place and the value of each wanted sample, in order; raises ``ParseError``."""
         if text.count("\n") > LINES:
-            raise ParseError(LINES + 1, f"more than {LINES} lines")
+            raise ParseError(f"more than {LINES} lines")
         places: list[Place] = []
         values: list[float] = []
-        known = self._known
-        for number, line in enumerate(text.split("\n"), 1):
-            start, _, rest = line.rpartition(" ")
-            try:
-                if start in known:
-                    place = known[start]
-                    if place is None:
-                        continue
-                    value = _value(rest)
-                else:
+        known: dict[str, Any] = self._known
+        lines = text.split("\n")
+        line = ""
+        try:
+            for line in lines:
+                start, _, rest = line.rpartition(" ")
+                place = known.get(start, _NEW)
+                if place is None:
+                    continue
+                if place is _NEW:
                     place, value = self._new(line, start)
                     if place is None:
                         continue
-            except ValueError as error:
-                raise ParseError(number, str(error)) from error
-            places.append(place)
-            values.append(value)
-            if len(values) > SAMPLES:
-                raise ParseError(number, f"more than {SAMPLES} samples of what is read")
+                else:
+                    value = _number(rest)
+                places.append(place)
+                values.append(value)
+        except ValueError as error:
+            raise ParseError(str(error), lines.index(line) + 1) from error
+        if len(values) > SAMPLES:
+            raise ParseError(f"more than {SAMPLES} samples of what is read")
         return places, values
+
+    def forget(self) -> None:
+        """Find out anew what every line is."""
+        self._known.clear()
+        self._remembered = 0
 
     def _new(self, line: str, start: str) -> tuple[Place | None, float]:
         name = _NAME.match(line)
@@ -100,13 +112,14 @@ class PageParser(Generic[Place]):
         # With a timestamp or a tab, what is before the last blank is not the series alone.
         if raw == start and len(fields) == 1:
             self._remember(start, place)
-        return place, _value(fields[0])
+        return place, _number(fields[0])
 
     def _remember(self, start: str, place: Place | None) -> None:
         if start and len(start) <= REMEMBERED_LENGTH:
-            if len(self._known) >= REMEMBERED:
-                self._known.clear()
+            if self._remembered + len(start) > REMEMBERED_CHARACTERS:
+                self.forget()
             self._known[start] = place
+            self._remembered += len(start)
 
 
 def _split(line: str) -> tuple[str, list[str]]:
@@ -128,14 +141,14 @@ def _split(line: str) -> tuple[str, list[str]]:
     return raw, fields
 
 
-def _value(text: str) -> float:
+def _number(text: str) -> float:
     # Python reads digit groups and digits of other scripts; the format does not.
-    if "_" in text or not text.isascii():
-        raise ValueError("expected a value: not a number")
-    try:
-        return float(text)
-    except ValueError as error:
-        raise ValueError("expected a value: not a number") from error
+    if "_" not in text and text.isascii():
+        try:
+            return float(text)
+        except ValueError:
+            pass
+    raise ValueError("expected a value: not a number")
 
 
 def _series(raw: str) -> Series:

@@ -3,15 +3,17 @@
 Each engine names, scales and labels the same few quantities in its own way, and renames them
 between releases.  All of that is data: ``maps/*.toml``, a file for each engine, in the form that a
 user writes for an engine of their own (``[engines.map]``).  Keys of ``figures`` and ``durations``
-are ours: the signal ``replica_<key>``.
+are ours: the signal is ``replica_<key>``, of a duration the two in ``COUNTERS``.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import msgspec
 from msgspec import Meta
+
+from gpuward.agent.engines.selector import selector
 
 FigureName = Literal[
     "requests_total",
@@ -41,33 +43,46 @@ COUNTERS: dict[DurationName, tuple[str, str]] = {
 # Durations whose buckets are read too, for a percentile; the others' lines are passed over.
 WITH_PERCENTILE: tuple[DurationName, ...] = ("latency", "first_token", "inter_token")
 
-Names = Annotated[tuple[str, ...], Meta(min_length=1)]
-Where = dict[str, tuple[str, ...]]
+Names = Annotated[
+    tuple[str, ...], Meta(description='Series, newest name first: `name{label="value"}`.')
+]
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
 
 
 class Figure(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A figure, or one term of a sum: the first of ``names`` that the page has."""
+    """A term of a figure: the first of ``names`` that the page has."""
 
-    names: Annotated[Names, Meta(description="Names of the metric, newest first.")]
-    where: Annotated[Where, Meta(description="Only series whose label has one of the values.")] = {}
-    factor: Annotated[float, Meta(description="What turns it into our unit; -1 subtracts.")] = 1.0
+    names: Names
+    factor: Annotated[float, Meta(description="What turns it into our unit.")] = 1.0
     across: Annotated[
         Literal["sum", "max"], Meta(description="What several series are together.")
     ] = "sum"
+    zero_beside: Annotated[
+        str,
+        Meta(description="A metric beside which its absence is 0: it comes with its first event."),
+    ] = ""
+
+    def __post_init__(self) -> None:
+        if not self.names:
+            raise ValueError("names is empty; name a metric")
+        _check(self.names, self.factor)
 
 
 class Duration(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A duration: a histogram, or two counters."""
 
-    histogram: Annotated[tuple[str, ...], Meta(description="Names, newest first.")] = ()
+    histogram: Names = ()
     sum: Annotated[tuple[str, ...], Meta(description="Without a histogram: of the sum.")] = ()
     count: Annotated[tuple[str, ...], Meta(description="How many the sum is of.")] = ()
-    where: Annotated[Where, Meta(description="Only series whose label has one of the values.")] = {}
     factor: Annotated[float, Meta(description="Seconds in its unit: 0.001 of ms.")] = 1.0
 
     def __post_init__(self) -> None:
         if bool(self.histogram) == bool(self.sum) or bool(self.sum) != bool(self.count):
             raise ValueError("a duration is either histogram, or sum and count")
+        _check((*self.histogram, *self.sum, *self.count), self.factor)
 
 
 class EngineMap(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -77,7 +92,10 @@ class EngineMap(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     recognised_by: Annotated[
         tuple[str, ...], Meta(description="Metrics that only this engine has; any one of them.")
     ] = ()
-    health: Annotated[str, Meta(description="Path that answers 200 when it can serve.")] = "/health"
+    page: Annotated[str, Meta(description="Path of its metrics page.")] = "/metrics"
+    health: Annotated[
+        str, Meta(description="Path that answers 200 when it can serve; empty: none on this port.")
+    ] = "/health"
     started: Annotated[
         tuple[str, ...], Meta(description="When its counters began, in Unix seconds.")
     ] = ("process_start_time_seconds",)
@@ -90,12 +108,20 @@ class EngineMap(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
         str, Meta(description="The metric whose labels describe the KV cache.")
     ] = ""
     figures: Annotated[
-        dict[FigureName, Figure | tuple[Figure, ...]],
-        Meta(description="Figures; several terms are added, those after the first if present."),
+        dict[FigureName, tuple[Figure, ...]],
+        Meta(
+            description="Terms of each figure, which are added up; those after the first need not"
+            f" be there. Figures are {_listed(get_args(FigureName))}."
+        ),
     ] = {}
-    durations: Annotated[dict[DurationName, Duration], Meta(description="Durations.")] = {}
+    durations: Annotated[
+        dict[DurationName, Duration],
+        Meta(description=f"Durations are {_listed(get_args(DurationName))}."),
+    ] = {}
 
-    def terms(self, name: FigureName) -> tuple[Figure, ...]:
-        """Return the terms of a figure, none when the engine does not tell it."""
-        found = self.figures.get(name, ())
-        return (found,) if isinstance(found, Figure) else found
+
+def _check(names: tuple[str, ...], factor: float) -> None:
+    for name in names:
+        selector(name)
+    if not 0 < factor < float("inf"):
+        raise ValueError("factor must be above 0")

@@ -4,62 +4,21 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from dataclasses import dataclass
-from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from gpuward.agent import engine_kv_cache
 from gpuward.agent.engines.engine_map import WITH_PERCENTILE
-from gpuward.agent.engines.reading import Buckets, Reading, Timing
+from gpuward.agent.engines.reading import Reading
+from gpuward.agent.engines.selector import Selector, selector
+from gpuward.agent.engines.sums import Histogram, Parts, Sum, figure_of, timing_of
 from gpuward.agent.model_name import model_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+    from collections.abc import Container, Iterable, Mapping, Sequence
 
-    from gpuward.agent.engines.engine_map import (
-        Duration,
-        DurationName,
-        EngineMap,
-        Figure,
-        FigureName,
-    )
+    from gpuward.agent.engines.engine_map import Duration, EngineMap, Figure
+    from gpuward.agent.engines.sums import At, Values
     from gpuward.agent.openmetrics import Series
-
-    Values = Sequence[float]
-
-# Where a sample stands on the page.
-At = int
-
-
-@dataclass(frozen=True, slots=True)
-class _Term:
-    """A term of a figure: series of ``groups[i]`` are copies of one another."""
-
-    name: str
-    groups: tuple[tuple[At, ...], ...]
-    factor: float
-    is_largest: bool
-
-    def value(self, values: Values) -> float:
-        each = [max(values[at] for at in group) for group in self.groups]
-        together = max(each) if self.is_largest and each else sum(each)
-        return together * self.factor
-
-
-@dataclass(frozen=True, slots=True)
-class _Histogram:
-    """Buckets of all series of a histogram, edge by edge."""
-
-    name: str
-    edges: tuple[float, ...]
-    # One for each series.
-    counts: tuple[Callable[[Values], tuple[float, ...]], ...]
-
-    def value(self, values: Values) -> Buckets | None:
-        first, *others = (counts(values) for counts in self.counts)
-        total = tuple(map(sum, zip(first, *others, strict=True))) if others else first
-        is_sound = total[0] >= 0 and all(map(_at_most, total, total[1:])) and total[-1] < math.inf
-        return Buckets(self.edges, total) if is_sound else None
 
 
 class Layout:
@@ -69,26 +28,29 @@ class Layout:
     """
 
     def __init__(
-        self, engine_map: EngineMap, page: Sequence[Series], declared: Container[str]
+        self, kind: str, engine_map: EngineMap, page: Sequence[Series], declared: Container[str]
     ) -> None:
+        self._kind = kind
         self._map = engine_map
-        self._page = page
-        self._declared = declared
-        self._at: dict[str, list[At]] = defaultdict(list)
-        for at, series in enumerate(page):
-            self._at[series.name].append(at)
-        self._figures = {name: self._terms(engine_map.terms(name)) for name in engine_map.figures}
+        self._series = _PageSeries(page, declared, engine_map.copies)
+        self._figures = {
+            name: self._series.terms(terms, is_count=name.endswith("_total"))
+            for name, terms in engine_map.figures.items()
+        }
         self._durations = {
-            name: self._duration(name, duration) for name, duration in engine_map.durations.items()
+            name: self._series.parts(duration, with_buckets=name in WITH_PERCENTILE)
+            for name, duration in engine_map.durations.items()
         }
         self._missing = (
             *(name for name, terms in self._figures.items() if not terms),
-            *(name for name, parts in self._durations.items() if parts == (None, None, None)),
+            *(name for name, parts in self._durations.items() if parts == Parts()),
         )
-        self._started = [at for name in engine_map.started for at in self._at.get(name, ())]
-        self._model = self._model_of_page()
-        self._kv_cache = [page[at].labels for at in self._at.get(engine_map.kv_cache_info, ())]
-        self._usages = self._first(engine_kv_cache.USAGE) or []
+        self._started = self._series.first(engine_map.started)
+        self._model = _model(page, engine_map.model_label)
+        self._kv_caches = [
+            page[at].labels for at in self._series.first((engine_map.kv_cache_info,))
+        ]
+        self._usages = self._series.first(engine_kv_cache.USAGE)
 
     def read(self, values: Values) -> Reading:
         """Return what a page laid out so says; ``values`` in its order."""
@@ -96,139 +58,110 @@ class Layout:
         figures = {
             name: value
             for name, terms in self._figures.items()
-            if terms and (value := _figure(name, terms, values, broken)) is not None
+            if (value := figure_of(terms, values, broken, is_ratio=name.endswith("_ratio")))
+            is not None
         }
         durations = {
             name: timing
             for name, parts in self._durations.items()
-            if (timing := _timing(parts, values, broken)) is not None
+            if (timing := timing_of(parts, values, broken)) is not None
         }
         return Reading(
+            kind=self._kind,
             figures=figures,
             durations=durations,
             started_wall_s=min((values[at] for at in self._started), default=None),
             model=self._model,
-            kv_cache=engine_kv_cache.read(self._kv_cache, [values[at] for at in self._usages]),
+            kv_cache=engine_kv_cache.read(self._kv_caches, [values[at] for at in self._usages]),
             missing=self._missing,
             broken=tuple(broken),
         )
 
-    def _terms(self, wanted: Sequence[Figure]) -> tuple[_Term, ...]:
+
+class _PageSeries:
+    """The series of a page, found by selectors."""
+
+    def __init__(
+        self, page: Sequence[Series], declared: Container[str], copies: Container[str]
+    ) -> None:
+        self._page = page
+        self._declared = declared
+        self._copies = copies
+        self._at: dict[str, list[At]] = defaultdict(list)
+        for at, series in enumerate(page):
+            self._at[series.name].append(at)
+
+    def first(self, names: Iterable[str]) -> Sequence[At]:
+        """Return the places of the first of ``names`` that the page has."""
+        return next((self._at[name] for name in names if name in self._at), ())
+
+    def terms(self, wanted: Sequence[Figure], *, is_count: bool) -> tuple[Sum, ...]:
         """Return the terms that the page has; none when it lacks the first."""
-        found = [self._term(term) for term in wanted]
+        found = [self._term(term, is_count=is_count) for term in wanted]
         if not found or found[0] is None:
             return ()
         return tuple(term for term in found if term is not None)
 
-    def _term(self, figure: Figure) -> _Term | None:
-        for name in figure.names:
-            if name in self._at or name in self._declared:
-                groups = self._groups(self._at.get(name, ()), figure.where)
-                if groups or figure.across == "sum":
-                    return _Term(name, groups, figure.factor, figure.across == "max")
+    def parts(self, duration: Duration, *, with_buckets: bool) -> Parts:
+        """Return what the page has of a duration."""
+        if not duration.histogram:
+            return Parts(self._sum(duration.sum, duration.factor), self._sum(duration.count), None)
+        for one in map(selector, duration.histogram):
+            parts = Parts(
+                self._all(one, "_sum", duration.factor),
+                self._all(one, "_count"),
+                self._histogram(one, duration.factor) if with_buckets else None,
+            )
+            if parts != Parts():
+                return parts
+        return Parts()
+
+    def _term(self, figure: Figure, *, is_count: bool) -> Sum | None:
+        for one in map(selector, figure.names):
+            groups = self._groups(one)
+            is_zero = is_count and (one.name in self._at or one.name in self._declared)
+            if groups or is_zero:
+                return Sum(one.name, groups, figure.factor, is_largest=figure.across == "max")
+        if figure.zero_beside in self._at:
+            return Sum(figure.names[0], (), figure.factor)
         return None
 
-    def _groups(
-        self, places: Iterable[At], where: Mapping[str, Sequence[str]]
-    ) -> tuple[tuple[At, ...], ...]:
+    def _sum(self, names: Iterable[str], factor: float = 1.0) -> Sum | None:
+        found = (self._all(one, "", factor) for one in map(selector, names))
+        return next((one for one in found if one is not None), None)
+
+    def _all(self, one: Selector, suffix: str, factor: float = 1.0) -> Sum | None:
+        groups = self._groups(one, suffix)
+        return Sum(f"{one.name}{suffix}", groups, factor) if groups else None
+
+    def _groups(self, wanted: Selector, suffix: str = "") -> tuple[tuple[At, ...], ...]:
+        """Return the places of what is wanted; those of copies of one another together."""
         groups: dict[object, list[At]] = defaultdict(list)
-        for at in places:
+        for at in self._at.get(f"{wanted.name}{suffix}", ()):
             labels = self._page[at].labels
-            if all(labels.get(label) in allowed for label, allowed in where.items()):
+            if wanted.admits(labels):
                 groups[self._identity(labels)].append(at)
         return tuple(map(tuple, groups.values()))
 
     def _identity(self, labels: Mapping[str, str]) -> object:
         """Return what two series have in common when one is a copy of the other."""
-        return frozenset(one for one in labels.items() if one[0] not in self._map.copies)
+        return frozenset(one for one in labels.items() if one[0] not in self._copies)
 
-    def _duration(
-        self, name: DurationName, duration: Duration
-    ) -> tuple[_Term | None, _Term | None, _Histogram | None]:
-        seconds, count = duration.sum, duration.count
-        histogram = None
-        for alias in duration.histogram:
-            if f"{alias}_sum" in self._at or f"{alias}_bucket" in self._at:
-                seconds, count = (f"{alias}_sum",), (f"{alias}_count",)
-                if name in WITH_PERCENTILE:
-                    histogram = self._histogram(alias, duration)
-                break
-        return self._sum(seconds, duration, duration.factor), self._sum(count, duration), histogram
-
-    def _sum(self, names: Sequence[str], duration: Duration, factor: float = 1.0) -> _Term | None:
-        for name in names:
-            if groups := self._groups(self._at.get(name, ()), duration.where):
-                return _Term(name, groups, factor, is_largest=False)
-        return None
-
-    def _histogram(self, alias: str, duration: Duration) -> _Histogram | None:
+    def _histogram(self, wanted: Selector, factor: float) -> Histogram | None:
         # Triton's documentation shows buckets under the bare name.
-        places = self._at.get(f"{alias}_bucket") or self._at.get(alias, [])
+        suffix = "_bucket" if f"{wanted.name}_bucket" in self._at else ""
         series: dict[object, dict[float, At]] = defaultdict(dict)
-        for (at,) in (group[:1] for group in self._groups(places, duration.where)):
+        for at, *_ in self._groups(wanted, suffix):
             labels = dict(self._page[at].labels)
             edge = _edge(labels.pop("le", ""))
             if edge is not None:
-                series[self._identity(labels)][edge * duration.factor] = at
-        shared = set.intersection(*map(set, series.values())) if series else set()
-        edges = tuple(sorted(shared))
-        if len(edges) < 2 or edges[-1] != math.inf:  # noqa: PLR2004 - one edge and infinity
-            return None
-        counts = tuple(itemgetter(*(one[edge] for edge in edges)) for one in series.values())
-        return _Histogram(alias, edges, counts)
-
-    def _first(self, names: Iterable[str]) -> list[At] | None:
-        return next((self._at[name] for name in names if name in self._at), None)
-
-    def _model_of_page(self) -> str:
-        label = self._map.model_label
-        names = {one.labels[label] for one in self._page if label in one.labels}
-        return model_name(names.pop()) if len(names) == 1 else ""
+                series[self._identity(labels)][edge * factor] = at
+        return Histogram.of(wanted.name, series.values())
 
 
-def _figure(
-    name: FigureName, terms: Sequence[_Term], values: Values, broken: list[str]
-) -> float | None:
-    total = 0.0
-    for term in terms:
-        value = term.value(values)
-        # Signs differ by what a term does to the sum; NaN is neither.
-        if not 0 <= value / term.factor < math.inf:
-            broken.append(f"{term.name} is {value:g}")
-            return None
-        total += value
-    if name.endswith("_ratio") and total > 1:
-        broken.append(f"{terms[0].name} is {total:g}, above 1")
-        return None
-    return max(total, 0.0)
-
-
-def _timing(
-    parts: tuple[_Term | None, _Term | None, _Histogram | None], values: Values, broken: list[str]
-) -> Timing | None:
-    seconds, count = (_plain(term, values, broken) for term in parts[:2])
-    buckets = parts[2].value(values) if parts[2] else None
-    if parts[2] and buckets is None:
-        broken.append(f"buckets of {parts[2].name} fall")
-    if count is None and buckets is not None:
-        count = buckets.counts[-1]
-    if seconds is None and buckets is None:
-        return None
-    return Timing(seconds, count, buckets)
-
-
-def _plain(term: _Term | None, values: Values, broken: list[str]) -> float | None:
-    if term is None:
-        return None
-    value = term.value(values)
-    if 0 <= value < math.inf:
-        return value
-    broken.append(f"{term.name} is {value:g}")
-    return None
-
-
-def _at_most(lower: float, upper: float) -> bool:
-    return lower <= upper
+def _model(page: Sequence[Series], label: str) -> str:
+    names = {one.labels[label] for one in page if label in one.labels}
+    return model_name(names.pop()) if len(names) == 1 else ""
 
 
 def _edge(text: str) -> float | None:

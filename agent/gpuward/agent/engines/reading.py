@@ -45,6 +45,8 @@ class Timing:
 class Reading:
     """What is on a page; figures and durations that it does not tell are absent."""
 
+    # Whose map it was read by.
+    kind: str
     figures: dict[FigureName, float]
     durations: dict[DurationName, Timing]
     started_wall_s: float | None = None
@@ -55,6 +57,11 @@ class Reading:
     missing: tuple[str, ...] = ()
     # What was on the page and cannot be, with its name.
     broken: tuple[str, ...] = ()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the page told nothing that its engine's map knows."""
+        return not (self.figures or self.durations or self.broken)
 
     def over(self, objective_s: float) -> float | None:
         """Return how many requests missed the objective; ``None`` where no bucket tells."""

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING
 import structlog
 
 from gpuward.agent.engines.engine_map import COUNTERS, WITH_PERCENTILE
-from gpuward.agent.engines.page_reader import PageReader
 from gpuward.agent.engines.percentile import RecentPercentile
-from gpuward.agent.engines.shipped import shipped
-from gpuward.agent.http_get import HttpClient, HttpError
+from gpuward.agent.http_get import HttpError
 from gpuward.agent.model import Sample, SeriesKey
 from gpuward.agent.openmetrics import ParseError
+from gpuward.agent.samplers.engine_page import EnginePage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,9 +23,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-PAGE = "/metrics"
-ACCEPT = "text/plain;version=0.0.4"
-HTTP_OK = 200
 # How long an engine that said it is ready is believed, while its page is read.
 READY_FOR_S = 5.0
 PERCENTILES_EVERY_S = 5.0
@@ -52,16 +48,14 @@ class Replica:
         self.seen: Seen | None = None
         self.trouble = ""
         self._clock = clock
-        self._client = HttpClient(engine.url)
-        self._map = shipped(engine.kind)
-        self._reader = PageReader(self._map)
+        self._page = EnginePage(engine)
         self._failures = 0
         self._page_s = 0.0
         self._percentiles = {name: RecentPercentile() for name in WITH_PERCENTILE}
         self._percentiles_s = float("-inf")
 
     def close(self) -> None:
-        self._client.close()
+        self._page.close()
 
     def is_fresh(self, now_s: float) -> bool:
         """Return whether the engine answered in this turn."""
@@ -73,7 +67,7 @@ class Replica:
     async def look(self, now_s: float) -> None:
         """Read the page once; what goes wrong is ``trouble``."""
         try:
-            reading = await self._page()
+            reading = await self._read()
             ready_s = await self._ready_s(now_s)
         except (HttpError, ParseError) as error:
             self._failures += 1
@@ -118,17 +112,10 @@ class Replica:
                 what = "p95_beyond" if found.is_beyond else "p95"
                 yield f"replica_{name}_{what}_seconds", found.seconds
 
-    async def _page(self) -> Reading:
-        url = f"{self.engine.url.rstrip('/')}{PAGE}"
+    async def _read(self) -> Reading:
         began_s = self._clock.mono_s()
-        answer = await self._client.get(PAGE, timeout_s=self.engine.timeout_s, accept=ACCEPT)
+        reading = await self._page.read()
         self._page_s = self._clock.mono_s() - began_s
-        if answer.status != HTTP_OK:
-            raise HttpError(f"{url}: status {answer.status}")
-        reading = self._reader.read(answer.body.decode("utf-8", errors="replace"))
-        if not reading.figures and not reading.durations:
-            names = " or ".join(self._map.recognised_by)
-            raise HttpError(f"{url}: no {names}: not a {self.engine.kind} server")
         return reading
 
     async def _ready_s(self, now_s: float) -> float | None:
@@ -139,11 +126,7 @@ class Replica:
         """
         if self.seen and self.seen.ready_s is not None and now_s - self.seen.ready_s < READY_FOR_S:
             return self.seen.ready_s
-        try:
-            answer = await self._client.get(self._map.health, timeout_s=self.engine.timeout_s)
-        except HttpError:
-            return None
-        return now_s if answer.status == HTTP_OK else None
+        return now_s if await self._page.is_ready() else None
 
     def _note(self, reading: Reading, now_s: float, ready_s: float | None) -> None:
         wall_s = self._clock.wall_s()

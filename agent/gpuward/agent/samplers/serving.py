@@ -112,7 +112,7 @@ class ServingSampler:
                     key=process.key,
                     pid=process.pid,
                     start_ticks=process.start_ticks,
-                    engine=known.engine or known.serves.kind,
+                    engine=known.engine or (reading.kind if reading else ""),
                     model=known.model or (reading.model if reading else ""),
                     service=known.serves.service,
                     endpoint=known.serves.instance,
