@@ -72,17 +72,20 @@ def findings(window: Window, limits: Limits = Limits()) -> tuple[Finding, ...]:
 
 
 def _judge(window: Window, limits: Limits, replica: SeriesKey) -> Finding | None:
+    doubtful = None
     for signal, limit, lasting_s in (
         (BURN, limits.fast_burn, MINUTE_S),
         (SLOW_BURN, limits.slow_burn, FIVE_MINUTES_S),
     ):
         burn = window.latest(replica._replace(signal=signal))
-        if burn is not None and burn.value >= limits.clear_ratio * limit:
-            is_bad = burn.value >= limit and not _is_chance(window, replica, lasting_s)
-            finding = _finding(window, replica, burn.value, limit, lasting_s, is_bad=is_bad)
-            if is_bad or signal == SLOW_BURN:
-                return finding
-    return None
+        if burn is None or burn.value < limits.clear_ratio * limit:
+            continue
+        is_bad = burn.value >= limit and not _is_chance(window, replica, lasting_s)
+        finding = _finding(window, replica, burn.value, limit, lasting_s, is_bad=is_bad)
+        if is_bad:
+            return finding
+        doubtful = doubtful or finding
+    return doubtful
 
 
 def _is_chance(window: Window, replica: SeriesKey, lasting_s: float) -> bool:
@@ -106,8 +109,8 @@ def _finding(
         subject=subject_of_replica(window, replica.service, replica.endpoint),
         summary=(
             f"{count.over:.0f} of {count.requests:.0f} requests to {replica.service} at"
-            f" {replica.endpoint} in {lasting_s:.0f} s were slower than the objective:"
-            f" {burn:.1f} times what lasts."
+            f" {replica.endpoint} in {lasting_s:.0f} s were slower than the objective;"
+            f" the error budget burns {burn:.1f} times too fast."
         ),
         outcome=Outcome.BAD if is_bad else Outcome.DOUBTFUL,
         result=Result.WARN,
