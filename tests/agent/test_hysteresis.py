@@ -212,3 +212,24 @@ def test_a_warning_without_such_a_time_stays_one():
         state, _ = fold(state, [verdict], 100.0 + second)
 
     assert [it.finding.result for it in state.open_findings] == [Result.WARN]
+
+
+@pytest.mark.parametrize("script", ["BBBBBB", "BBB", "BBBBBB....", "BBBBBBUU"])
+def test_what_a_resting_detector_said_stands(script):
+    """Not asked, it has said neither that it is there nor that it is gone, for however long."""
+    _, before = play(script)
+
+    after, changed = fold(before, [], 10_000.0, resting=frozenset({"detector.x"}))
+
+    assert before.conditions == after.conditions
+    assert () == changed
+
+
+def test_another_detector_rests_alone():
+    """Who was asked and said nothing has said that it is gone."""
+    _, before = play("BBBBBB")
+
+    for second in (200.0, 230.0):
+        before, _ = fold(before, [Verdict("detector.x", ())], second, resting=frozenset({"other"}))
+
+    assert () == before.open_findings

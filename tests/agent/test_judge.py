@@ -252,3 +252,41 @@ async def test_a_bad_batch_that_had_to_wait_is_its_samplers_failure(make_judge, 
 
     assert components.failures == {"sampler.nvml": 1}
     assert looks[-1] == 6.0
+
+
+async def test_patient_kinds_are_looked_for_every_five_seconds(make_judge, clock):
+    """What must last for half a minute is not looked for at each tick; all else is."""
+    looked = dict.fromkeys(("gpu.wedged", "gpu.memory.saturation", "gpu.xid"), 0)
+
+    def looking(name):
+        def detect(window):
+            looked[name] += 1
+            yield from ()
+
+        return Detector(KINDS[name], detect)
+
+    judge = make_judge(detectors=tuple(map(looking, looked)))
+    for _ in range(11):
+        judge.tick()
+        await clock.advance(1.0)
+
+    assert {"gpu.wedged": 3, "gpu.memory.saturation": 11, "gpu.xid": 11} == looked
+
+
+async def test_a_patient_kind_lives_as_long_as_it_says(make_judge, clock):
+    """It is raised after the half minute, stays while it is not looked for, and is cleared."""
+    there_until_s = clock.mono_s() + 60.0
+
+    def detect(window):
+        if window.now_s < there_until_s:
+            yield Finding("gpu.wedged", Subject(gpu="GPU-1"), "busy, and does nothing")
+
+    judge = make_judge(detectors=(Detector(KINDS["gpu.wedged"], detect),))
+    was_open = []
+    for second in range(100):
+        judge.tick()
+        if judge.snapshot.open_findings:
+            was_open.append(second)
+        await clock.advance(1.0)
+
+    assert [*range(30, 90)] == was_open

@@ -66,8 +66,7 @@ class Components:
         if before is not None and before.result is Result.FAIL:
             log.info("component.recovered", component=component)
         said = self._said.get(component)
-        self._health[component] = (
-            ComponentHealth(component, Result.OK)
-            if said is None
-            else ComponentHealth(component, said.result, said.reason)
-        )
+        result, reason = (Result.OK, "") if said is None else (said.result, said.reason)
+        # Nearly always it works as it did.
+        if before is None or before.result is not result or before.reason != reason:
+            self._health[component] = ComponentHealth(component, result, reason)

@@ -71,14 +71,24 @@ class State:
 
 
 def fold(
-    state: State, verdicts: Sequence[Verdict], now_s: float
+    state: State,
+    verdicts: Sequence[Verdict],
+    now_s: float,
+    *,
+    resting: frozenset[str] = frozenset(),
 ) -> tuple[State, tuple[tuple[Change, OpenFinding], ...]]:
-    """Return the state after one tick and what changed in it, in order of dedup keys."""
+    """Return the state after one tick and what changed in it, in order of dedup keys.
+
+    ``resting``: detectors that were not asked this time; what they said last stands.
+    """
     said = _by_key(verdicts)
     failed = {verdict.detector for verdict in verdicts if verdict.findings is None}
     raised, conditions = state.raised, {}
     for key in sorted(said.keys() | state.conditions.keys()):
         before = state.conditions.get(key)
+        if before is not None and before.detector in resting:
+            conditions[key] = before
+            continue
         detector, finding = said.get(key, ("", None))
         after = _step(before, detector, finding, now_s, blind=_of(before) in failed)
         if after is not None and _is_due(after, finding, now_s):

@@ -5,6 +5,8 @@ read ``snapshot``, swapped by reference: no locks, and nothing waits for the dri
 The supervisor's watchdog is fed here and only here, so that it follows this loop and not the
 driver: a monitor that is killed by the fault it should report reports nothing.
 
+A kind that must last for half a minute before it is raised is looked for every five seconds only.
+
 A judgement of a large node takes several milliseconds, and a scrape would wait for all of them: so
 it pauses between two detectors.  What samplers bring meanwhile is taken in after it, because all
 detectors judge the same second.
@@ -45,6 +47,9 @@ TICK_S = 1.0
 # Others wait no longer than for one detector more than this.
 SLICE_S = 0.001
 FORGET_EVERY_TICKS = 60
+# A kind that must be seen for so long is looked for in every fifth tick: a sixth of that, at most.
+PATIENT_S = 30.0
+PATIENT_EVERY_TICKS = 5
 LOGGED_AS = {
     Change.RAISED: "finding.raised",
     Change.UPDATED: "finding.updated",
@@ -77,6 +82,10 @@ class Judge:
         self._components = components
         self._notifier = notifier
         self._detectors = detectors
+        self._every_tick = [each for each in detectors if each.kind.raise_after_s < PATIENT_S]
+        self._resting = frozenset(
+            each.component for each in detectors if each.kind.raise_after_s >= PATIENT_S
+        )
         self._drills = drills
         self._drills_seen: frozenset[str] = frozenset()
         self.state = State(instance)
@@ -182,12 +191,14 @@ class Judge:
         self.history.advance(now_s, self._clock.wall_s())
         window = self.readings.window(now_s)
         verdicts = []
-        for detector in self._detectors:
+        is_for_all = self.ticks % PATIENT_EVERY_TICKS == 0
+        for detector in self._detectors if is_for_all else self._every_tick:
             verdicts.append(self._ask(detector, window))
             if self._clock.mono_s() - began_s >= SLICE_S:
                 yield
                 began_s = self._clock.mono_s()
-        self.state, changes = fold(self.state, verdicts, now_s)
+        resting = frozenset() if is_for_all else self._resting
+        self.state, changes = fold(self.state, verdicts, now_s, resting=resting)
         self.snapshot = self._snapshot(window)
         self.ticks += 1
         self.judging_seconds += self._clock.mono_s() - now_s
