@@ -122,3 +122,22 @@ async def test_nothing_is_kept_of_what_was_answered(disk):
         await disk.let(2)
 
     assert {} == commits._line
+
+
+async def test_the_first_in_line_waits_for_others(disk):
+    commits = GroupCommit(disk.commit, limit=9, linger_s=0.05)
+    async with asyncio.TaskGroup() as group:
+        await start(group, commits, "ab")
+        assert [] == disk.groups
+        await disk.let(9)
+
+    assert [["a", "b"]] == disk.groups
+
+
+async def test_a_full_group_waits_for_nobody(disk):
+    commits = GroupCommit(disk.commit, limit=1, linger_s=3_600.0)
+    async with asyncio.TaskGroup() as group:
+        tasks = await start(group, commits, "a")
+        await disk.let()
+
+    assert "a is durable" == tasks["a"].result()

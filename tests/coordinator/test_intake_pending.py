@@ -258,7 +258,7 @@ def test_a_new_state_is_written_with_all_that_waited(make):
 
     assert [2, 3] == [t.requests for t in heard.with_state(life).totals]
     heard.store(life)
-    assert heard.pending() is None
+    assert not heard.waits
     heard.hear(life_of(make, 4, make.finding("f2")))
     assert ([], []) == waiting(heard)
 

@@ -6,6 +6,7 @@ One exit stack closes what was opened, in the opposite order; one task group hol
 from __future__ import annotations
 
 import asyncio
+import gc
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
     from gpuward.daemon.notify import Notifier
 
 log = structlog.get_logger()
+
+# New objects between two looks for garbage.
+GARBAGE_EVERY = 50_000
 
 
 class StartError(Exception):
@@ -81,6 +85,10 @@ class App:
             grpc = await self._ingest(stack, intake)
             state_directory.write_addresses(self._directory, {"http": http, "grpc": grpc})
             log.info("coordinator.started", http=http, grpc=grpc, speed=self._speed)
+            # What start-up made stays; of what reports make next to nothing is in a circle, and the
+            # sessions of thousands of nodes are much to walk for it.
+            gc.freeze()
+            gc.set_threshold(GARBAGE_EVERY)
             self._notifier.ready(f"people on http://{http}, agents on {grpc}")
             await self._serve(store, intake, web, outbox, stop)
         log.info("coordinator.stopped")

@@ -28,13 +28,21 @@ class _Waiting(Generic[T, R]):
 
 
 class GroupCommit(Generic[T, R]):
-    """``commit`` is given items in the order they came and returns an answer (no ``None``) each."""
+    """``commit`` is given items in the order they came and returns an answer (no ``None``) each.
+
+    ``linger_s``: how long the first in line waits for others, whom it spares a commit of their own.
+    """
 
     def __init__(
-        self, commit: Callable[[Sequence[T]], Awaitable[Sequence[R]]], *, limit: int
+        self,
+        commit: Callable[[Sequence[T]], Awaitable[Sequence[R]]],
+        *,
+        limit: int,
+        linger_s: float = 0.0,
     ) -> None:
         self._commit = commit
         self._limit = limit
+        self._linger_s = linger_s
         self._turn = asyncio.Lock()
         self._line: dict[_Waiting[T, R], None] = {}
 
@@ -50,6 +58,8 @@ class GroupCommit(Generic[T, R]):
             self._line.pop(mine, None)
 
     async def _lead(self, mine: _Waiting[T, R]) -> R:
+        if len(self._line) < self._limit:
+            await asyncio.sleep(self._linger_s)
         together = (waiting for waiting in self._line if not waiting.alone)
         group = [mine] if mine.alone else list(islice(together, self._limit))
         for waiting in group:

@@ -61,10 +61,15 @@ class Heard:
         self._totals |= _by_run(life.report.service_totals)
         self._life = life
 
-    def pending(self) -> Pending | None:
-        """Return what waits to be written; ``None`` when nothing."""
-        if self._life is None or self._life is self._written:
-            return None
+    @property
+    def waits(self) -> bool:
+        """Whether anything has been heard that is not written."""
+        return self._life is not self._written
+
+    def pending(self) -> Pending:
+        """Return what waits to be written; raises ``ValueError`` when nothing does."""
+        if self._life is None:
+            raise ValueError("nothing has been heard yet")
         return Pending(self._life, tuple(self._readings.values()), tuple(self._totals.values()))
 
     def settle(self, pending: Pending) -> None:

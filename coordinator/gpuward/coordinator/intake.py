@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 # Reports in one transaction: a storm holds the database for tens of milliseconds at a time.
 GROUP_LIMIT = 200
+# A raise waits this long for those of other nodes: no person notices, and a commit costs as much as
+# twenty reports.
+LINGER_S = 0.03
 
 
 class Intake:
@@ -39,7 +42,7 @@ class Intake:
         self._heard: dict[str, Heard] = {}
         # As of the last flush: what a person says counts within seconds, on every replica.
         self._overrides: dict[str, Override] = {}
-        self._filing = GroupCommit(self._file, limit=GROUP_LIMIT)
+        self._filing = GroupCommit(self._file, limit=GROUP_LIMIT, linger_s=LINGER_S)
 
     async def open_session(self, node: str, now_s: float, **hello: str) -> int:
         """Begin a new session of ``node`` and return its number; older ones are over."""
@@ -84,9 +87,9 @@ class Intake:
         """Write what is pending of all nodes, in one transaction; none when nothing is."""
         async with self._store.reading() as connection:
             self._overrides = await store_kinds.load(connection)
-        if self._pending():
+        if any(heard.waits for heard in self._heard.values()):
             await self._write_pending()
-        self._heard = {n: h for n, h in self._heard.items() if not h.is_over or h.pending()}
+        self._heard = {n: h for n, h in self._heard.items() if not h.is_over or h.waits}
 
     async def _write_pending(self) -> None:
         async with self._store.writing() as tx:
@@ -102,8 +105,7 @@ class Intake:
             heard.settle(of_it)
 
     def _pending(self) -> list[tuple[Heard, Pending]]:
-        waiting = ((heard, heard.pending()) for heard in self._heard.values())
-        return [(heard, pending) for heard, pending in waiting if pending is not None]
+        return [(heard, heard.pending()) for heard in self._heard.values() if heard.waits]
 
     async def _file(self, arrivals: Sequence[Pending]) -> Sequence[Stored | Repeated | Superseded]:
         async with self._store.writing() as tx:
