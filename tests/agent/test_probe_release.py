@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from gpuward.agent.probe_workers import Workers
 from gpuward.agent.samplers import probe as probe_sampler
 from gpuward.agent.samplers.probe import ProbeSampler
+from gpuward.agent.window import Window
 
 
 def ask(path, request):
@@ -23,6 +25,15 @@ def ask(path, request):
         return json.loads(caller.recv(65_536))
 
 
+def sampler(folder):
+    return ProbeSampler(
+        Workers(folder),
+        lambda now_s: Window.of(now_s=now_s),
+        proc_root=Path("/proc"),
+        pci_devices=folder / "none",
+    )
+
+
 def holds(pid, path):
     return path in [link.readlink() for link in Path(f"/proc/{pid}/fd").iterdir()]
 
@@ -31,17 +42,16 @@ def holds(pid, path):
 CLINGING = """
 import sys
 from gpuward.agent import probe_worker
+from gpuward.agent.probes import card, table
 from gpuward.agent.probes.figure import Figure
 
-kept = []
 
-
-def probe(device):
-    kept.append(open(sys.argv.pop()))
+def run(probe, device, meter):
+    card._opened.append(open(sys.argv.pop()))
     return [Figure("launch_seconds", 0.5)]
 
 
-probe_worker.PROBES["latency"] = probe
+table.run = run
 probe_worker.main(sys.argv[1:-1])
 """
 
@@ -65,15 +75,16 @@ async def test_release_closes_what_the_worker_holds(clinging, tmp_path):
     path = tmp_path / "GPU-aaaa.sock"
     measured = ask(path, b'{"probe": "latency"}')
     held_before = holds(pid, device)
-    still_held = await ProbeSampler(tmp_path, mode="cpu").let_go()
+    still_held = await sampler(tmp_path).let_go()
     held_after = holds(pid, device)
     # The real program by now.
     measured_again = ask(path, b'{"probe": "latency"}')
 
-    assert measured == {"figures": {"launch_seconds": 0.5}}
+    assert (measured["figures"]["launch_seconds"], measured["holds_context"]) == (0.5, True)
     assert (held_before, held_after) == (True, False)
     assert still_held == ()
     assert "launch_longest_seconds" in measured_again["figures"]
+    assert measured_again["holds_context"] is False
 
 
 async def test_release_names_the_workers_that_do_not_let_go(tmp_path, monkeypatch):
@@ -87,4 +98,4 @@ async def test_release_names_the_workers_that_do_not_let_go(tmp_path, monkeypatc
         silent.listen(1)
         gone.bind(str(tmp_path / "GPU-bbbb.sock"))
 
-        assert await ProbeSampler(tmp_path).let_go() == ("GPU-aaaa",)
+        assert await sampler(tmp_path).let_go() == ("GPU-aaaa",)

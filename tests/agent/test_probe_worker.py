@@ -1,32 +1,48 @@
-"""The probe worker and its sampler, over a real socket."""
+"""The probe worker: what it answers, and how long it lives."""
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from gpuward.agent import probe_worker
-from gpuward.agent.model import Gpu, Result, SeriesKey
-from gpuward.agent.probes.figure import Figure, Stalled
-from gpuward.agent.samplers.probe import ProbeSampler
+from gpuward.agent.probes import card, table
+from gpuward.agent.probes.figure import Figure, Stalled, Unsupported
 
-GIB = 1 << 30
-GPUS = (Gpu("GPU-aaaa", 0, "H100", "0000:10:00.0"), Gpu("GPU-bbbb", 1, "H100", "0000:11:00.0"))
+
+@pytest.fixture
+def play(monkeypatch):
+    """Let a function run in place of every probe."""
+
+    def playing(run):
+        monkeypatch.setattr(table, "run", run)
+
+    return playing
 
 
 @pytest.mark.parametrize(
     "request_",
-    [b"", b"x", b"{}", b"[]", b"1", b'{"probe": 1}', b'{"probe": []}', b"[" * 4_000, b"\xff"],
+    [
+        *(b"", b"x", b"{}", b"[]", b"1", b'{"probe": 1}', b'{"probe": []}', b"[" * 4_000, b"\xff"),
+        b'{"probe": "matmul"}',
+        b'{"probe": "latency", "budget_s": 0}',
+        b'{"probe": "latency", "budget_s": -1}',
+        b'{"probe": "latency", "budget_s": 1.1}',
+        b'{"probe": "latency", "budget_s": NaN}',
+        b'{"probe": "latency", "budget_s": "1"}',
+        b'{"status": 1}',
+    ],
 )
-def test_request_that_is_none(request_):
-    """What is no request is refused with what would be one."""
+def test_request_that_is_none(play, request_):
+    """What is no request is refused with what would be one, and nothing runs."""
+    play(None)
     reply = probe_worker.answer(request_, "cpu")
 
     assert reply["error"] == "refused"
@@ -38,45 +54,83 @@ def test_request_that_is_none(request_):
     [
         pytest.param(Stalled("no answer"), "stalled", id="stalled"),
         pytest.param(ImportError("no cupy"), "unsupported", id="library missing"),
+        pytest.param(Unsupported("no NVRTC"), "unsupported", id="compiler missing"),
     ],
 )
-def test_conditions(monkeypatch, raised, error):
+def test_conditions(play, raised, error):
     """A probe that could not measure says why."""
 
-    def probe(device):
+    def run(probe, device, meter):
         raise raised
 
-    monkeypatch.setitem(probe_worker.PROBES, "latency", probe)
+    play(run)
 
     assert probe_worker.answer(b'{"probe": "latency"}', "cpu") == {
         "error": error,
         "reason": str(raised),
+        "holds_context": False,
     }
 
 
-def test_unnamed_error_ends_the_worker(monkeypatch):
+def test_unnamed_error_ends_the_worker(play):
     """After an error of CUDA its context serves nobody: a new worker has to come."""
 
-    def probe(device):
+    def run(probe, device, meter):
         raise RuntimeError("CUDA_ERROR_ILLEGAL_ADDRESS")
 
-    monkeypatch.setitem(probe_worker.PROBES, "latency", probe)
+    play(run)
 
     with pytest.raises(RuntimeError):
         probe_worker.answer(b'{"probe": "latency"}', "cpu")
 
 
-def test_figures(monkeypatch):
-    """Figures go by name."""
-    monkeypatch.setitem(probe_worker.PROBES, "latency", lambda device: [Figure("a_seconds", 0.5)])
+def test_figures(play):
+    """They go by name, with the time of the GPU that they took; the caller says what it may be."""
+    limits = []
 
-    assert probe_worker.answer(b'{"probe": "latency"}', "cpu") == {"figures": {"a_seconds": 0.5}}
+    def run(probe, device, meter):
+        limits.append((probe, device, meter.limit_s))
+        meter.busy_s = 0.002
+        return [Figure("a_seconds", 0.5)]
+
+    play(run)
+    replies = [
+        probe_worker.answer(b'{"probe": "host_copy", "budget_s": 0.004}', "GPU-1"),
+        probe_worker.answer(b'{"probe": "latency"}', "cpu"),
+    ]
+
+    assert replies[0] == {
+        "figures": {"a_seconds": 0.5, "busy_seconds": 0.002},
+        "holds_context": False,
+    }
+    assert limits == [("host_copy", "GPU-1", 0.004), ("latency", "cpu", 0.02)]
+
+
+def test_status_touches_nothing(play, monkeypatch):
+    """It only says whether there is a context: asked before anyone knows if one may be made."""
+    play(None)
+    before = probe_worker.answer(b'{"status": true}', "GPU-1")
+    monkeypatch.setattr(card, "_opened", [True])
+
+    assert before == {"figures": {}, "holds_context": False}
+    assert probe_worker.answer(b'{"status": true}', "GPU-1")["holds_context"] is True
+
+
+def test_the_processor_has_one_probe():
+    reply = probe_worker.answer(b'{"probe": "product"}', "cpu")
+
+    assert reply["error"] == "unsupported"
 
 
 def test_gpu_worker_sees_its_gpu_only():
     """CUDA is told before it is loaded which GPU there is."""
     assert probe_worker.environment("GPU-aaaa")["CUDA_VISIBLE_DEVICES"] == "GPU-aaaa"
     assert "CUDA_VISIBLE_DEVICES" not in probe_worker.environment("cpu")
+
+
+def test_gpu_worker_is_no_client_of_mps():
+    """CUDA looks for its control daemon in a folder that is not there."""
+    assert not Path(probe_worker.environment("GPU-1")["CUDA_MPS_PIPE_DIRECTORY"]).exists()
 
 
 def ask(path):
@@ -138,121 +192,3 @@ def test_worker_that_cannot_listen(tmp_path):
 
     assert done.returncode == 1
     assert done.stderr == f"gpuward: {tmp_path}/none/x.sock: No such file or directory\n"
-
-
-async def test_sampler_starts_the_worker_of_the_processor(tmp_path):
-    """Where nobody serves, the agent starts a worker, asks it, and stops it at its own end."""
-    async with ProbeSampler(tmp_path, mode="cpu") as probe:
-        first = await probe.sample(1_000.0)
-        trouble = probe.health
-        batch = first
-        while not batch.samples:
-            await asyncio.sleep(0.05)
-            batch = await probe.sample(1_000.0)
-        healthy = probe.health
-        pid = probe._worker.pid
-
-    (sample,) = batch.samples
-    assert sample.key == SeriesKey("probe_launch_seconds")
-    assert 0 < sample.value < 2
-    assert (trouble.result, trouble.reason) == (Result.UNKNOWN, "cpu: no worker")
-    assert healthy.result is Result.OK
-    with pytest.raises(ProcessLookupError):
-        os.kill(pid, 0)
-
-
-class Workers:
-    """Sockets that answer as told."""
-
-    def __init__(self, folder):
-        self.folder = folder
-        self.asked = []
-        self._listeners = []
-
-    def add(self, device, reply):
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        listener.bind(str(self.folder / f"{device}.sock"))
-        listener.listen()
-        listener.setblocking(False)
-        self._listeners.append(listener)
-        loop = asyncio.get_running_loop()
-
-        def accept():
-            caller, _ = listener.accept()
-            loop.add_reader(caller, answer, caller)
-
-        def answer(caller):
-            loop.remove_reader(caller)
-            assert caller.recv(4_096) == b'{"probe": "latency"}'
-            self.asked.append(device)
-            caller.send(reply)
-            caller.close()
-
-        loop.add_reader(listener, accept)
-
-    def close(self):
-        for listener in self._listeners:
-            asyncio.get_running_loop().remove_reader(listener)
-            listener.close()
-
-
-@pytest.fixture
-async def workers(tmp_path):
-    workers = Workers(tmp_path)
-    workers.add("cpu", b'{"figures": {"launch_seconds": 0.001}}')
-    yield workers
-    workers.close()
-
-
-@pytest.mark.parametrize(
-    ("mode", "free_bytes", "asked"),
-    [
-        pytest.param("off", GIB, [], id="off"),
-        pytest.param("cpu", GIB, ["cpu"], id="the processor only"),
-        pytest.param("auto", GIB, ["GPU-aaaa", "cpu"], id="GPUs with a worker"),
-        pytest.param("auto", GIB - 1, ["cpu"], id="not where memory is short"),
-        pytest.param("auto", None, ["cpu"], id="not where it is unknown"),
-    ],
-)
-async def test_modes(workers, tmp_path, mode, free_bytes, asked):
-    """A GPU is probed where somebody enabled its worker and a gigabyte is free."""
-    workers.add("GPU-aaaa", b'{"figures": {"launch_seconds": 0.002}}')
-    async with ProbeSampler(
-        tmp_path, mode=mode, gpus=lambda: GPUS, free_bytes=lambda _: free_bytes
-    ) as probe:
-        batch = await probe.sample(1_000.0)
-
-    assert sorted(workers.asked) == asked
-    assert sorted(s.key.gpu or "cpu" for s in batch.samples) == asked
-
-
-@pytest.mark.parametrize(
-    ("reply", "reason"),
-    [
-        pytest.param(b'{"error": "stalled", "reason": "2 s"}', "stalled: 2 s", id="stalled"),
-        pytest.param(b"not JSON", "malformed", id="garbage"),
-        pytest.param(b'{"figures": {"launch_seconds": "x"}}', "float", id="no number"),
-    ],
-)
-async def test_worker_without_figures(workers, tmp_path, reply, reason):
-    """What keeps a worker from measuring is said, and makes no sample."""
-    workers.add("GPU-aaaa", reply)
-    async with ProbeSampler(tmp_path, gpus=lambda: GPUS, free_bytes=lambda _: GIB) as probe:
-        batch = await probe.sample(1_000.0)
-
-    assert [sample.key.gpu for sample in batch.samples] == [""]
-    assert probe.health.result is Result.UNKNOWN
-    assert probe.health.reason.startswith("GPU-aaaa: ")
-    assert reason in probe.health.reason
-
-
-async def test_nobody_on_a_gpu_is_asked_while_it_is_released(workers, tmp_path):
-    """A question would open the driver again; the processor's worker holds nothing of it."""
-    workers.add("GPU-aaaa", b'{"figures": {"launch_seconds": 0.002}}')
-    sampler = ProbeSampler(
-        tmp_path, gpus=lambda: GPUS, free_bytes=lambda _: GIB, is_released=lambda: True
-    )
-    async with sampler as probe:
-        await probe.sample(1_000.0)
-
-    assert workers.asked == ["cpu"]

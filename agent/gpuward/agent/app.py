@@ -227,7 +227,7 @@ class App:
             readings=self._judge.readings,
             memory_maps=MemoryMapRequests(tap.writer_of, self._clock),
             release=Release(maintenance, nvml, probe),
-            probes=ProbeRequests(probe, self._snapshot, self._clock),
+            probes=ProbeRequests(probe, self._clock),
             watchers=watchers,
             components=self._components,
         )

@@ -4,9 +4,15 @@
 
 It serves a SEQPACKET socket: one JSON request, one JSON reply, one caller at a time.
 
-    {"probe": "latency"}  ->  {"figures": {"launch_seconds": 1.1e-05, ...}}
-                          or  {"error": "stalled", "reason": "..."}
+    {"probe": "latency", "budget_s": 0.01}
+                          ->  {"figures": {"launch_seconds": 1.1e-05, ...}, "holds_context": true}
+                          or  {"error": "stalled", "reason": "...", "holds_context": true}
+    {"status": true}      ->  {"figures": {}, "holds_context": false}, and nothing is touched
     {"release": true}     ->  {"figures": {}}, once it holds nothing of the driver
+
+``budget_s``: GPU time after which a burst ends, with the figures that it has; ``busy_seconds`` of
+every answer is what it took.  The context is created at the first question that needs it, and from
+then on what it holds does not change: the agent asks when no engine on the GPU is starting.
 
 To let go of the driver it becomes a new program under the same pid: nothing less is sure to close
 all that CUDA has opened.  The new one answers, and opens the driver again when it is next asked to
@@ -22,19 +28,20 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import math
 import os
 import select
 import signal
 import socket
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from gpuward.agent.probes import latency
-from gpuward.agent.probes.figure import Figure, Stalled
+from gpuward.agent.probes import card, table
+from gpuward.agent.probes.figure import Meter, Stalled, Unsupported
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
 REQUEST_LIMIT_BYTES = 4_096
 # A caller that connects and says nothing must not hold the worker.
@@ -45,7 +52,10 @@ ARGUMENTS = ("-P", "-m", "gpuward.agent.probe_worker")
 NO_DESCRIPTOR = -1
 RELEASED: dict[str, dict[str, float]] = {"figures": {}}
 
-PROBES: dict[str, Callable[[str], list[Figure]]] = {"latency": latency.run}
+DEFAULT_BUDGET_S = 0.02
+MOST_BUDGET_S = 1.0
+# Where CUDA looks for the control daemon of MPS.  Without one a context is nobody's client.
+NO_MPS = "/nonexistent/gpuward-probe"
 
 
 def answer(request: bytes, device: str) -> dict[str, object]:
@@ -54,29 +64,46 @@ def answer(request: bytes, device: str) -> dict[str, object]:
     An error that a probe does not name ends the worker: after a CUDA error its context serves
     nobody, and a new worker gets a new one.
     """
+    asked = _parse(request)
+    if asked.get("status") is True:
+        return _reply(figures={})
+    name, budget_s = asked.get("probe"), asked.get("budget_s", DEFAULT_BUDGET_S)
+    if not (isinstance(name, str) and name in table.ON_GPU and _is_budget(budget_s)):
+        return _error("refused", f'expected {{"probe": one of {sorted(table.ON_GPU)}}}')
+    meter = Meter(budget_s)
     try:
-        probe = PROBES[json.loads(request)["probe"]]
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return _error("refused", f'expected {{"probe": one of {sorted(PROBES)}}}')
-    try:
-        figures = probe(device)
+        figures = table.run(name, device, meter)
     except Stalled as error:
         return _error("stalled", str(error))
-    except ImportError as error:
+    except (ImportError, Unsupported) as error:
         return _error("unsupported", str(error))
-    return {"figures": {figure.name: figure.value for figure in figures}}
+    measured = {figure.name: figure.value for figure in figures}
+    return _reply(figures=measured | {"busy_seconds": meter.busy_s})
+
+
+def _parse(request: bytes) -> dict[str, Any]:
+    try:
+        asked = json.loads(request)
+    except (ValueError, RecursionError):
+        return {}
+    return asked if isinstance(asked, dict) else {}
+
+
+def _is_budget(value: object) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value) and 0 < value <= MOST_BUDGET_S
 
 
 def _error(error: str, reason: str) -> dict[str, object]:
-    return {"error": error, "reason": reason}
+    return _reply(error=error, reason=reason)
+
+
+def _reply(**what: object) -> dict[str, object]:
+    return {**what, "holds_context": card.is_open()}
 
 
 def is_release(request: bytes) -> bool:
     """Return whether the caller wants the driver to be let go of."""
-    try:
-        return bool(json.loads(request)["release"])
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return False
+    return bool(_parse(request).get("release"))
 
 
 def serve(listener: socket.socket, device: str, leave_with: int | None = None) -> int | None:
@@ -138,10 +165,16 @@ def listen(path: Path) -> socket.socket:
 
 def environment(device: str) -> Mapping[str, str]:
     """Return what CUDA must find in the environment before it is loaded."""
-    if device == latency.CPU:
+    if device == table.CPU:
         # One thread: a probe of the processor must not take all of it.
         return {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    return {"CUDA_VISIBLE_DEVICES": device, "CUDA_MODULE_LOADING": "LAZY"}
+    # Never a client of MPS: a fault of any client ends all of them, and the first one starts a
+    # server of its own user's, beside which those of other users have to wait.
+    return {
+        "CUDA_VISIBLE_DEVICES": device,
+        "CUDA_MODULE_LOADING": "LAZY",
+        "CUDA_MPS_PIPE_DIRECTORY": NO_MPS,
+    }
 
 
 def main(argv: Sequence[str] | None = None) -> int:

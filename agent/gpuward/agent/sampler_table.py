@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from gpuward.agent.maintenance_keeper import MAINTENANCE_FILE, MaintenanceKeeper
 from gpuward.agent.model import SeriesKey
+from gpuward.agent.probe_workers import Workers
 from gpuward.agent.process_identity import sees_every_pid
 from gpuward.agent.samplers.dcgm import DcgmSampler
 from gpuward.agent.samplers.endpoint import EndpointSampler
@@ -117,24 +118,26 @@ def build_samplers(
     if config.probes.mode != "off":
         samplers.append(
             ProbeSampler(
-                _probe_directory(config),
+                _probe_workers(config),
+                judge.readings.window,
+                proc_root=PROC,
+                pci_devices=Path(config.pci.devices),
                 mode=config.probes.mode,
-                gpus=lambda: judge.snapshot.gpus,
-                free_bytes=lambda gpu: latest(judge.snapshot, "gpu_memory_free_bytes", gpu),
+                beside_mps=config.probes.beside_mps,
                 is_released=lambda: maintenance.is_released(clock.mono_s()),
             )
         )
     return tuple(samplers)
 
 
-def _probe_directory(config: AgentConfig) -> Path:
+def _probe_workers(config: AgentConfig) -> Workers:
     if config.probes.directory:
-        return Path(config.probes.directory)
+        return Workers(Path(config.probes.directory))
     if OF_SYSTEMD.is_dir():
-        return OF_SYSTEMD
+        return Workers(OF_SYSTEMD)
     directory = Path(config.state.directory, "probe")
     directory.mkdir(exist_ok=True)
-    return directory
+    return Workers(directory, starts_gpu_workers=True)
 
 
 def device_memory(snapshot: Snapshot, device: str) -> DeviceMemory | None:

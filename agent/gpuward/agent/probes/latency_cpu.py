@@ -6,7 +6,6 @@ GPU twin's neighbours use, small enough to be over in a few milliseconds.
 
 from __future__ import annotations
 
-import statistics
 import threading
 import time
 from functools import cache
@@ -14,11 +13,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gpuward.agent.probes.figure import Figure, Stalled
+from gpuward.agent.probes.figure import Figure, Stalled, spread
 from gpuward.native.spin_gap import spin_gaps
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from gpuward.agent.probes.figure import Meter
 
 ROUND_TRIPS = 32
 DEADLINE_S = 2.0
@@ -28,15 +29,15 @@ SPIN_NS = 2_000_000
 GAP_NS = 50_000
 
 
-def run() -> list[Figure]:
-    """Return figures of one burst; about ten milliseconds on an idle core."""
-    trips_s = _round_trips()
+def run(meter: Meter) -> list[Figure]:
+    """Return figures of one burst; about ten milliseconds on an idle core, none of a GPU."""
+    del meter
     gaps = spin_gaps(SPIN_NS, GAP_NS)
     return [
-        Figure("launch_seconds", statistics.median(trips_s)),
-        Figure("launch_longest_seconds", max(trips_s)),
-        Figure("copy_seconds", _copy_s()),
+        *spread("launch", _round_trips()),
+        Figure("copy_bytes_per_second", COPY_BYTES / _copy_s()),
         Figure("product_seconds", _product_s()),
+        Figure("gap_count", float(gaps.gaps)),
         Figure("longest_gap_seconds", gaps.longest_gap_ns / 1e9),
         Figure("stolen_ratio", gaps.gap_total_ns / max(1, gaps.elapsed_ns)),
     ]

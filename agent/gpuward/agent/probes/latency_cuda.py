@@ -1,79 +1,65 @@
-"""The latency probe on a GPU, with CuPy: round trips of an empty kernel.
+"""The latency probe on a GPU: round trips of an empty kernel, and a kernel that spins.
 
-No cuBLAS, no memory pool, no allocation after the first burst: a context is all that this costs.
-Times are taken both ways, by events on the GPU and by the wall: wall far above event means that
-the processor starves, both high means that the GPU is busy with someone else.  An event is asked
-whether it is done until the deadline, never waited for, since that wait has no end when the driver
-hangs.
+Round trips are timed both ways, by events on the GPU and by the wall: wall far above event means
+that the processor starves, both high means that the GPU is busy with someone else.  The spinning
+kernel tells which clock work really gets, and when it stood still because another process had the
+GPU (``spin``).
 """
 
 from __future__ import annotations
 
-import statistics
-import time
-from functools import cache
-from importlib import resources
-from typing import Any
+from typing import TYPE_CHECKING
 
-from gpuward.agent.probes.figure import Figure, Stalled
+import numpy as np
+
+from gpuward.agent.probes.card import TO_HOST, card
+from gpuward.agent.probes.figure import spread
+from gpuward.agent.probes.spin import spin_figures
+
+if TYPE_CHECKING:
+    from gpuward.agent.probes.card import Card
+    from gpuward.agent.probes.figure import Figure, Meter
 
 ROUND_TRIPS = 32
-DEADLINE_S = 2.0
-KERNEL = "gpuward_empty"
+# 100 steps of 2 us at 2 GHz: a step multiplies and adds a thousand times, four cycles each.
+LOOKS = 100
+CHAIN = 1_000
+WORD_BYTES = 8
+TABLE_BYTES = LOOKS * WORD_BYTES
 
 
-def run() -> list[Figure]:
-    """Return figures of one burst on the one GPU that this process sees; 0.2 ms of its time."""
-    import cupy
-
-    kernel, stream = _prepare()
-    deadline_s = time.perf_counter() + DEADLINE_S
-    walls_s: list[float] = []
-    events_s: list[float] = []
-    with stream:
-        # The first after a pause finds low clocks and cold caches: it says nothing of the rest.
-        _launch(cupy, kernel, stream, deadline_s)
-        for _ in range(ROUND_TRIPS):
-            wall_s, event_s = _launch(cupy, kernel, stream, deadline_s)
-            walls_s.append(wall_s)
-            events_s.append(event_s)
+def run(meter: Meter) -> list[Figure]:
+    """Return figures of one burst, about 0.7 ms of the GPU; fewer where ``meter`` ends it."""
+    gpu = card()
+    # The first after a pause finds low clocks and cold caches: it says nothing of the rest.
+    _launch(gpu, meter)
+    _spin(gpu, meter)
+    cycles, nanoseconds = _spin(gpu, meter)
+    trips: list[tuple[float, float]] = []
+    while len(trips) < ROUND_TRIPS and not meter.is_spent:
+        trips.append(_launch(gpu, meter))
     return [
-        Figure("launch_seconds", statistics.median(walls_s)),
-        Figure("launch_longest_seconds", max(walls_s)),
-        Figure("launch_event_seconds", statistics.median(events_s)),
+        *spin_figures(cycles, nanoseconds),
+        *spread("launch", [wall_s for wall_s, _ in trips]),
+        *spread("launch_event", [event_s for _, event_s in trips]),
     ]
 
 
-def _launch(cupy: Any, kernel: Any, stream: Any, deadline_s: float) -> tuple[float, float]:
-    """Return wall and event seconds of one round trip; raises ``Stalled``."""
-    begin, end = _events()
-    started_s = time.perf_counter()
-    begin.record(stream)
-    kernel((1,), (1,), ())
-    end.record(stream)
-    while not end.done:
-        if time.perf_counter() > deadline_s:
-            raise Stalled(f"an empty kernel was not done within {DEADLINE_S:g} s")
-    wall_s = time.perf_counter() - started_s
-    return wall_s, cupy.cuda.get_elapsed_time(begin, end) / 1e3
+def _launch(gpu: Card, meter: Meter) -> tuple[float, float]:
+    kernel = gpu.kernel("empty")
+    return gpu.timed(lambda: kernel((1,), (1,), ()), meter)
 
 
-@cache
-def _prepare() -> tuple[Any, Any]:
-    import cupy
-
-    cupy.cuda.set_allocator(None)
-    kernel = cupy.RawKernel(_source(), KERNEL)
-    return kernel, cupy.cuda.Stream(non_blocking=True)
-
-
-@cache
-def _events() -> tuple[Any, Any]:
-    import cupy
-
-    return cupy.cuda.Event(), cupy.cuda.Event()
-
-
-def _source() -> str:
-    """Return the CUDA source that is shipped with gpuward.native."""
-    return (resources.files("gpuward.native") / "probes" / "empty.cu").read_text("utf-8")
+def _spin(gpu: Card, meter: Meter) -> tuple[list[int], list[int]]:
+    """Return what the kernel read from both clocks."""
+    kernel = gpu.kernel("spin_gap")
+    table = gpu.left.ptr
+    arguments = (
+        *(np.uint64(table + at) for at in (0, TABLE_BYTES, 2 * TABLE_BYTES)),
+        np.int32(LOOKS),
+        np.int32(CHAIN),
+    )
+    gpu.timed(lambda: kernel((1,), (1,), arguments), meter)
+    gpu.timed(lambda: gpu.copy(gpu.pinned.ptr, table, 2 * TABLE_BYTES, TO_HOST), meter)
+    read = np.frombuffer(gpu.host, np.int64, 2 * LOOKS)
+    return read[:LOOKS].tolist(), read[LOOKS:].tolist()

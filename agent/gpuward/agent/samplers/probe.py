@@ -1,256 +1,277 @@
-"""Ask the probe workers for their figures, on a schedule.
+"""Ask the probe workers for their figures, on a schedule, where and when that harms nobody.
 
-The agent itself starts one worker only, that of the processor, and only where none answers.  A
-worker on a GPU holds a CUDA context of some hundred MiB: whether there is room beside the engines
-is for the operator to say, by enabling ``gpuward-probe@UUID``; where its socket is, it is asked,
-unless the GPU is so full that even a burst might take what an engine is about to need.
+A worker on a GPU holds a CUDA context of some hundred MiB and takes moments of the GPU's time.
+Before each question the rules of ``probe_rules`` are asked; what they say is shown as the health of
+this sampler.  The GPUs below one PCIe root port are measured one at a time, since they share a
+link, and those elsewhere do not wait for one that hangs.
 """
 
 from __future__ import annotations
 
 import asyncio
-import math
-import os
-import signal
-import socket
-import sys
+import random
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Self
 
 import msgspec
-import structlog
 
-from gpuward.agent.model import Batch, ComponentHealth, Result, Sample, SeriesKey
-from gpuward.daemon import subprocesses
+from gpuward.agent.model import Batch, ComponentHealth, Result
+from gpuward.agent.probe_figures import sample_of, samples_of
+from gpuward.agent.probe_link import Reply, ask
+from gpuward.agent.probe_place import mps_servers, root_port
+from gpuward.agent.probe_rules import Worker, hindrance, pace
+from gpuward.agent.probe_schedule import BURST_S, LONGEST_BURST_S, PERIODS_S, GpuTime, Schedule
+from gpuward.agent.probe_workers import CPU, Workers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from gpuward.agent.model import Gpu
-
-log = structlog.get_logger()
+    from gpuward.agent.model import Sample
+    from gpuward.agent.window import Window
+    from gpuward.daemon.clock import Clock
 
 Mode = Literal["auto", "cpu", "off"]
 
-COMMAND = (sys.executable, "-P", "-m", "gpuward.agent.probe_worker")
-CPU = "cpu"
+LATENCY = "latency"
 STALLED = "stalled"
-REQUEST = b'{"probe": "latency"}'
-RELEASE = b'{"release": true}'
-REPLY_LIMIT_BYTES = 65_536
-# Longer than a probe's own deadline (2 s), shorter than a turn.
+REFUSED = "refused"
+NO_WORKER = "no worker"
+# Longer than a probe's own deadline (2 s), shorter than the limit of a turn (5 s).
 ANSWER_S = 3.0
 # A probe that is under way, and the end of a CUDA context.
 LET_GO_S = 8.0
-FIRST_BACK_OFF_S = 1.0
-LONGEST_BACK_OFF_S = 60.0
-LEAST_FREE_BYTES = 1 << 30
-# One second after SIGTERM, one after SIGKILL.
-LEAVE_POLLS = 50
-POLL_S = 0.02
+# A worker that was started just now.
+SOON_S = 1.0
 
 
-class Reply(msgspec.Struct, frozen=True):
-    """What a worker answers: figures, or which condition kept it from measuring."""
+@dataclass(slots=True)
+class _Device:
+    """A GPU, a slice of one or the processor, and what is known of its worker."""
 
-    figures: dict[str, float] = {}
-    error: str = ""
-    reason: str = ""
-
-    @property
-    def complaint(self) -> str:
-        """Return why there are no figures, for a person."""
-        return ": ".join(filter(None, (self.error, self.reason)))[:200]
+    schedule: Schedule
+    gpu_time: GpuTime = field(default_factory=GpuTime)
+    # None until it has said whether it holds a context.
+    worker: Worker | None = None
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    suspended: str = ""
+    trouble: str = ""
 
 
 class ProbeSampler:
-    """Turns the workers' launch latency into samples."""
+    """Turns the workers' figures into samples."""
 
     name = "probe"
-    period_s = 10.0
+    period_s = 1.0
 
     def __init__(
         self,
-        directory: Path,
+        workers: Workers,
+        window: Callable[[float], Window],
         *,
+        proc_root: Path,
+        pci_devices: Path,
         mode: Mode = "auto",
-        gpus: Callable[[], Sequence[Gpu]] = tuple,
-        free_bytes: Callable[[str], float | None] = lambda _: None,
+        beside_mps: bool = False,
         is_released: Callable[[], bool] = lambda: False,
-        command: Sequence[str] = COMMAND,
-        env: Mapping[str, str] | None = None,
     ) -> None:
-        """``directory``: of the sockets; ``free_bytes``: memory left on the GPU with a UUID.
-
-        ``is_released``: nobody may open the driver now.
-        """
-        self._directory = directory
+        """``is_released``: nobody may open the driver now."""
+        self._workers = workers
+        self._window = window
+        self._proc_root = proc_root
+        self._pci_devices = pci_devices
         self._mode = mode
-        self._gpus = gpus
-        self._free_bytes = free_bytes
+        self._beside_mps = beside_mps
         self._is_released = is_released
-        self._command = command
-        self._env = env
-        self._worker: subprocesses.Child | None = None
-        # Our end of a pipe that the worker watches.
-        self._ours = -1
-        self._start_s = 0.0
-        self._back_off_s = FIRST_BACK_OFF_S
-        self._trouble: dict[str, str] = {}
         # GPUs come and go, but there are never many of them.
-        self._turns: dict[str, asyncio.Lock] = {}
+        self._devices: dict[str, _Device] = {}
 
     @property
     def health(self) -> ComponentHealth:
-        """Unknown while a worker does not measure, with the reason."""
-        reasons = "; ".join(f"{device}: {text}" for device, text in sorted(self._trouble.items()))
-        return ComponentHealth(self.name, Result.UNKNOWN if reasons else Result.OK, reasons)
+        """Unknown while a worker does not measure; a GPU that must not be measured is no fault."""
+        troubled = any(device.trouble for device in self._devices.values())
+        reasons = "; ".join(
+            f"{uuid}: {device.trouble or f'not now: {device.suspended}'}"
+            for uuid, device in sorted(self._devices.items())
+            if device.trouble or device.suspended
+        )
+        return ComponentHealth(self.name, Result.UNKNOWN if troubled else Result.OK, reasons)
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self.stop()
+        await self._workers.stop()
 
     async def sample(self, now_s: float) -> Batch:
-        """Return what each worker that answers has measured just now."""
-        self._trouble.clear()
+        """Return what was measured in this turn."""
+        window = self._window(now_s)
+        present = self._present(window)
+        for uuid in self._devices.keys() - present:
+            self._devices[uuid].trouble = self._devices[uuid].suspended = ""
         async with asyncio.TaskGroup() as group:
-            asked = [
-                (device, group.create_task(self.measure(device, now_s)))
-                for device in self._devices()
+            turns = [
+                group.create_task(self._turn(uuid, probe, window, now_s))
+                for uuid, probe in self._due(present, now_s)
             ]
-        launch_s = [(device, task.result().figures.get("launch_seconds")) for device, task in asked]
-        return Batch(
-            samples=tuple(
-                Sample(_key(device), now_s, value)
-                for device, value in launch_s
-                if value is not None and math.isfinite(value)
-            )
-        )
+        return Batch(samples=tuple(sample for turn in turns for sample in turn.result()))
 
-    async def measure(self, device: str, now_s: float) -> Reply:
-        """Return what the worker of ``device`` measures now, one question at a time."""
-        async with self._turns.setdefault(device, asyncio.Lock()):
-            reply = await self._ask(device, now_s)
-        if reply.error:
-            self._trouble[device] = reply.complaint
-        else:
-            self._back_off_s = FIRST_BACK_OFF_S
-        return reply
-
-    def refusal(self, device: str) -> str:
-        """Return why ``device`` must not be measured now; empty when it may be."""
-        if device == CPU:
-            return ""
-        if self._mode == "cpu":
-            return "[probes] mode is cpu: GPUs are not measured on this node"
-        if self._is_released():
-            return "the driver is being changed: nobody may open it now"
-        if not self._socket_path(device).exists():
-            return f"no worker: gpuward-probe@{device} is not enabled"
-        if not self._is_welcome(device):
-            return f"too little memory is free: a probe needs {LEAST_FREE_BYTES >> 20} MiB"
-        return ""
-
-    async def stop(self) -> None:
-        """Ask the worker that we started to stop."""
-        self._let_go()
-        worker, self._worker = self._worker, None
-        if worker is None:
-            return
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            if worker.poll() is None:
-                subprocesses.kill_group(worker.pid, number)
-            for _ in range(LEAVE_POLLS):
-                if worker.poll() is not None:
-                    return
-                await asyncio.sleep(POLL_S)
+    async def measure(self, uuid: str, probe: str, clock: Clock) -> Reply:
+        """Return what the worker of ``uuid`` measures for a person, or why it must not now."""
+        device = self._device(uuid)
+        async with device.turn:
+            now_s = clock.mono_s()
+            if reason := await self._refusal(uuid, now_s):
+                return Reply(error=REFUSED, reason=reason)
+            return await self._measure(uuid, probe, now_s)
 
     async def let_go(self) -> tuple[str, ...]:
         """Ask every worker on a GPU to close it; returns the GPUs of those that did not."""
-        devices = sorted(path.stem for path in self._directory.glob("*.sock") if path.stem != CPU)
+        uuids = self._workers.listening()
         async with asyncio.TaskGroup() as group:
-            asked = [(device, group.create_task(self._has_let_go(device))) for device in devices]
-        return tuple(device for device, task in asked if not task.result())
+            asked = [(uuid, group.create_task(self._has_let_go(uuid))) for uuid in uuids]
+        return tuple(uuid for uuid, task in asked if not task.result())
 
-    async def _has_let_go(self, device: str) -> bool:
+    async def _has_let_go(self, uuid: str) -> bool:
+        self._device(uuid).worker = None
         try:
             async with asyncio.timeout(LET_GO_S):
-                reply = await _request(self._socket_path(device), RELEASE)
+                answer = await ask(self._workers.path(uuid), {"release": True})
         except (FileNotFoundError, ConnectionRefusedError):
             # A worker that is gone holds nothing.
             return True
         except (OSError, msgspec.MsgspecError):
             return False
-        return not reply.error
+        return not answer.reply.error
 
-    def _devices(self) -> list[str]:
+    def _present(self, window: Window) -> dict[str, str]:
+        """Return the devices that have a worker or get one, each with the PCIe port it is below."""
         if self._mode == "off":
-            return []
+            return {}
+        present = {CPU: CPU}
         if self._mode == "cpu" or self._is_released():
-            return [CPU]
-        return [CPU, *(gpu.uuid for gpu in self._gpus() if self._is_welcome(gpu.uuid))]
+            return present
+        for card in window.gpus:
+            slices = [each.uuid for each in card.mig]
+            known = [u for u in (card.uuid, *slices) if self._workers.path(u).exists()]
+            port = root_port(self._pci_devices, card.pci_bus_id)
+            started = [u for u in slices or [card.uuid] if self._workers.starts(u)]
+            present |= dict.fromkeys((*known, *started), port)
+        return present
 
-    def _is_welcome(self, uuid: str) -> bool:
-        free = self._free_bytes(uuid)
-        has_room = free is not None and free >= LEAST_FREE_BYTES
-        return has_room and self._socket_path(uuid).exists()
+    def _device(self, uuid: str) -> _Device:
+        if uuid not in self._devices:
+            probes = (LATENCY,) if uuid == CPU else tuple(PERIODS_S)
+            # Spreads load, keeps no secret.
+            self._devices[uuid] = _Device(Schedule(random.Random(uuid), probes))  # noqa: S311
+        return self._devices[uuid]
 
-    def _socket_path(self, device: str) -> Path:
-        return self._directory / f"{device}.sock"
+    def _due(self, present: dict[str, str], now_s: float) -> Iterator[tuple[str, str]]:
+        """Yield the device below each port that has waited longest, and its probe."""
+        first: dict[str, tuple[float, str, str]] = {}
+        for uuid, port in present.items():
+            device = self._device(uuid)
+            due = device.schedule.due(now_s)
+            # While a person's question is under way, the rest waits for the next turn.
+            if due is not None and not device.turn.locked():
+                at_s, probe = due
+                first[port] = min(first.get(port, (at_s, uuid, probe)), (at_s, uuid, probe))
+        yield from ((uuid, probe) for _, uuid, probe in first.values())
 
-    async def _ask(self, device: str, now_s: float) -> Reply:
+    async def _turn(
+        self, uuid: str, probe: str, window: Window, now_s: float
+    ) -> tuple[Sample, ...]:
+        device = self._devices[uuid]
+        if uuid == CPU:
+            return tuple(await self._burst(uuid, probe, 1.0, now_s))
+        if await self._complaint(uuid, now_s):
+            self._try_again(uuid, now_s)
+            return ()
+        device.suspended = self._hindrance(uuid, window, now_s)
+        samples = [sample_of("gpu_probe_suspended", uuid, now_s, float(bool(device.suspended)))]
+        if device.suspended:
+            device.schedule.put_off(now_s)
+            return tuple(samples)
+        samples += await self._burst(uuid, probe, pace(window, uuid), now_s)
+        busy_s = device.gpu_time.total_s
+        return (*samples, sample_of("gpu_probe_busy_seconds_total", uuid, now_s, busy_s))
+
+    async def _refusal(self, uuid: str, now_s: float) -> str:
+        if uuid == CPU:
+            return ""
+        if self._mode == "cpu":
+            return "[probes] mode is cpu: GPUs are not measured on this node"
+        if not self._workers.path(uuid).exists():
+            return f"no worker: gpuward-probe@{uuid} is not enabled"
+        return await self._complaint(uuid, now_s) or self._hindrance(
+            uuid, self._window(now_s), now_s
+        )
+
+    async def _complaint(self, uuid: str, now_s: float) -> str:
+        """Return why the worker does not even say whether it holds a context."""
+        if self._device(uuid).worker is None:
+            await self._ask(uuid, {"status": True}, now_s)
+        return self._device(uuid).trouble
+
+    def _hindrance(self, uuid: str, window: Window, now_s: float) -> str:
+        device = self._device(uuid)
+        if self._is_released():
+            return "the driver is being changed: nobody may open it now"
+        if device.gpu_time.left_s(now_s) < BURST_S:
+            return "probes have taken 60 ms of the GPU within a minute"
+        mps_pids = frozenset[int]() if self._beside_mps else mps_servers(window, self._proc_root)
+        return hindrance(window, uuid, device.worker or Worker(), mps_pids=mps_pids)
+
+    def _try_again(self, uuid: str, now_s: float) -> None:
+        device = self._devices[uuid]
+        if device.trouble == NO_WORKER and self._workers.starts(uuid):
+            device.schedule.put_off(now_s, SOON_S)
+        else:
+            device.schedule.failed(now_s)
+
+    async def _burst(self, uuid: str, probe: str, stretch: float, now_s: float) -> list[Sample]:
+        device = self._devices[uuid]
+        async with device.turn:
+            reply = await self._measure(uuid, probe, now_s)
+        if reply.error:
+            self._try_again(uuid, now_s)
+        else:
+            device.schedule.ran(probe, now_s, stretch)
+        return list(samples_of(uuid, reply.figures, now_s))
+
+    async def _measure(self, uuid: str, probe: str, now_s: float) -> Reply:
+        gpu_time = self._devices[uuid].gpu_time
+        budget_s = min(LONGEST_BURST_S, gpu_time.left_s(now_s))
+        reply = await self._ask(uuid, {"probe": probe, "budget_s": budget_s}, now_s)
+        gpu_time.spend(reply.figures.get("busy_seconds", 0.0), now_s)
+        return reply
+
+    async def _ask(self, uuid: str, request: dict[str, object], now_s: float) -> Reply:
+        device = self._device(uuid)
+        before, device.worker = device.worker, None
+        reply = Reply(error=NO_WORKER)
         try:
             async with asyncio.timeout(ANSWER_S):
-                return await _request(self._socket_path(device), REQUEST)
+                answer = await ask(self._workers.path(uuid), request)
         except TimeoutError:
-            return Reply(error=STALLED, reason=f"no answer within {ANSWER_S:g} s")
+            reply = Reply(error=STALLED, reason=f"no answer within {ANSWER_S:g} s")
         except (FileNotFoundError, ConnectionError):
-            if device == CPU:
-                self._start_worker(now_s)
-            return Reply(error="no worker")
+            if self._workers.starts(uuid):
+                self._workers.start(uuid, now_s)
         except (OSError, msgspec.MsgspecError) as error:
-            return Reply(error="unreadable", reason=str(error))
-
-    def _start_worker(self, now_s: float) -> None:
-        if now_s < self._start_s or (self._worker and self._worker.poll() is None):
-            return
-        if self._worker:
-            log.warning("probe_worker.ended", status=self._worker.poll())
-        self._start_s = now_s + self._back_off_s
-        self._back_off_s = min(2 * self._back_off_s, LONGEST_BACK_OFF_S)
-        self._let_go()
-        theirs, self._ours = os.pipe()
-        try:
-            self._worker = subprocesses.start(
-                [
-                    *(*self._command, "--gpu", CPU, "--socket", str(self._socket_path(CPU))),
-                    *("--leave-with", str(theirs)),
-                ],
-                env=self._env,
-                pass_fds=(theirs,),
-            )
-        finally:
-            os.close(theirs)
-
-    def _let_go(self) -> None:
-        """Close our end of the worker's pipe: it leaves, as it would if we were killed."""
-        if self._ours >= 0:
-            os.close(self._ours)
-        self._ours = -1
+            reply = Reply(error="unreadable", reason=str(error))
+        else:
+            reply = answer.reply
+            self._workers.answered(uuid)
+            device.worker = _worker(answer.pid, reply, before, now_s)
+        device.trouble = reply.complaint
+        return reply
 
 
-async def _request(path: Path, request: bytes) -> Reply:
-    loop = asyncio.get_running_loop()
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK) as caller:
-        await loop.sock_connect(caller, str(path))
-        await loop.sock_sendall(caller, request)
-        data = await loop.sock_recv(caller, REPLY_LIMIT_BYTES)
-    if not data:
-        raise ConnectionResetError("the worker hung up")
-    return msgspec.json.decode(data, type=Reply)
-
-
-def _key(device: str) -> SeriesKey:
-    return SeriesKey("probe_launch_seconds", gpu="" if device == CPU else device)
+def _worker(pid: int, reply: Reply, before: Worker | None, now_s: float) -> Worker:
+    if not reply.holds_context:
+        return Worker(pid)
+    if before is None:
+        # It had its context before we came.
+        return Worker(pid, 0.0)
+    return Worker(pid, now_s if before.context_s is None else before.context_s)

@@ -1,0 +1,121 @@
+"""Start the probe workers that nobody else starts, and find those that there are.
+
+Under systemd each worker is a unit, and a GPU is measured where an operator has enabled it.
+Without systemd, where CuPy is installed, the agent starts them: the processor's worker leaves with
+the agent, a GPU's goes on without it in a session of its own, because its end gives memory back,
+which could end an engine that is starting.  It holds nothing until it is asked to measure.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING
+
+import structlog
+
+from gpuward.daemon import subprocesses
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+log = structlog.get_logger()
+
+COMMAND = (sys.executable, "-P", "-m", "gpuward.agent.probe_worker")
+CPU = "cpu"
+FIRST_BACK_OFF_S = 1.0
+LONGEST_BACK_OFF_S = 60.0
+# One second after SIGTERM, one after SIGKILL.
+LEAVE_POLLS = 50
+POLL_S = 0.02
+
+
+class Workers:
+    """Sockets below ``directory``, and the processes behind those that we have started."""
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        starts_gpu_workers: bool = False,
+        command: Sequence[str] = COMMAND,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
+        self.directory = directory
+        self._starts_gpu_workers = starts_gpu_workers
+        self._command = command
+        self._env = env
+        self._started: dict[str, subprocesses.Child] = {}
+        # Our end of a pipe that the processor's worker watches.
+        self._ours = -1
+        self._start_s: dict[str, float] = {}
+        self._back_off_s: dict[str, float] = {}
+
+    def path(self, device: str) -> Path:
+        """Return where the worker of ``device`` listens, if there is one."""
+        return self.directory / f"{device}.sock"
+
+    def listening(self) -> list[str]:
+        """Return the GPUs that have a socket, of a living worker or of a dead one."""
+        return sorted(path.stem for path in self.directory.glob("*.sock") if path.stem != CPU)
+
+    def starts(self, device: str) -> bool:
+        """Return whether it is ours to start a worker of ``device``."""
+        if device == CPU:
+            return True
+        return self._starts_gpu_workers and importlib.util.find_spec("cupy") is not None
+
+    def answered(self, device: str) -> None:
+        """Begin anew with waiting: the worker of ``device`` is there."""
+        self._back_off_s.pop(device, None)
+
+    def start(self, device: str, now_s: float) -> None:
+        """Start a worker of ``device``, unless one runs or has just failed."""
+        before = self._started.get(device)
+        if now_s < self._start_s.get(device, 0.0) or (before and before.poll() is None):
+            return
+        if before:
+            log.warning("probe_worker.ended", device=device, status=before.poll())
+        back_off_s = self._back_off_s.get(device, FIRST_BACK_OFF_S)
+        self._start_s[device] = now_s + back_off_s
+        self._back_off_s[device] = min(2 * back_off_s, LONGEST_BACK_OFF_S)
+        argv = [*self._command, "--gpu", device, "--socket", str(self.path(device))]
+        if device == CPU:
+            self._started[device] = self._start_bound(argv)
+        else:
+            self._started[device] = subprocesses.start(argv, env=self._env)
+
+    def _start_bound(self, argv: list[str]) -> subprocesses.Child:
+        """Start a worker that leaves with us, however we end."""
+        self._let_go()
+        theirs, self._ours = os.pipe()
+        try:
+            return subprocesses.start(
+                [*argv, "--leave-with", str(theirs)], env=self._env, pass_fds=(theirs,)
+            )
+        finally:
+            os.close(theirs)
+
+    async def stop(self) -> None:
+        """Ask the processor's worker that we started to stop; those of GPUs stay."""
+        self._let_go()
+        worker = self._started.pop(CPU, None)
+        if worker is None:
+            return
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            if worker.poll() is None:
+                subprocesses.kill_group(worker.pid, number)
+            for _ in range(LEAVE_POLLS):
+                if worker.poll() is not None:
+                    return
+                await asyncio.sleep(POLL_S)
+
+    def _let_go(self) -> None:
+        """Close our end of the worker's pipe: it leaves, as it would if we were killed."""
+        if self._ours >= 0:
+            os.close(self._ours)
+        self._ours = -1
