@@ -22,7 +22,7 @@ import structlog
 
 from gpuward.agent.model import Batch, ComponentHealth, Result
 from gpuward.agent.samplers.endpoint_http import Answered, Lost, send
-from gpuward.agent.samplers.endpoint_key import KeyUnreadableError, key_of
+from gpuward.agent.samplers.endpoint_key import KeyUnreadableError, read_key
 from gpuward.agent.samplers.endpoint_request import CANARY_TOKENS, ask_build, write
 from gpuward.agent.samplers.endpoint_watched import Met, Outcome, Watched, outcome_of
 
@@ -143,7 +143,7 @@ class EndpointSampler:
         turn.is_canary = config.canary_interval_s > 0 and now_s >= turn.canary_due_s
         turn.asked_s = now_s
         try:
-            key = key_of(config)
+            key = read_key(config.api_key_file, config.api_key_env)
         except KeyUnreadableError as error:
             return self._note(turn, Outcome(Met.NOTHING, str(error)), now_s)
         turn.request = self._requests.create_task(

@@ -74,7 +74,7 @@ class EndpointConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     def __post_init__(self) -> None:
         if not self.service:
             raise ValueError("service is empty; name what users call")
-        _check_url(self.url)
+        check_url(self.url)
         if not SHORTEST_INTERVAL_S <= self.interval_s <= LONGEST_INTERVAL_S:
             raise ValueError(
                 f"interval_s must be {SHORTEST_INTERVAL_S:g} to {LONGEST_INTERVAL_S:g}"
@@ -87,10 +87,7 @@ class EndpointConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
             raise ValueError("canary_interval_s: behind a gateway answers are not of one replica")
         if self.kind == "triton" and not self.model:
             raise ValueError("kind triton needs a model: it is part of the path")
-        if self.api_key_file and self.api_key_env:
-            raise ValueError("api_key_file and api_key_env: only one of them")
-        if self.api_key_file and not Path(self.api_key_file).is_absolute():
-            raise ValueError(f"api_key_file {self.api_key_file!r} is not an absolute path")
+        check_key(self.api_key_file, self.api_key_env)
 
     @property
     def instance(self) -> str:
@@ -98,7 +95,15 @@ class EndpointConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
         return urlsplit(self.url).netloc
 
 
-def _check_url(url: str) -> None:
+def check_key(file: str, env: str) -> None:
+    """Raise ``ValueError`` where it is not clear which key is meant."""
+    if file and env:
+        raise ValueError("api_key_file and api_key_env: only one of them")
+    if file and not Path(file).is_absolute():
+        raise ValueError(f"api_key_file {file!r} is not an absolute path")
+
+
+def check_url(url: str) -> None:
     """Raise ``ValueError`` for what cannot be asked; the text of it is not repeated.
 
     Whoever wrote a password into it shall not find it in a log.

@@ -50,7 +50,9 @@ class Answered:
     first_token_seconds: float | None
 
 
-async def send(url: str, request: Written, *, key: str, clock: Clock) -> Answered | Lost:
+async def send(
+    url: str, request: Written, *, key: str, clock: Clock, limit_bytes: int = ANSWER_LIMIT_BYTES
+) -> Answered | Lost:
     """Return the answer; without a bound in time: whoever waits cancels."""
     parts = urlsplit(url)
     port = parts.port or PORTS[parts.scheme]
@@ -65,7 +67,7 @@ async def send(url: str, request: Written, *, key: str, clock: Clock) -> Answere
         return Lost.UNREACHABLE
     try:
         writer.write(_head(url, request, key) + request.body)
-        return await _answer(reader, began_s, clock)
+        return await _answer(reader, began_s, clock, limit_bytes)
     except (OSError, ValueError):
         return Lost.BROKEN
     finally:
@@ -91,15 +93,17 @@ def _head(url: str, request: Written, key: str) -> bytes:
     ).encode("ascii")
 
 
-async def _answer(reader: asyncio.StreamReader, began_s: float, clock: Clock) -> Answered:
+async def _answer(
+    reader: asyncio.StreamReader, began_s: float, clock: Clock, limit_bytes: int
+) -> Answered:
     """Return the answer; raises ``OSError`` and ``ValueError``."""
-    answer, raw, first_token_s = Answer(), bytearray(), None
+    answer, size, tail, first_token_s = Answer(), 0, b"", None
     while answer.response is None:
         data = await reader.read(READ_BYTES)
-        raw += data
-        if len(raw) > ANSWER_LIMIT_BYTES:
-            raise ValueError("longer than few tokens are")
-        if first_token_s is None and has_token(raw[-len(data) - ONE_TOKEN_BYTES :]):
+        size, tail = size + len(data), tail[-ONE_TOKEN_BYTES:] + data
+        if size > limit_bytes:
+            raise ValueError("longer than such an answer is")
+        if first_token_s is None and has_token(tail):
             first_token_s = clock.mono_s()
         if data:
             answer.feed(data)

@@ -1,4 +1,4 @@
-"""Read the key that an endpoint's requests need, for each of them anew, and keep it nowhere.
+"""Read the key that requests need, for each of them anew, and keep it nowhere.
 
 What is wrong with a key is told without a character of it.
 """
@@ -7,10 +7,6 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from gpuward.agent.samplers.endpoint_config import EndpointConfig
 
 KEY_LIMIT = 4_096
 
@@ -19,12 +15,12 @@ class KeyUnreadableError(Exception):
     """The key cannot be had; the message names the place, never what is in it."""
 
 
-def key_of(config: EndpointConfig) -> str:
-    """Return the key to send, empty for none; raises ``KeyUnreadableError``."""
-    if config.api_key_env:
-        place, key = config.api_key_env, os.environ.get(config.api_key_env, "")
-    elif config.api_key_file:
-        place, key = config.api_key_file, _text_of(Path(config.api_key_file))
+def read_key(file: str, env: str) -> str:
+    """Return the key to send, empty where neither is named; raises ``KeyUnreadableError``."""
+    if env:
+        place, key = env, os.environ.get(env, "")
+    elif file:
+        place, key = file, _text_of(Path(file))
     else:
         return ""
     key = key.strip()

@@ -88,7 +88,7 @@ def ask_build(kind: Kind, model: str) -> Written:
             return Written("/version")
 
 
-def has_token(part: bytes | bytearray) -> bool:
+def has_token(part: bytes) -> bool:
     """Return whether ``part`` of an answer, as it came off the wire, holds a token."""
     return _TEXT.search(part) is not None
 

@@ -1,0 +1,39 @@
+"""Learn how long an upstream usually takes, slowly, so that a slow one is never the usual.  Pure.
+
+A mean of logarithms, because latencies are skewed.  What is twice the usual moves it a tenth as
+fast: an upstream that has been replaced by a slower one is usual after some hours, not minutes.
+"""
+
+from __future__ import annotations
+
+import math
+
+# Ten minutes of turns, ten seconds each.
+LEARNT_FROM = 60
+SHARE = 1 / 360
+SLOW_SHARE = SHARE / 10
+SLOW = 2.0
+LEAST_SECONDS = 1e-6
+
+
+class Usual:
+    """What is usual of one upstream; it is forgotten with the process."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._log = 0.0
+
+    @property
+    def seconds(self) -> float | None:
+        """What is usual, ``None`` until enough is known."""
+        return math.exp(self._log) if self._count >= LEARNT_FROM else None
+
+    def note(self, seconds: float) -> None:
+        """Take in what a turn took."""
+        value = math.log(max(seconds, LEAST_SECONDS))
+        self._count += 1
+        if self._count <= LEARNT_FROM:
+            self._log += (value - self._log) / self._count
+        else:
+            is_slow = value - self._log > math.log(SLOW)
+            self._log += (SLOW_SHARE if is_slow else SHARE) * (value - self._log)
