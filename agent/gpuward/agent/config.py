@@ -19,6 +19,12 @@ from gpuward.agent.engine_config import EngineConfig  # noqa: TC001 - msgspec re
 from gpuward.agent.samplers.endpoint_config import (
     EndpointConfig,  # noqa: TC001 - msgspec reads it
 )
+from gpuward.agent.samplers.ingress_config import (
+    IngressConfig,  # noqa: TC001 - msgspec reads it
+)
+from gpuward.agent.samplers.upstream_config import (
+    UpstreamConfig,  # noqa: TC001 - msgspec reads it
+)
 from gpuward.agent.xid_overrides import XidConfig
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
@@ -219,13 +225,20 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     drills: DrillsConfig = DrillsConfig()
     engines: tuple[EngineConfig, ...] = ()
     endpoints: tuple[EndpointConfig, ...] = ()
+    ingresses: tuple[IngressConfig, ...] = ()
+    upstreams: tuple[UpstreamConfig, ...] = ()
 
     def __post_init__(self) -> None:
-        for which, tables in (("engines", self.engines), ("endpoints", self.endpoints)):
-            names = [(table.service, table.instance) for table in tables]
-            for service, instance in names:
-                if names.count((service, instance)) > 1:
-                    raise ValueError(f"[[{which}]]: two of service {service!r} at {instance}")
+        for which, names in (
+            ("engines", [(table.service, table.instance) for table in self.engines]),
+            ("endpoints", [(table.service, table.instance) for table in self.endpoints]),
+            ("ingresses", [(table.service, table.instance) for table in self.ingresses]),
+            ("upstreams", [("", table.name) for table in self.upstreams]),
+        ):
+            for service, name in names:
+                if names.count((service, name)) > 1:
+                    of = f" of service {service!r}" if service else ""
+                    raise ValueError(f"[[{which}]]: {name} is there twice{of}")
 
     @property
     def node_name(self) -> str:
