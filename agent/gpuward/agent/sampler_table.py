@@ -14,6 +14,7 @@ from gpuward.agent.samplers.dcgm import DcgmSampler
 from gpuward.agent.samplers.endpoint import EndpointSampler
 from gpuward.agent.samplers.endpoint_canary import Canaries
 from gpuward.agent.samplers.engine import EngineSampler
+from gpuward.agent.samplers.ingress import IngressSampler
 from gpuward.agent.samplers.kmsg import KmsgSampler
 from gpuward.agent.samplers.latency import LatencySampler
 from gpuward.agent.samplers.learned_best import LearnedBest
@@ -29,6 +30,7 @@ from gpuward.agent.samplers.standing import Standing
 from gpuward.agent.samplers.tap import TapSampler
 from gpuward.agent.samplers.tap_identity import WriterNames
 from gpuward.agent.samplers.tap_samples import DeviceMemory
+from gpuward.agent.samplers.upstream import UpstreamSampler
 from gpuward.agent.samplers.usual import UsualLoad
 
 if TYPE_CHECKING:
@@ -115,6 +117,10 @@ def build_samplers(
             jitter=random.Random(config.node_name),  # noqa: S311 - spreads load, keeps no secret
         )
         samplers.append(endpoints)
+    if config.ingresses:
+        samplers.append(IngressSampler(config.ingresses, clock))
+    if config.upstreams:
+        samplers.append(UpstreamSampler(config.upstreams, clock, judge.readings.window))
     if config.probes.mode != "off":
         samplers.append(
             ProbeSampler(
