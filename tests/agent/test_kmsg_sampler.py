@@ -307,8 +307,8 @@ async def test_totals(kmsg, path, clock):
     assert [sample.value for sample in last.samples] == [929.0 + offset_s]
 
 
-def remembering(make, tmp_path, boot_id="boot-1"):
-    kmsg = make(boot_id=boot_id)
+def remembering(make, tmp_path, boot_id="boot-1", **changes):
+    kmsg = make(boot_id=boot_id, **changes)
     kmsg.remember_in(KmsgMemory(tmp_path, boot_id))
     return kmsg
 
@@ -325,6 +325,40 @@ async def test_nothing_counts_twice_over_a_restart(make, path, tmp_path):
 
     assert len(again) == 2
     assert [event.values["xid_in_a_day"] for event in third] == [3.0]
+
+
+@pytest.mark.parametrize(
+    ("log", "codes"),
+    [
+        pytest.param(record(1, FELL, at_s=900.0), [79], id="the log can be read now"),
+        pytest.param(None, [79], id="it still cannot"),
+        pytest.param(record(1, NOISE), [79], id="its line is overwritten"),
+        pytest.param(record(1, FELL) + record(2, xid(31)), [79, 31], id="others have their own"),
+    ],
+)
+async def test_what_nvml_reported_before_a_restart_has_one_name(make, path, tmp_path, log, codes):
+    """The spool keeps it once, and the finding stays open; the ledger counts it once."""
+    path.unlink()
+    async with remembering(make, tmp_path, reported=deque([GPU_EVENT])) as kmsg:
+        (before,) = await events_of(kmsg, 901.0)
+    if log is not None:
+        path.write_text(log)
+    async with remembering(make, tmp_path) as restarted:
+        after = await events_of(restarted, 910.0)
+        later = await events_of(restarted, 920.0)
+
+    assert [event.code for event in after] == codes
+    assert next(event for event in after if event.code == 79).identity == before.identity
+    assert [event.values["xid_in_a_day"] for event in after if event.code == 79] == [1.0]
+    assert later == []
+
+
+async def test_what_nvml_reported_in_another_boot_is_over(make, path, tmp_path):
+    path.unlink()
+    async with remembering(make, tmp_path, reported=deque([GPU_EVENT])) as kmsg:
+        await events_of(kmsg, 901.0)
+    async with remembering(make, tmp_path, "boot-2") as rebooted:
+        assert await events_of(rebooted, 910.0) == []
 
 
 async def test_boots_are_counted(make, path, tmp_path):

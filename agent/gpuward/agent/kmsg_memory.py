@@ -1,8 +1,9 @@
-"""Keep over restarts up to where the kernel log was read, and the ledger of serious XIDs.
+"""Keep over restarts up to where the kernel log was read, and what is known of XIDs.
 
-One small file in the state folder, replaced as a whole, written by a thread of its own: a disk that
-hangs delays no XID.  What is lost with the file is a count, never an event: the log is read from
-its beginning anyhow, and the spool knows what it has had.
+That is the ledger of serious ones, and which were told without a line of the log.  One small file
+in the state folder, replaced as a whole, written by a thread of its own: a disk that hangs delays
+no XID.  What is lost with the file is a count, never an event: the log is read from its beginning
+anyhow, and the spool knows what it has had.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ import msgspec
 import structlog
 
 from gpuward.agent.xid_ledger import Entry, Ledger
+from gpuward.agent.xid_reports import Report  # noqa: TC001 - msgspec needs it at run time
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
 log = structlog.get_logger()
@@ -30,6 +33,7 @@ class Kept(msgspec.Struct, frozen=True):
     boot_id: str = ""
     seq: int = -1
     xids: list[Entry] = []
+    told: list[Report] = []
 
 
 class KmsgMemory:
@@ -42,14 +46,16 @@ class KmsgMemory:
         self.ledger = Ledger(kept.xids)
         # Sequence number of the last record that was read before; -1 in a boot that is new.
         self.seq = kept.seq if kept.boot_id == boot_id else -1
+        # XIDs of this boot that were told without a line.
+        self.told = tuple(kept.told) if kept.boot_id == boot_id else ()
         self._written = msgspec.json.encode(kept)
         self._writer: threading.Thread | None = None
 
-    def save(self, seq: int) -> None:
+    def save(self, seq: int, told: Iterable[Report] = ()) -> None:
         """Write in the background if anything has changed; while it is being written, later."""
         if self._writer is not None and self._writer.is_alive():
             return
-        data = msgspec.json.encode(Kept(self._boot_id, seq, self.ledger.entries))
+        data = msgspec.json.encode(Kept(self._boot_id, seq, self.ledger.entries, list(told)))
         if data != self._written:
             self._written = data
             self._writer = threading.Thread(
@@ -57,10 +63,10 @@ class KmsgMemory:
             )
             self._writer.start()
 
-    def close(self, seq: int) -> None:
+    def close(self, seq: int, told: Iterable[Report] = ()) -> None:
         """Write for the last time; a disk that hangs is waited for only a moment."""
         self._settle()
-        self.save(seq)
+        self.save(seq, told)
         self._settle()
 
     def _settle(self) -> None:

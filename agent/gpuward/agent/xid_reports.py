@@ -2,22 +2,27 @@
 
 The line says most (process, link, details), so what another source reports waits for it a moment;
 what no line comes for is told as it is.  While the log cannot be read nothing waits.
+
+What was told without a line is remembered over restarts: a log that can be read by then tells of it
+under the name that the spool knows, and one that still cannot does not mean that it is over.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 # One GPU and one code, this close together, are one XID.
 SAME_S = 2.0
 # The driver writes the line and the event within milliseconds; the log is read once a second.
 LINE_WITHIN_S = 3.0
 REMEMBERED = 1_000
+# Over restarts.
+KEPT = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +34,17 @@ class Report:
     at_s: float
     source: str
     text: str = ""
+    # By an earlier process of ours, in this boot.
+    was_told: bool = False
 
 
 class Reports:
     """What waits for its line, and what has been told."""
 
-    def __init__(self) -> None:
-        self._waiting: deque[Report] = deque(maxlen=REMEMBERED)
+    def __init__(self, told: Iterable[Report] = ()) -> None:
+        """``told``: what ``kept`` was when an earlier process ended."""
+        self.kept: deque[Report] = deque(told, maxlen=KEPT)
+        self._waiting: deque[Report] = deque(self.kept, maxlen=REMEMBERED)
         self._lines: deque[tuple[str, int, float]] = deque(maxlen=REMEMBERED)
         self._told: deque[tuple[str, int, float]] = deque(maxlen=REMEMBERED)
 
@@ -48,6 +57,14 @@ class Reports:
         self._lines.append((gpu, code, at_s))
         return _is_among(self._told, gpu, code, at_s)
 
+    def told_before(self, gpu: str, code: int, at_s: float) -> Report | None:
+        """Return as what an earlier process told the XID of a line, if it did."""
+        for report in self._waiting:
+            same = ((report.gpu, report.code, report.at_s),)
+            if report.was_told and _is_among(same, gpu, code, at_s):
+                return report
+        return None
+
     def due(self, now_s: float, *, is_log_read: bool) -> Iterator[Report]:
         """Yield the reports for which no line came."""
         waiting, self._waiting = self._waiting, deque(maxlen=REMEMBERED)
@@ -59,10 +76,12 @@ class Reports:
                 self._waiting.append(report)
             else:
                 self._told.append(same)
+                if not report.was_told:
+                    self.kept.append(replace(report, was_told=True))
                 yield report
 
 
-def _is_among(known: deque[tuple[str, int, float]], gpu: str, code: int, at_s: float) -> bool:
+def _is_among(known: Iterable[tuple[str, int, float]], gpu: str, code: int, at_s: float) -> bool:
     return any(
         other_gpu == gpu and other == code and abs(other_s - at_s) <= SAME_S
         for other_gpu, other, other_s in known

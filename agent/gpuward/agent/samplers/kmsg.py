@@ -100,6 +100,7 @@ class KmsgSampler:
         """Go on from where ``memory`` ended, and keep it; before the first turn."""
         self._memory, self._ledger, self._known_seq = memory, memory.ledger, memory.seq
         self._log = KernelLog(self._path, read_until=memory.seq)
+        self._reports = Reports(memory.told)
 
     async def __aenter__(self) -> Self:
         return self
@@ -111,7 +112,7 @@ class KmsgSampler:
         """Close the log."""
         self._log.close()
         if self._memory:
-            self._memory.close(self._known_seq)
+            self._memory.close(self._known_seq, self._reports.kept)
 
     async def sample(self, now_s: float) -> Batch:
         """Return an event for each thing said since the last turn, oldest first."""
@@ -119,7 +120,7 @@ class KmsgSampler:
             self._first_s = now_s
         if self._memory:
             # What the last turn returned has been taken in by now.
-            self._memory.save(self._known_seq)
+            self._memory.save(self._known_seq, self._reports.kept)
         self._read()
         self.period_s = BEHIND_PERIOD_S if self._log.is_behind else PERIOD_S
         samples = (
@@ -171,10 +172,17 @@ class KmsgSampler:
             elif event.kind != XID:
                 yield event
             elif not self._reports.has_line(event.gpu, event.code, event.at_s):
-                self._count(event, is_new=line.record.seq > self._known_seq)
-                yield event
+                yield self._counted(event, line.record.seq)
         self._known_seq = self._log.seq
         yield from self._from_elsewhere(now_s)
+
+    def _counted(self, event: Event, seq: int) -> Event:
+        """Count a line's XID; return it under the name that the spool may know."""
+        earlier = self._reports.told_before(event.gpu, event.code, event.at_s)
+        if earlier is not None:
+            event = replace(event, identity=earlier.source, at_s=earlier.at_s)
+        self._count(event, is_new=earlier is None and seq > self._known_seq)
+        return event
 
     def _from_elsewhere(self, now_s: float) -> Iterator[Event]:
         """Yield the XIDs that have no line of their own."""
@@ -188,7 +196,7 @@ class KmsgSampler:
         for report in self._reports.due(heard_s, is_log_read=is_log_read):
             at_s, source = min(report.at_s, now_s), report.source
             event = Event(XID, at_s, source, report.code, report.gpu, text=report.text)
-            self._count(event, is_new=True)
+            self._count(event, is_new=not report.was_told)
             yield event
 
     def _count(self, event: Event, *, is_new: bool) -> None:
