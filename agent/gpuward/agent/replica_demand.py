@@ -17,6 +17,9 @@ RUNNING = "replica_requests_running"
 PROMPTS = "replica_prompts_total"
 PROMPT_TOKENS = "replica_prompt_tokens_total"
 CACHED_TOKENS = "replica_cached_prompt_tokens_total"
+# What was usual of both: see ``samplers.usual``.
+PROMPT_TOKENS_USUAL = "replica_prompt_tokens_usual"
+ARRIVALS_USUAL = "replica_arrivals_usual_per_second"
 
 # The mean of fewer prompts is chance: their lengths are spread over two orders of magnitude.
 LEAST_PROMPTS = 20

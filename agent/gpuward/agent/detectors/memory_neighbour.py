@@ -91,7 +91,7 @@ def detect(window: Window, limits: Limits = Limits()) -> Iterator[Finding]:
         ratio = latest(window, key, HEADROOM_RATIO)
         if ratio is None or ratio >= limits.headroom_ratio / limits.clear_factor:
             continue
-        cache, growth = cache_of(window, process, gpu), _growth(window, subject, limits)
+        cache, growth = cache_of(window, process, gpu), growth_around(window, subject, limits)
         if cache is None or growth is None:
             continue
         if _is_pressed(cache, growth, limits, limits.clear_factor):
@@ -100,8 +100,11 @@ def detect(window: Window, limits: Limits = Limits()) -> Iterator[Finding]:
             yield finding if bad else replace(finding, outcome=Outcome.DOUBTFUL)
 
 
-def _growth(window: Window, subject: Subject, limits: Limits) -> Growth | None:
-    """Return the growth of all, ``None`` when the victim has no history to compare with."""
+def growth_around(window: Window, subject: Subject, limits: Limits) -> Growth | None:
+    """Return the growth of all on the GPU of ``subject``.
+
+    ``None`` when the victim has no history to compare with.
+    """
     since_s = window.now_s - limits.span_s
     grown: dict[str, float] = {}
     for key in window.keys(DRIVER_USED):

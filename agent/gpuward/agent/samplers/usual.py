@@ -14,16 +14,19 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from gpuward.agent.model import Batch, Sample
-from gpuward.agent.replica_demand import REQUESTS, arrivals, prompt_tokens
+from gpuward.agent.replica_demand import (
+    ARRIVALS_USUAL,
+    PROMPT_TOKENS_USUAL,
+    REQUESTS,
+    arrivals,
+    prompt_tokens,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from gpuward.agent.model import SeriesKey
     from gpuward.agent.window import Window
-
-PROMPT_TOKENS_USUAL = "replica_prompt_tokens_usual"
-ARRIVALS_USUAL = "replica_arrivals_usual_per_second"
 
 MINUTE_S = 60.0
 MINUTES = 60

@@ -1,0 +1,102 @@
+"""Evidence in memory: the KV cache, torch's allocator, and what others on the GPU hold."""
+
+from __future__ import annotations
+
+from statistics import fmean
+from typing import TYPE_CHECKING
+
+from gpuward.agent.detectors import (
+    memory_fragmentation,
+    memory_headroom,
+    memory_neighbour,
+    memory_retries,
+    memory_saturation,
+)
+from gpuward.agent.diagnosis.seen import UNKNOWN, Seen, presence, worst
+from gpuward.agent.diagnosis.told import told
+from gpuward.agent.fragmentation_cache import DRIVER_USED, GIB, is_known
+from gpuward.agent.model import Subject
+
+if TYPE_CHECKING:
+    from gpuward.agent.diagnosis.case import Case
+
+MINUTE_S = 60.0
+# Research: level of the KV cache at which requests begin to be put back.
+KV_FULL_RATIO = 0.90
+# A context and its libraries; more is a program that does something.
+LIMITS = memory_neighbour.Limits()
+LEAST_BYTES = LIMITS.least_growth_bytes
+
+_fragmented = told(memory_fragmentation.detect)
+_pressed = told(memory_neighbour.detect)
+exhausted = told(memory_saturation.detect, needs="gpu_memory_free_bytes")
+retries = told(memory_retries.detect, needs="process_allocation_retries_total")
+headroom_low = told(memory_headroom.detect, needs="process_memory_headroom_ratio")
+
+
+def kv_cache_full(case: Case) -> Seen:
+    """Look whether the KV cache has been full for a minute."""
+    usage = case.figures("replica_kv_cache_usage_ratio", MINUTE_S)
+    if not usage:
+        return UNKNOWN
+    value = fmean(usage)
+    there = presence(is_there=value >= KV_FULL_RATIO)
+    return Seen(there, value, "ratio", KV_FULL_RATIO, source="engine", window_s=MINUTE_S)
+
+
+def preemptions(case: Case) -> Seen:
+    """Look whether requests are put back for want of room in the KV cache."""
+    count = case.risen("replica_preemptions_total", MINUTE_S)
+    if count is None:
+        return UNKNOWN
+    return Seen(presence(is_there=count > 0), count, "1", 0.0, source="engine", window_s=MINUTE_S)
+
+
+def allocator_fragmented(case: Case) -> Seen:
+    """Look whether the allocator of one of the processes is in pieces, and somebody pays for it.
+
+    Unknown without a tap: nothing else sees it.
+    """
+    seen = _fragmented(case)
+    return seen if seen.is_present or _is_seen(case) else UNKNOWN
+
+
+def stranger(case: Case) -> Seen:
+    """Look whether a process that is not of the replica has taken its room."""
+    seen = _pressed(case)
+    return seen if seen.is_present else worst(_stranger(case, gpu) for gpu in case.gpus)
+
+
+def _stranger(case: Case, gpu: str) -> Seen:
+    """Look at the strangers on ``gpu``: one matters when it has grown, or when nothing is left."""
+    held = {
+        key.process: sample.value
+        for key in case.window.keys(DRIVER_USED)
+        if key.gpu == gpu and (sample := case.window.latest(key)) is not None
+    }
+    own = [process for process in case.processes if process in held]
+    if not own:
+        return UNKNOWN
+    strangers = {process: size for process, size in held.items() if process not in own}
+    largest = max(strangers, key=lambda process: (strangers[process], process), default="")
+    growth = memory_neighbour.growth_around(case.window, Subject(gpu=gpu, process=own[0]), LIMITS)
+    grown = 0.0 if growth is None else growth.others.get(largest, 0.0)
+    size = strangers.get(largest, 0.0)
+    is_full = exhausted(case).gpu == gpu
+    return Seen(
+        presence(is_there=size >= LEAST_BYTES and (grown >= LEAST_BYTES or is_full)),
+        size,
+        "bytes",
+        LEAST_BYTES,
+        text=f"process {largest} grew by {grown / GIB:.1f} GiB" if largest else "",
+        gpu=gpu,
+        source="nvml",
+        at_s=case.window.now_s,
+        window_s=LIMITS.span_s,
+    )
+
+
+def _is_seen(case: Case) -> bool:
+    """Return whether the allocator of each process is known on each of its GPUs."""
+    pairs = [(process, gpu) for process in case.processes for gpu in case.gpus]
+    return any(is_known(case.window, process, gpu) for process, gpu in pairs)

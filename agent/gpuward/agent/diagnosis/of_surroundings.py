@@ -1,0 +1,153 @@
+"""Evidence around the GPUs: upstreams, the host, and who answers at all."""
+
+from __future__ import annotations
+
+from statistics import fmean
+from typing import TYPE_CHECKING
+
+from gpuward.agent.detectors import driver_missing, driver_unresponsive, gpu_lost, gpu_missing
+from gpuward.agent.diagnosis.seen import UNKNOWN, Presence, Seen, presence, worst
+from gpuward.agent.diagnosis.told import findings, seen_of
+from gpuward.agent.endpoint_state import Standing, endpoints_of
+from gpuward.agent.model import Outcome, SeriesKey
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from gpuward.agent.diagnosis.case import Case
+
+MINUTE_S = 60.0
+# Shorter is a page that came late.
+UNREAD_S = 30.0
+LEAST_UNREAD = 3.0
+SILENT_S = 60.0
+STEP_S = 60.0
+UPSTREAM_SECONDS = "upstream_latency_seconds_total"
+REFUSED = ("upstream_requests_failed_total", "upstream_requests_throttled_total")
+REFUSED_RATIO = 0.05
+SLOWER_RATIO = 1.5
+PAGE_FAILURES = "replica_page_failures_total"
+
+
+def gpu_gone(case: Case) -> Seen:
+    """Look whether a GPU of the replica is lost, or one that might be is missing."""
+    bad = [
+        finding
+        for detect in (gpu_lost.detect, gpu_missing.detect)
+        for finding in findings(case.window, detect)
+    ]
+    for finding in bad:
+        if finding.outcome is Outcome.BAD and _may_be_ours(case, finding.subject.gpu):
+            return seen_of(finding)
+    if any(finding.outcome is Outcome.UNKNOWN for finding in bad):
+        return UNKNOWN
+    return Seen(Presence.ABSENT, source="nvml")
+
+
+def _may_be_ours(case: Case, gpu: str) -> bool:
+    """Return whether ``gpu`` is the replica's; one that nobody is known to use may be."""
+    used = {each for process in case.window.processes for each in process.gpus}
+    return gpu in case.gpus or gpu not in used
+
+
+def driver_silent(case: Case) -> Seen:
+    """Look whether the driver hangs or is gone."""
+    for detect in (driver_unresponsive.detect, driver_missing.detect):
+        for finding in findings(case.window, detect):
+            if finding.outcome is Outcome.BAD:
+                return seen_of(finding)
+            if finding.outcome is Outcome.UNKNOWN:
+                return UNKNOWN
+    return Seen(Presence.ABSENT, source="nvml")
+
+
+def upstream_slow(case: Case) -> Seen:
+    """Look whether an upstream takes longer than in the minutes before."""
+    return worst(_slow(case, key) for key in case.window.keys(UPSTREAM_SECONDS))
+
+
+def _slow(case: Case, key: SeriesKey) -> Seen:
+    recent = _mean_s(case, key, case.window.now_s - MINUTE_S)
+    whole = _mean_s(case, key, 0.0)
+    if recent is None or whole is None:
+        return UNKNOWN
+    there = presence(is_there=recent >= SLOWER_RATIO * whole)
+    return Seen(
+        there, recent, "seconds", whole, text=key.endpoint, source="upstream", window_s=MINUTE_S
+    )
+
+
+def _mean_s(case: Case, key: SeriesKey, since_s: float) -> float | None:
+    count = case.window.risen(key._replace(signal="upstream_latencies_total"), since_s)
+    return case.window.risen(key, since_s) / count if count else None
+
+
+def upstream_down(case: Case) -> Seen:
+    """Look whether an upstream fails, or refuses requests as too many."""
+    seen = []
+    for key in case.window.keys("upstream_up"):
+        sample = case.window.latest(key)
+        if sample is not None:
+            there = presence(is_there=sample.value == 0)
+            seen.append(Seen(there, text=key.endpoint, source="upstream", at_s=sample.at_s))
+    since_s = case.window.now_s - MINUTE_S
+    for key in case.window.keys("upstream_requests_total"):
+        count = case.window.risen(key, since_s)
+        refused = sum(case.window.risen(key._replace(signal=signal), since_s) for signal in REFUSED)
+        if count:
+            there = presence(is_there=refused >= REFUSED_RATIO * count)
+            ratio = refused / count
+            seen.append(Seen(there, ratio, "ratio", REFUSED_RATIO, key.endpoint, source="upstream"))
+    return worst(seen)
+
+
+def page_unreadable(case: Case) -> Seen:
+    """Look whether the engine's page cannot be read any more."""
+    count = case.risen(PAGE_FAILURES, UNREAD_S)
+    if count is None:
+        return UNKNOWN
+    page = case.latest("replica_requests_total")
+    is_old = page is None or page.at_s < case.window.now_s - UNREAD_S / 3
+    there = presence(is_there=is_old and count >= LEAST_UNREAD)
+    return Seen(there, count, "1", 0.0, source="engine", window_s=UNREAD_S)
+
+
+def endpoint_answers(case: Case) -> Seen:
+    """Look whether requests of our own are answered by the replica, or by the service's gateway."""
+    known = [
+        each
+        for each in endpoints_of(case.window, case.service)
+        if each.address == case.endpoint or each.is_gateway
+    ]
+    standings = {each.standing for each in known}
+    if standings.isdisjoint((Standing.UP, Standing.FAILING)):
+        return UNKNOWN
+    there = presence(is_there=Standing.FAILING not in standings)
+    return Seen(there, source="endpoint", text=", ".join(each.words for each in known))
+
+
+def above(
+    signal: str, limit: float, unit: str, for_s: float = 0.0, source: str = "proc"
+) -> Callable[[Case], Seen]:
+    """Return what looks whether the node's ``signal`` is at ``limit`` or above.
+
+    ``for_s``: in the mean of so long; 0: in the newest reading.
+    """
+
+    def look(case: Case) -> Seen:
+        key = SeriesKey(signal)
+        newest = case.window.latest(key)
+        if newest is None:
+            return UNKNOWN
+        figures = case.window.figures(key, case.window.now_s - for_s) if for_s else ()
+        value = fmean(figures) if figures else newest.value
+        there = presence(is_there=abs(value) >= limit)
+        return Seen(there, value, unit, limit, source=source, at_s=newest.at_s, window_s=for_s)
+
+    return look
+
+
+cpu_starved = above("probe_cpu_stolen_ratio", 0.1, "ratio", source="probe")
+cpu_pressure = above("node_cpu_pressure_ratio", 0.4, "ratio", for_s=MINUTE_S)
+coordinator_silent = above("node_coordinator_silence_seconds", SILENT_S, "seconds", source="agent")
+clock_stepped = above("node_clock_step_seconds", STEP_S, "seconds", source="agent")
