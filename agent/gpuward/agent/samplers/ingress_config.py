@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Meta
 
 from gpuward.agent.samplers.endpoint_config import LONGEST_TIMEOUT_S, check_key, check_url
-from gpuward.agent.samplers.ingress_page import Counter
+from gpuward.agent.samplers.ingress_page import Counter, matcher
 
 Kind = Literal["envoy", "nginx", "litellm"]
 
@@ -73,12 +73,12 @@ class IngressConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
         Kind, Meta(description="Whose names they have; `nginx` is the Kubernetes ingress-nginx.")
     ]
     match: Annotated[
-        dict[str, str],
+        str,
         Meta(
-            description="Labels of the series that are of this service, such as"
-            ' `envoy_cluster_name = "chat"`; empty: all are.'
+            description="Labels of the series that are of this service, as PromQL writes them:"
+            ' `envoy_cluster_name="chat"`; empty: all are.'
         ),
-    ] = {}
+    ] = ""
     timeout_s: Annotated[float, Meta(description="Seconds that the page may take.")] = 2.0
     api_key_file: Annotated[
         str, Meta(description="Absolute path of a file with the key that the page needs.")
@@ -91,6 +91,7 @@ class IngressConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
         if not self.service:
             raise ValueError("service is empty; name what users call")
         check_url(self.url)
+        matcher(self.match)
         check_key(self.api_key_file, self.api_key_env)
         if not 0 < self.timeout_s <= LONGEST_TIMEOUT_S:
             raise ValueError(f"timeout_s must be above 0, and at most {LONGEST_TIMEOUT_S:g}")

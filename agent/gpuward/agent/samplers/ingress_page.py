@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gpuward.agent.engines.selector import selector
+from gpuward.agent.engines.selector import Selector, selector
 from gpuward.agent.openmetrics import PageParser, Series
 
 if TYPE_CHECKING:
@@ -30,14 +30,20 @@ class Counter:
     factor: float = 1.0
 
 
+def matcher(match: str) -> Selector:
+    """Return what admits labels that ``match`` fits; raises ``ValueError``."""
+    return selector(f"any{{{match}}}")
+
+
 class CountersPage:
     """Reads the same page again and again.
 
-    ``counters``: by what comes after the prefix of our signals; ``match``: what labels must be.
+    ``counters``: by what comes after the prefix of our signals; ``match``: what labels must be, as
+    PromQL writes it between braces.
     """
 
-    def __init__(self, counters: Mapping[str, Counter], match: Mapping[str, str]) -> None:
-        self._match = dict(match)
+    def __init__(self, counters: Mapping[str, Counter], match: str) -> None:
+        self._match = matcher(match)
         self._wanted = [
             (name, selector(series), counter.factor)
             for name, counter in counters.items()
@@ -62,7 +68,7 @@ class CountersPage:
 
     def _place_of(self, series: Series) -> tuple[tuple[str, float], ...] | None:
         labels = series.labels
-        if any(labels.get(name, "") != value for name, value in self._match.items()):
+        if not self._match.admits(labels):
             return None
         parts = tuple(
             (name, factor)

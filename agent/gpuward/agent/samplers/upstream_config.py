@@ -16,7 +16,7 @@ import msgspec
 from msgspec import Meta
 
 from gpuward.agent.samplers.endpoint_config import check_key, check_url
-from gpuward.agent.samplers.ingress_page import Counter
+from gpuward.agent.samplers.ingress_page import Counter, matcher
 
 Kind = Literal["tcp", "http", "otel", "otel_gen_ai"]
 
@@ -67,12 +67,12 @@ class UpstreamConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
         ),
     ]
     match: Annotated[
-        dict[str, str],
+        str,
         Meta(
-            description="Labels of the caller's series that are of this upstream, such as"
-            ' `server_address = "db"`; empty: all are.'
+            description="Labels of the caller's series that are of this upstream, as PromQL"
+            ' writes them: `server_address="db"`; empty: all are.'
         ),
-    ] = {}
+    ] = ""
     timeout_s: Annotated[float, Meta(description="Seconds that it may take, at most 5.")] = 2.0
     api_key_file: Annotated[
         str, Meta(description="Absolute path of a file with the key that the page needs.")
@@ -88,6 +88,7 @@ class UpstreamConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
             _check_tcp(self.url)
         else:
             check_url(self.url)
+        matcher(self.match)
         if self.match and self.kind not in COUNTERS:
             raise ValueError(f"match is for a caller's metrics, not for kind {self.kind}")
         check_key(self.api_key_file, self.api_key_env)
