@@ -175,7 +175,7 @@ class LlmServer:
                 self._write(writer, 200, b"")
             else:
                 await self._generate(head, reader, writer)
-        except ConnectionError:
+        except (ConnectionError, EOFError):
             pass
         finally:
             writer.close()
