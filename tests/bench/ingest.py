@@ -1,8 +1,8 @@
 """How many node reports the coordinator takes in, when each of them has to be written.
 
-A real coordinator on SQLite and a load generator in another process: 3,000 nodes with a session
-each, a report every 8 s, one in twenty with a finding that cleared and was raised again.  Nodes
-must not report faster than the coordinator writes readings down (every 5 s and what that takes):
+A real coordinator on SQLite and a load generator in another process: 8,000 nodes with a session
+each, a report every 8 s, as many as 10,000 nodes send every 10 s; one in twenty with a finding that
+cleared and was raised again, the others with one that was seen anew.  Nodes must not report faster than the coordinator writes readings down (every 5 s and what that takes):
 of several between two writes it keeps the newest only, and a few nodes that report as fast as they
 are answered would flatter it.
 
@@ -38,7 +38,9 @@ if TYPE_CHECKING:
     from timing import Effort
 
 PER_CORE_BUDGET = 3_000.0
-NODES = 3_000
+# Of what ten thousand nodes send: a late turn of the load's own clock is not the coordinator's.
+KEPT_UP_RATIO = 0.97
+NODES = 8_000
 INTERVAL_S = 8.0
 CHANGED_ONE_IN = 20
 CONNECTIONS = 40
@@ -77,11 +79,12 @@ def measure(effort: Effort) -> Iterator[Figure]:
         at_least=True,
         ratio=f"{written:.0%} of the reports written singly",
     )
-    # No verdict: what is offered here is less than the 1,000 /s that ten thousand nodes send.
     yield of_runs(
         "coordinator ingest, acknowledged by one replica",
         per_s,
         "/s",
+        budget=KEPT_UP_RATIO * nodes / INTERVAL_S,
+        at_least=True,
         ratio=f"{nodes / INTERVAL_S:,.0f} /s were offered",
     )
 
