@@ -47,6 +47,23 @@ def test_detect(values, outcome):
     assert [f.outcome for f in detect(window(known))] == ([outcome] if outcome else [])
 
 
+@pytest.mark.parametrize(
+    ("silent_s", "outcome"),
+    [
+        pytest.param(2.0, Outcome.BAD, id="two pages missed are chance"),
+        pytest.param(3.0, Outcome.UNKNOWN, id="three are suspect"),
+        pytest.param(15.0, Outcome.UNKNOWN, id="as long as anything is remembered"),
+    ],
+)
+def test_a_silent_page_proves_nothing(silent_s, outcome):
+    """What was said last is no word on now: a finding stays as it is."""
+    samples = [Sample(SeriesKey(s, **REPLICA), 1_000.0, v) for s, v in SLOW.items()]
+    samples[0] = samples[0]._replace(at_s=1_000.0 - silent_s)
+    (finding,) = detect(Window.of(samples, now_s=1_000.0))
+
+    assert outcome is finding.outcome
+
+
 def test_it_says_what_it_saw_and_since_when():
     (finding,) = detect(window(SLOW))
 

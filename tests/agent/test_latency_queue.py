@@ -12,14 +12,14 @@ REPLICA = {"service": "chat", "endpoint": "127.0.0.1:8000"}
 WAITING, RUNNING = "replica_requests_waiting", "replica_requests_running"
 
 
-def window(waiting, running):
-    """Return the window at 1,000 s of a replica with these figures, a second each."""
+def window(waiting, running, *, now_s=1_000.0):
+    """Return the window of a replica with these figures, a second each, the last at 1,000 s."""
     samples = []
     for signal, values in ((WAITING, waiting), (RUNNING, running)):
         key = SeriesKey(signal, **REPLICA)
         first_s = 1_001.0 - len(values)
         samples += [Sample(key, first_s + place, float(v)) for place, v in enumerate(values)]
-    return Window.of(samples, now_s=1_000.0)
+    return Window.of(samples, now_s=now_s)
 
 
 @pytest.mark.parametrize(
@@ -47,6 +47,14 @@ def test_detect(waiting, running, outcome):
     found = detect(window(waiting, running))
 
     assert [f.outcome for f in found] == ([outcome] if outcome else [])
+
+
+@pytest.mark.parametrize(("silent_s", "outcome"), [(2, Outcome.BAD), (3, Outcome.UNKNOWN)])
+def test_a_silent_page_proves_nothing(silent_s, outcome):
+    """Three pages missed: nobody knows whether they still wait."""
+    (finding,) = detect(window([30] * 60, [100] * 60, now_s=1_000.0 + silent_s))
+
+    assert outcome is finding.outcome
 
 
 def test_it_says_whether_it_grows():

@@ -12,6 +12,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 from gpuward.agent.detection.load_regression import Load
+from gpuward.agent.detection.liveness import Liveness, liveness
 
 if TYPE_CHECKING:
     from gpuward.agent.model import SeriesKey
@@ -24,6 +25,8 @@ CACHED_TOKENS = "replica_cached_prompt_tokens_total"
 PREEMPTIONS = "replica_preemptions_total"
 KV_CACHE = "replica_kv_cache_usage_ratio"
 
+# Engines are asked for their page as often.
+PAGE_EVERY_S = 1.0
 # A mean of fewer is chance; they are waited for, but not for ever.
 LEAST_TOKENS = 50.0
 LONGEST_S = 30.0
@@ -72,6 +75,13 @@ def counters_of(window: Window, replica: SeriesKey) -> Counters | None:
         cached_tokens=_latest(window, replica, CACHED_TOKENS),
         preemptions=_latest(window, replica, PREEMPTIONS),
     )
+
+
+def is_silent(window: Window, series: SeriesKey) -> bool:
+    """Return whether the page that ``series`` is of was missed so often that it may be down."""
+    sample = window.latest(series)
+    silent_s = LONGEST_S if sample is None else window.now_s - sample.at_s
+    return liveness(silent_s, PAGE_EVERY_S) is not Liveness.ALIVE
 
 
 def is_enough(before: Counters, now: Counters) -> bool:

@@ -21,7 +21,7 @@ from gpuward.agent.model import (
     Result,
 )
 from gpuward.agent.remembered import once_a_window
-from gpuward.agent.replica_load import TOKENS
+from gpuward.agent.replica_load import TOKENS, is_silent
 from gpuward.agent.replica_watch import (
     EVIDENCE,
     EXPECTED,
@@ -76,8 +76,8 @@ def findings(window: Window, limits: Limits = Limits()) -> tuple[Finding, ...]:
 def _judge(window: Window, limits: Limits, replica: SeriesKey) -> Finding | None:
     evidence = window.latest(replica._replace(signal=EVIDENCE))
     subject = subject_of_replica(window, replica.service, replica.endpoint)
-    if evidence is None:
-        text = f"Whether tokens of {replica.service} are slow is not known: there are too few."
+    if evidence is None or is_silent(window, replica):
+        text = f"Whether tokens of {replica.service} at {replica.endpoint} are slow is not known."
         return Finding(KIND.name, subject, text, outcome=Outcome.UNKNOWN)
     if evidence.value < limits.clear_evidence:
         return None

@@ -24,6 +24,7 @@ from gpuward.agent.model import (
     SeriesKey,
 )
 from gpuward.agent.remembered import once_a_window
+from gpuward.agent.replica_load import is_silent
 from gpuward.agent.subject import subject_of_replica
 
 if TYPE_CHECKING:
@@ -79,6 +80,10 @@ def findings(window: Window, limits: Limits = Limits()) -> tuple[Finding, ...]:
 
 
 def _judge(window: Window, limits: Limits, replica: SeriesKey) -> Finding | None:
+    if is_silent(window, replica):
+        subject = subject_of_replica(window, replica.service, replica.endpoint)
+        text = f"Whether requests to {replica.service} at {replica.endpoint} wait is not known."
+        return Finding(KIND.name, subject, text, outcome=Outcome.UNKNOWN)
     queue = _queue(window, limits, replica)
     if queue is None or not _reaches(queue, limits, limits.clear_ratio):
         return None

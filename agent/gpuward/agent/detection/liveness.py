@@ -12,20 +12,20 @@ SUSPECT_AFTER_MISSES = 3
 DEAD_AFTER_MISSES = 6
 
 
-class Presence(Enum):
+class Liveness(Enum):
     """How it stands with something that speaks at every turn."""
 
-    PRESENT = "present"
+    ALIVE = "alive"
     SUSPECT = "suspect"
     DEAD = "dead"
 
 
-def presence(silent_s: float, period_s: float) -> Presence:
-    """Return the presence of what has said nothing for ``silent_s`` and speaks each ``period_s``.
+def liveness(silent_s: float, period_s: float) -> Liveness:
+    """Return how it stands with what has said nothing for ``silent_s`` and speaks each ``period_s``.
 
     Silence of one period is none: the next word is only just due.
     """
     misses = int(silent_s / period_s)
     if misses >= DEAD_AFTER_MISSES:
-        return Presence.DEAD
-    return Presence.SUSPECT if misses >= SUSPECT_AFTER_MISSES else Presence.PRESENT
+        return Liveness.DEAD
+    return Liveness.SUSPECT if misses >= SUSPECT_AFTER_MISSES else Liveness.ALIVE
