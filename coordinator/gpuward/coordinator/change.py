@@ -7,13 +7,22 @@ report repeats and which therefore may wait; or nothing but a sign of life.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields
 from enum import Enum, auto
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
+from gpuward.coordinator.model import Finding
+
 if TYPE_CHECKING:
-    from gpuward.coordinator.model import Finding
     from gpuward.coordinator.report import Report
+
+
+_DESCRIPTION = {"summary", "since_s", "last_seen_s", "count", "confidence", "evidence"}
+# A field that is new is decisive.
+_without_description = attrgetter(
+    *(field.name for field in fields(Finding) if field.name not in _DESCRIPTION)
+)
 
 
 class Change(Enum):
@@ -50,11 +59,6 @@ def _agent(report: Report) -> tuple[str, str]:
     return report.boot_id, report.agent_instance
 
 
-def _decisive(findings: tuple[Finding, ...]) -> dict[str, Finding]:
-    """Return the findings by id without what only describes them; a new field is decisive."""
-    return {
-        f.finding_id: replace(
-            f, summary="", since_s=0.0, last_seen_s=0.0, count=0, confidence=0.0, evidence=()
-        )
-        for f in findings
-    }
+def _decisive(findings: tuple[Finding, ...]) -> dict[str, tuple[object, ...]]:
+    """Return by id what of the findings is more than description."""
+    return {f.finding_id: _without_description(f) for f in findings}
