@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import re
+from textwrap import indent
 
 import pytest
 
@@ -24,7 +24,7 @@ count{server_address="db",error_type="timeout"} 1
 count{server_address="x",http_response_status_code="500"} 9
 sum{server_address="db",http_response_status_code="200"} 2.5
 """
-OTEL = re.sub(r"^", "http_client_request_duration_seconds_", OTEL.rstrip(), flags=re.M)
+OTEL = indent(OTEL, "http_client_request_duration_seconds_")
 GEN_AI = """\
 count{gen_ai_provider_name="db"} 90
 count{gen_ai_provider_name="db",error_type="429"} 1
@@ -32,7 +32,7 @@ count{gen_ai_provider_name="db",error_type="RateLimitError"} 3
 count{gen_ai_provider_name="db",error_type="timeout"} 6
 sum{gen_ai_provider_name="db"} 2.5
 """
-GEN_AI = re.sub(r"^", "gen_ai_client_operation_duration_seconds_", GEN_AI.rstrip(), flags=re.M)
+GEN_AI = indent(GEN_AI, "gen_ai_client_operation_duration_seconds_")
 
 
 @pytest.mark.parametrize(
