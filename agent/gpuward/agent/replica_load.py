@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from gpuward.agent.detection.load_regression import Load
 from gpuward.agent.detection.liveness import Liveness, liveness
+from gpuward.agent.detection.load_regression import Load
 
 if TYPE_CHECKING:
     from gpuward.agent.model import SeriesKey

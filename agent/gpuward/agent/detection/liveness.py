@@ -21,7 +21,7 @@ class Liveness(Enum):
 
 
 def liveness(silent_s: float, period_s: float) -> Liveness:
-    """Return how it stands with what has said nothing for ``silent_s`` and speaks each ``period_s``.
+    """Return how it stands with what speaks each ``period_s`` and was silent for ``silent_s``.
 
     Silence of one period is none: the next word is only just due.
     """
