@@ -125,6 +125,7 @@ HEALTHY = {
         "upstream_requests_throttled_total": 0,
         "upstream_latency_seconds_total": (20, 0.04),
         "upstream_latencies_total": (1_000, 2.0),
+        "upstream_latency_usual_seconds": 0.02,
     },
 }
 ABOUT = {

@@ -114,7 +114,7 @@ def _evidence(verdict: Verdict) -> Iterator[Evidence]:
     names = ", ".join(each.name for each in likely[: 1 if verdict.is_determined else 2])
     yield Evidence("runner_up", text=names or NOBODY, source=SOURCE)
     if best is not None and best.name == "upstream" and verdict.gate is not None:
-        yield Evidence("upstream", text=verdict.gate.text, source=verdict.gate.source)
+        yield Evidence("upstream", text=verdict.gate.endpoint, source=verdict.gate.source)
     if best is not None and verdict.is_determined:
         yield Evidence("advice", text=best.hypothesis.advice, source=SOURCE)
     if not verdict.is_determined:
@@ -131,7 +131,8 @@ def _evidence(verdict: Verdict) -> Iterator[Evidence]:
 
 def _row(seen: Seen, weight: Weight, side: str) -> Evidence:
     no = "" if seen.is_present else "not so that "
-    about = f" ({seen.text})" if seen.text else ""
+    words = seen.text or seen.endpoint
+    about = f" ({words})" if words else ""
     return Evidence(
         weight.item,
         seen.value,

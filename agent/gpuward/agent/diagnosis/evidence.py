@@ -19,6 +19,7 @@ from gpuward.agent.diagnosis import (
     of_probes,
     of_requests,
     of_surroundings,
+    of_upstreams,
 )
 
 if TYPE_CHECKING:
@@ -129,8 +130,9 @@ _ROWS: dict[Group, tuple[tuple[str, int, str, Callable[[Case], Seen]], ...]] = {
         ("host_bound", 1, "requests wait although the GPU has room", of_load.host_bound),
     ),
     Group.UPSTREAM: (
-        ("upstream_slow", 4, "an upstream is slow", of_surroundings.upstream_slow),
-        ("upstream_down", 4, "an upstream fails or refuses", of_surroundings.upstream_down),
+        ("upstream_slow", 4, "an upstream is slower than usual", of_upstreams.slow),
+        ("upstream_down", 4, "an upstream does not answer, or fails", of_upstreams.down),
+        ("upstream_refuses", 4, "an upstream refuses requests as too many", of_upstreams.refuses),
     ),
     Group.PRESENCE: (
         ("gpu_gone", 1, "a GPU cannot be reached", of_surroundings.gpu_gone),
@@ -183,6 +185,7 @@ OPENING: tuple[str, ...] = (
     "xid",
     "upstream_slow",
     "upstream_down",
+    "upstream_refuses",
     "gpu_gone",
     "driver_silent",
     "page_unreadable",

@@ -88,10 +88,11 @@ LOAD: tuple[Hypothesis, ...] = (
         Action.CHECK_APPLICATION,
         "an upstream that its requests wait for is in trouble",
         "look at the upstream; the GPUs are well",
-        gate=("upstream_slow", "upstream_down"),
+        gate=("upstream_slow", "upstream_down", "upstream_refuses"),
         signs=(
             Sign("upstream_slow", 22, -10),
             Sign("upstream_down", 22, -3),
+            Sign("upstream_refuses", 22),
             Sign("inter_token_slow", -5, 3),
             Sign("queueing", -5, 3),
         ),

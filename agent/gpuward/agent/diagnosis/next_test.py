@@ -15,7 +15,6 @@ TESTS: dict[str, str] = {
     "fragmented": "install the tap in the engine's environment: nothing else sees its allocator",
     "allocator_retries": "install the tap in the engine's environment: it counts the flushes",
     "upstream_slow": "name the upstreams in [[upstreams]]: nobody looks at them",
-    "upstream_down": "name the upstreams in [[upstreams]]: nobody looks at them",
     "cpu_pressure": "read /proc/pressure/cpu on the node",
     "cpu_starved": "run the probe on the processor ([probes] mode): it sees stolen time",
     "stranger_computes": "nvidia-smi pmon -c 5: which processes compute on the GPU?",

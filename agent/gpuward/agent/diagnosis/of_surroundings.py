@@ -1,4 +1,4 @@
-"""Evidence around the GPUs: upstreams, the host, and who answers at all."""
+"""Evidence around the GPUs: the host, and who answers at all."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 from gpuward.agent.detectors import driver_missing, driver_unresponsive, gpu_lost, gpu_missing
-from gpuward.agent.diagnosis.seen import UNKNOWN, Presence, Seen, presence, worst
+from gpuward.agent.diagnosis.seen import UNKNOWN, Presence, Seen, presence
 from gpuward.agent.diagnosis.told import findings, seen_of
 from gpuward.agent.endpoint_state import Standing, endpoints_of
 from gpuward.agent.model import Outcome, SeriesKey
@@ -22,10 +22,6 @@ UNREAD_S = 30.0
 LEAST_UNREAD = 3.0
 SILENT_S = 60.0
 STEP_S = 60.0
-UPSTREAM_SECONDS = "upstream_latency_seconds_total"
-REFUSED = ("upstream_requests_failed_total", "upstream_requests_throttled_total")
-REFUSED_RATIO = 0.05
-SLOWER_RATIO = 1.5
 PAGE_FAILURES = "replica_page_failures_total"
 
 
@@ -59,46 +55,6 @@ def driver_silent(case: Case) -> Seen:
             if finding.outcome is Outcome.UNKNOWN:
                 return UNKNOWN
     return Seen(Presence.ABSENT, source="nvml")
-
-
-def upstream_slow(case: Case) -> Seen:
-    """Look whether an upstream takes longer than in the minutes before."""
-    return worst(_slow(case, key) for key in case.window.keys(UPSTREAM_SECONDS))
-
-
-def _slow(case: Case, key: SeriesKey) -> Seen:
-    recent = _mean_s(case, key, case.window.now_s - MINUTE_S)
-    whole = _mean_s(case, key, 0.0)
-    if recent is None or whole is None:
-        return UNKNOWN
-    there = presence(is_there=recent >= SLOWER_RATIO * whole)
-    return Seen(
-        there, recent, "seconds", whole, text=key.endpoint, source="upstream", window_s=MINUTE_S
-    )
-
-
-def _mean_s(case: Case, key: SeriesKey, since_s: float) -> float | None:
-    count = case.window.risen(key._replace(signal="upstream_latencies_total"), since_s)
-    return case.window.risen(key, since_s) / count if count else None
-
-
-def upstream_down(case: Case) -> Seen:
-    """Look whether an upstream fails, or refuses requests as too many."""
-    seen = []
-    for key in case.window.keys("upstream_up"):
-        sample = case.window.latest(key)
-        if sample is not None:
-            there = presence(is_there=sample.value == 0)
-            seen.append(Seen(there, text=key.endpoint, source="upstream", at_s=sample.at_s))
-    since_s = case.window.now_s - MINUTE_S
-    for key in case.window.keys("upstream_requests_total"):
-        count = case.window.risen(key, since_s)
-        refused = sum(case.window.risen(key._replace(signal=signal), since_s) for signal in REFUSED)
-        if count:
-            there = presence(is_there=refused >= REFUSED_RATIO * count)
-            ratio = refused / count
-            seen.append(Seen(there, ratio, "ratio", REFUSED_RATIO, key.endpoint, source="upstream"))
-    return worst(seen)
 
 
 def page_unreadable(case: Case) -> Seen:
