@@ -10,6 +10,7 @@ import pytest
 
 from gpuward.agent.model import Process
 from gpuward.agent.samplers.tap import TapSampler, TapWriter
+from gpuward.agent.samplers.tap_writer import Writer
 from gpuward.tap.layout import Counters, Header, Record, pack_header, pack_record
 
 pytestmark = pytest.mark.usefixtures("one_loop")
@@ -99,3 +100,17 @@ async def test_who_may_be_asked_for_a_map(writers):
     assert writer_of("vllm:llama", "GPU-other") is None
     assert writer_of("nobody", UUID) is None
     writers.sampler.close()
+
+
+def test_a_shown_process_follows_its_name_and_gpus():
+    """It is the same object while it is the same, and another as soon as it is not."""
+    writer = Writer(alive=True, process=Process("vllm:llama", 7, 5))
+    shown = writer.shown(("GPU-1",))
+
+    assert Process("vllm:llama", 7, 5, gpus=("GPU-1",), tapped=True) == shown
+    assert writer.shown(("GPU-1",)) is shown
+    assert ("GPU-1", "GPU-2") == writer.shown(("GPU-1", "GPU-2")).gpus
+
+    writer.process = Process("vllm:mistral", 7, 5)
+
+    assert "vllm:mistral" == writer.shown(("GPU-1", "GPU-2")).key

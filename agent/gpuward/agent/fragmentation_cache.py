@@ -13,6 +13,7 @@ from gpuward.agent.fragmentation import is_virtual
 from gpuward.agent.fragmentation_oom import OOM, Attribution, verdict
 from gpuward.agent.model import Finding, Result, SeriesKey
 from gpuward.agent.remembered import once_a_window, once_an_inventory
+from gpuward.agent.series_key import series_key
 
 if TYPE_CHECKING:
     from gpuward.agent.model import Event, Process, Subject
@@ -144,7 +145,7 @@ def cache_of(window: Window, process: str, gpu: str, limits: Limits = LIMITS) ->
 
 def latest(window: Window, about: SeriesKey, signal: str) -> float | None:
     """Return the fresh value of ``signal`` of the process and GPU that ``about`` names."""
-    sample = window.latest(SeriesKey(signal, about.gpu, about.process))
+    sample = window.latest(series_key(signal, about.gpu, about.process))
     return None if sample is None else sample.value
 
 
@@ -153,7 +154,7 @@ def risen(window: Window, about: SeriesKey, signal: str, since_s: float) -> floa
     if latest(window, about, signal) == 0:
         # Nothing ever happened, as in most processes; or it has just begun to count.
         return 0.0
-    return window.risen(SeriesKey(signal, about.gpu, about.process), since_s)
+    return window.risen(series_key(signal, about.gpu, about.process), since_s)
 
 
 def judge(cache: Cache, limits: Limits = LIMITS, factor: float = 1.0) -> Result | None:

@@ -5,7 +5,7 @@ read ``snapshot``, swapped by reference: no locks, and nothing waits for the dri
 The supervisor's watchdog is fed here and only here, so that it follows this loop and not the
 driver: a monitor that is killed by the fault it should report reports nothing.
 
-A kind that must last for half a minute before it is raised is looked for every five seconds only.
+What is in no hurry is looked for every five seconds only, see ``_is_patient``.
 
 A judgement of a large node takes several milliseconds, and a scrape would wait for all of them: so
 it pauses between two detectors.  What samplers bring meanwhile is taken in after it, because all
@@ -24,7 +24,7 @@ from gpuward.agent.detectors import DETECTORS
 from gpuward.agent.history import History
 from gpuward.agent.hysteresis import Change, State, Verdict, fold
 from gpuward.agent.maintenance import marked
-from gpuward.agent.model import Event, OpenFinding, Snapshot
+from gpuward.agent.model import Event, FindingClass, OpenFinding, Snapshot
 from gpuward.agent.one_shot import one_shot
 from gpuward.agent.window import Readings
 from gpuward.agent.xid_catalogue import CATALOGUE
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from gpuward.agent.component import Components
     from gpuward.agent.detectors import Detector
     from gpuward.agent.heard import Heard
+    from gpuward.agent.kind import Kind
     from gpuward.agent.model import Batch, Finding
     from gpuward.agent.window import Window
     from gpuward.agent.xid_catalogue import Xid
@@ -47,9 +48,10 @@ TICK_S = 1.0
 # Others wait no longer than for one detector more than this.
 SLICE_S = 0.001
 FORGET_EVERY_TICKS = 60
-# A kind that must be seen for so long is looked for in every fifth tick: a sixth of that, at most.
-PATIENT_S = 30.0
 PATIENT_EVERY_TICKS = 5
+# What must be seen for so long before it is raised waits no longer for being looked for seldom.
+PATIENT_S = 15.0
+PATIENT_PAGE_S = 30.0
 LOGGED_AS = {
     Change.RAISED: "finding.raised",
     Change.UPDATED: "finding.updated",
@@ -82,10 +84,8 @@ class Judge:
         self._components = components
         self._notifier = notifier
         self._detectors = detectors
-        self._every_tick = [each for each in detectors if each.kind.raise_after_s < PATIENT_S]
-        self._resting = frozenset(
-            each.component for each in detectors if each.kind.raise_after_s >= PATIENT_S
-        )
+        self._every_tick = [each for each in detectors if not _is_patient(each.kind)]
+        self._resting = frozenset(each.component for each in detectors if _is_patient(each.kind))
         self._drills = drills
         self._drills_seen: frozenset[str] = frozenset()
         self.state = State(instance)
@@ -237,6 +237,13 @@ class Judge:
             services=window.services,
             components=self._components.health,
         )
+
+
+def _is_patient(kind: Kind) -> bool:
+    """Return whether five seconds are nothing to ``kind``: it must last, or nobody is told."""
+    if kind.default_class is FindingClass.PAGE or kind.page_when_failed:
+        return kind.raise_after_s >= PATIENT_PAGE_S
+    return kind.default_class is FindingClass.STORE or kind.raise_after_s >= PATIENT_S
 
 
 def _findings(detector: Detector, window: Window) -> tuple[Finding, ...]:

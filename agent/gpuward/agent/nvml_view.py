@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from gpuward.agent import nvml_protocol as protocol
 from gpuward.agent.lost_gpu import LostGpu
-from gpuward.agent.model import Gpu, Process, Sample, SeriesKey
+from gpuward.agent.model import Gpu, Process, Sample
+from gpuward.agent.series_key import series_key
 from gpuward.agent.signals import SIGNALS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 # An inventory older than its samples' life is no inventory.
 HOLDERS_STALE_S = SIGNALS["process_gpu_memory_bytes"].stale_after_s
@@ -52,6 +53,9 @@ class View:
         self._read: set[int] = set()
         self._gpus: dict[int, Gpu] = {}
         self._holders: dict[int, protocol.Holders] = {}
+        # What ``processes`` found out, and of which lists of which GPUs.
+        self._listed: list[tuple[str, protocol.Holders]] = []
+        self._processes: tuple[Process, ...] = ()
 
     def gpus(self) -> tuple[Gpu, ...]:
         return tuple(gpu for _, gpu in sorted(self._gpus.items()))
@@ -82,15 +86,15 @@ class View:
         return tuple(sorted({call for calls in self._denied.values() for call in calls}))
 
     def processes(self, now_s: float) -> tuple[Process, ...]:
-        """Return each process once, with all its GPUs."""
-        found: dict[int, Process] = {}
-        for index, holders in sorted(self._holders.items()):
-            if now_s - holders.at_s > HOLDERS_STALE_S or not self.uuid(index):
-                continue
-            for holder in holders.processes:
-                known = found.get(holder.process.pid, holder.process)
-                found[known.pid] = replace(known, gpus=(*known.gpus, self.uuid(index)))
-        return tuple(found.values())
+        """Return each process once, with all its GPUs; the same object while it is the same."""
+        listed = [
+            (uuid, holders)
+            for index, holders in sorted(self._holders.items())
+            if now_s - holders.at_s <= HOLDERS_STALE_S and (uuid := self.uuid(index))
+        ]
+        if listed != self._listed:
+            self._listed, self._processes = listed, _merged(listed)
+        return self._processes
 
     def down(self, reason: str, code: int = 0) -> None:
         """Note that the driver cannot be asked."""
@@ -151,7 +155,7 @@ class View:
         if uuid := self.uuid(readings.index):
             for owner, values in ((uuid, readings.values), *readings.parts.items()):
                 for signal, value in values.items():
-                    yield Sample(SeriesKey(signal, gpu=owner), readings.at_s, value)
+                    yield Sample(series_key(signal, owner), readings.at_s, value)
 
     def _count(self, holders: protocol.Holders) -> Iterator[Sample]:
         """Yield figures by process key: members of one key are one series, summed."""
@@ -159,7 +163,7 @@ class View:
         if not uuid:
             return
         count = float(len(holders.processes))
-        yield Sample(SeriesKey("gpu_processes", gpu=uuid), holders.at_s, count)
+        yield Sample(series_key("gpu_processes", uuid), holders.at_s, count)
         sums: dict[tuple[str, str], float] = {}
         for holder in holders.processes:
             for signal, value in (
@@ -170,4 +174,13 @@ class View:
                     series = (signal, holder.process.key)
                     sums[series] = sums.get(series, 0.0) + value
         for (signal, key), total in sums.items():
-            yield Sample(SeriesKey(signal, gpu=uuid, process=key), holders.at_s, total)
+            yield Sample(series_key(signal, uuid, key), holders.at_s, total)
+
+
+def _merged(listed: Iterable[tuple[str, protocol.Holders]]) -> tuple[Process, ...]:
+    found: dict[int, Process] = {}
+    for uuid, holders in listed:
+        for holder in holders.processes:
+            known = found.get(holder.process.pid, holder.process)
+            found[known.pid] = replace(known, gpus=(*known.gpus, uuid))
+    return tuple(found.values())

@@ -19,8 +19,8 @@ from gpuward.agent.model import (
     FindingClass,
     Outcome,
     Result,
-    SeriesKey,
 )
+from gpuward.agent.series_key import series_key
 from gpuward.agent.subject import subject_of
 
 if TYPE_CHECKING:
@@ -52,15 +52,15 @@ class Flag:
         for gpu in window.gpus:
             if self.signal in gpu.unsupported:
                 continue
-            subject = subject_of(window, gpu=gpu.uuid)
-            sample = window.latest(SeriesKey(self.signal, gpu=gpu.uuid))
+            sample = window.latest(series_key(self.signal, gpu.uuid))
             if sample is None:
                 text = f"{self.signal} of GPU {gpu.index} is unknown."
+                subject = subject_of(window, gpu=gpu.uuid)
                 yield Finding(self.kind.name, subject, text, outcome=Outcome.UNKNOWN)
             elif (result := self.judge(sample.value)) is not None:
                 yield Finding(
                     kind=self.kind.name,
-                    subject=subject,
+                    subject=subject_of(window, gpu=gpu.uuid),
                     summary=self.says.format(gpu=gpu.index, value=int(sample.value)),
                     result=result,
                     evidence=(

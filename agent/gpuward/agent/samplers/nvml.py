@@ -16,12 +16,13 @@ import structlog
 
 from gpuward.agent.driver_life import DriverLife
 from gpuward.agent.maintenance_keeper import MaintenanceKeeper
-from gpuward.agent.model import Batch, Driver, Event, Sample, SeriesKey
+from gpuward.agent.model import Batch, Driver, Event, Sample
 from gpuward.agent.nvml_children import Children
 from gpuward.agent.nvml_protocol import Gone, Leaving, Message, Present
 from gpuward.agent.nvml_view import LEAVING, View
 from gpuward.agent.nvml_waits import Waits
 from gpuward.agent.nvml_witness import Witness
+from gpuward.agent.series_key import series_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -225,7 +226,7 @@ class NvmlSampler:
             offset_s = self._clock.wall_s() - self._clock.mono_s()
             end_s = driver.maintenance.until_s + offset_s
             values["node_maintenance_end_timestamp_seconds"] = end_s
-        return (Sample(SeriesKey(name), now_s, value) for name, value in values.items())
+        return (Sample(series_key(name), now_s, value) for name, value in values.items())
 
     def _log_change(self, driver: Driver) -> None:
         state = (driver.up, driver.reason)

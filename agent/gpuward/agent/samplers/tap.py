@@ -249,7 +249,7 @@ class TapSampler:
 
     def _process(self, writer: Writer) -> Process:
         gpus = sorted({self._names(one.record.gpu_uuid).gpu for _, one in writer.asked()})
-        return replace(writer.process, gpus=tuple(gpus), tapped=True)
+        return writer.shown(tuple(gpus))
 
     def _releasable_beside(self, name: str, gpu_uuid: bytes) -> int:
         return sum(

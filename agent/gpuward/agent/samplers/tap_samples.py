@@ -17,7 +17,8 @@ from gpuward.agent.fragmentation import (
 )
 from gpuward.agent.fragmentation_oom import CAUSES, OOM, verdict
 from gpuward.agent.gpu_names import gpu_name
-from gpuward.agent.model import Event, Process, Sample, SeriesKey
+from gpuward.agent.model import Event, Process, Sample
+from gpuward.agent.series_key import series_key
 from gpuward.tap import layout
 
 if TYPE_CHECKING:
@@ -148,10 +149,16 @@ def samples(
     """
     figures = [_figures(reading, device) for reading in members]
     at_s = max(reading.at_s for reading in members)
+    for signal, value in (figures[0] if len(figures) == 1 else _together(figures)).items():
+        yield Sample(series_key(signal, gpu, process_key), at_s, float(value))
+
+
+def _together(figures: Sequence[dict[str, float]]) -> dict[str, float]:
+    together = {}
     for signal in dict.fromkeys(name for one in figures for name in one):
         values = [one[signal] for one in figures if signal in one]
-        value = float(_TOGETHER.get(signal, sum)(values))
-        yield Sample(SeriesKey(signal, gpu=gpu, process=process_key), at_s, value)
+        together[signal] = _TOGETHER.get(signal, sum)(values)
+    return together
 
 
 def _figures(reading: Reading, device: DeviceMemory | None) -> dict[str, float]:

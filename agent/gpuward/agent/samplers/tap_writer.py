@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from gpuward.agent.allocator_conf import parse_allocator_conf
@@ -31,10 +31,20 @@ class Writer:
     # Cumulative (at, count, bytes) of large allocations of the last minute, by device index.
     _large: dict[int, deque[tuple[float, int, int]]] = field(default_factory=dict)
     _oom_mono_ns: dict[int, int] = field(default_factory=dict)
+    # What ``shown`` returned, and of which process.
+    _shown: tuple[Process, Process] = (NOBODY, NOBODY)
 
     @property
     def is_named(self) -> bool:
         return self.alive and self.process is not NOBODY
+
+    def shown(self, gpus: tuple[str, ...]) -> Process:
+        """Return the process on ``gpus``; the same object while it is the same."""
+        of, shown = self._shown
+        if of is not self.process or shown.gpus != gpus:
+            shown = replace(self.process, gpus=gpus, tapped=True)
+            self._shown = (self.process, shown)
+        return shown
 
     def asked(self) -> Iterator[tuple[int, Reading]]:
         """Yield the readings in which the allocator was asked; a degraded tap may not ask it."""
