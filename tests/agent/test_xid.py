@@ -7,7 +7,9 @@ from dataclasses import replace
 import pytest
 
 from gpuward.agent.detectors.xid import detect
-from gpuward.agent.model import Action, Event, Gpu, Process, Result, Sample, SeriesKey
+from gpuward.agent.hysteresis import State, Verdict, fold
+from gpuward.agent.lost_gpu import LostGpu
+from gpuward.agent.model import Action, Driver, Event, Gpu, Process, Result, Sample, SeriesKey
 from gpuward.agent.one_shot import one_shot
 from gpuward.agent.window import Readings, Window
 from gpuward.agent.xid_overrides import XidConfig, XidOverride
@@ -76,6 +78,41 @@ def test_whose_fault(code, result, action, process):
 def test_how_long_it_stays(code, age_s, is_open):
     """The line is written once; the trouble lasts."""
     assert bool(seen(xid(code, 10_000.0 - age_s))) == is_open
+
+
+LOST = Driver(up=True, lost=(LostGpu(0, 15, "GPU-1"),))
+OTHER_LOST = Driver(up=True, lost=(LostGpu(1, 15, "GPU-2"),))
+
+
+@pytest.mark.parametrize(
+    ("code", "driver", "is_open"),
+    [
+        pytest.param(79, LOST, True, id="it is still off the bus"),
+        pytest.param(79, Driver(up=True), False, id="it is back"),
+        pytest.param(79, OTHER_LOST, False, id="another one is lost"),
+        pytest.param(79, Driver(up=False), True, id="nobody can tell"),
+        pytest.param(48, LOST, False, id="an XID that takes no GPU away"),
+    ],
+)
+def test_a_gpu_that_an_xid_took_away_is_not_over_before_it_is_back(code, driver, is_open):
+    """Two hours later the log has long gone from the window, and the GPU is gone too."""
+    state = State("i")
+    for now_s in (10_000.0, 10_001.0, 17_200.0, 17_230.0):
+        events = [xid(code)] if now_s < 17_000 else []
+        lost = driver if now_s > 10_001 else LOST
+        window = Window.of(now_s=now_s, gpus=[H100], events=events, driver=lost)
+        state, _ = fold(state, [Verdict("detector.gpu.xid", tuple(detect(window)))], now_s)
+
+    assert [it.finding.code for it in state.open_findings] == [code] * is_open
+
+
+def test_a_lost_gpu_alone_is_no_xid():
+    window = Window.of(now_s=10_000.0, gpus=[H100], driver=LOST)
+    state, changes = State("i"), ()
+    for now_s in (10_000.0, 10_100.0):
+        state, changes = fold(state, [Verdict("x", tuple(detect(window)))], now_s)
+
+    assert (state.open_findings, changes) == ((), ())
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+# XIDs after which the driver may not reach the GPU any more.
+TAKING_XIDS = frozenset({79, 46, 62, 140, 143, 158, 167})
+
 
 @dataclass(frozen=True, slots=True)
 class LostGpu:

@@ -16,6 +16,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from gpuward.agent.kinds import class_of
+from gpuward.agent.lost_gpu import TAKING_XIDS
 from gpuward.agent.model import FindingClass
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ RULES: tuple[Rule, ...] = (
         ("gpu.lost", "gpu.missing", "gpu.init_failed", *_STUCK, *_ACCOUNTS),
         Reach.WHOLE_NODE,
     ),
-    Rule("gpu.xid", ("gpu.lost",), codes=frozenset({79, 46, 62, 140, 143, 158, 167})),
+    Rule("gpu.xid", ("gpu.lost",), codes=TAKING_XIDS),
     Rule("gpu.lost", ("gpu.missing",), Reach.WHOLE_NODE, suffices=_accounts_for_all),
     Rule("gpu.init_failed", ("gpu.missing",), Reach.WHOLE_NODE),
     Rule("node.sxid", ("gpu.nvlink.degraded", *_FABRIC), Reach.WHOLE_NODE),

@@ -3,7 +3,8 @@
 An XID is the driver's own error report, and most are not about hardware: counting every one as
 fatal drained whole nodes for one program's bug (672 "fatal" XID 45 in three hours,
 NVIDIA/NVSentinel#1710).  The catalogue says whose fault a code is; the finding stays open for a
-while after the last one, because the line is written once and the trouble lasts.
+while after the last one, because the line is written once and the trouble lasts; one that took the
+GPU away stays open until the GPU is back.
 
 What befalls one program may still be the GPU's: the same error in several programs, three contained
 memory errors in a day, three hung contexts in an hour, two errors on one link.
@@ -16,12 +17,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from gpuward.agent.kind import Kind
+from gpuward.agent.lost_gpu import TAKING_XIDS
 from gpuward.agent.model import (
     Action,
     CauseDomain,
     Evidence,
     Finding,
     FindingClass,
+    Outcome,
     Result,
     SeriesKey,
 )
@@ -87,7 +90,11 @@ class Limits:
 
 
 def detect(window: Window, limits: Limits = Limits()) -> Iterator[Finding]:
-    """Yield one finding per GPU, code and, where a program is at fault, process."""
+    """Yield one finding per GPU, code and, where a program is at fault, process.
+
+    Doubtful, so that what is open stays so, while a GPU is not known to be back.
+    """
+    yield from _still_away(window)
     groups: dict[tuple[str, int], list[Event]] = {}
     for event in window.events(KIND.name, window.now_s - limits.hardware_hold_s):
         groups.setdefault((event.gpu, event.code), []).append(event)
@@ -101,6 +108,16 @@ def detect(window: Window, limits: Limits = Limits()) -> Iterator[Finding]:
             yield replace(program, causes=causes)
         if whole is not None:
             yield whole
+
+
+def _still_away(window: Window) -> Iterator[Finding]:
+    known = (gpu.uuid for gpu in window.gpus)
+    away = (lost.gpu for lost in window.driver.lost) if window.driver.up else known
+    for gpu in filter(None, away):
+        about = subject_of(window, gpu=gpu)
+        for code in TAKING_XIDS:
+            text = f"The GPU is not back after XID {code}."
+            yield Finding(KIND.name, about, text, outcome=Outcome.DOUBTFUL, code=code)
 
 
 def _blamed(window: Window, events: Sequence[Event]) -> Iterator[list[Event]]:
