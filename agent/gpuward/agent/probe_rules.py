@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 MIB = 1 << 20
 WORKER_UNIT = "gpuward-probe@"
+# What one is called that runs in no unit: its module.
+WORKER_KEY = "gpuward.agent.probe_worker"
 COMPUTE_MODE, MIG_MODE = "gpu_compute_mode", "gpu_mig_mode"
 # nvmlComputeMode_t: no process may open the GPU, or one alone.
 CLOSED_MODES = {
@@ -84,6 +86,11 @@ def device_of(window: Window, uuid: str) -> Device | None:
         if any(slice_.uuid == uuid for slice_ in card.mig):
             return Device(card, uuid)
     return None
+
+
+def is_worker(process: Process) -> bool:
+    """Return whether it is a probe worker, of systemd or of nobody's unit."""
+    return process.unit.startswith(WORKER_UNIT) or process.key == WORKER_KEY
 
 
 def hindrance(
@@ -206,7 +213,7 @@ def _others(window: Window, device: Device, worker: Worker) -> list[Process]:
     return [
         process
         for process in _on(window, device)
-        if process.pid != worker.pid and not process.unit.startswith(WORKER_UNIT)
+        if process.pid != worker.pid and not is_worker(process)
     ]
 
 

@@ -24,6 +24,7 @@ from gpuward.agent.samplers.nvml import NvmlSampler
 from gpuward.agent.samplers.pci import PciSampler
 from gpuward.agent.samplers.pressure import PressureSampler
 from gpuward.agent.samplers.probe import ProbeSampler
+from gpuward.agent.samplers.probe_shift import ProbeShift
 from gpuward.agent.samplers.saturation import SaturationSampler
 from gpuward.agent.samplers.serving import ServingSampler
 from gpuward.agent.samplers.standing import Standing
@@ -46,6 +47,8 @@ CGROUPS = Path("/sys/fs/cgroup")
 OF_SYSTEMD = Path("/run/gpuward-probe")
 # What each card was seen to do at its best.
 BEST_FILE = "gpu-best.json"
+# What its probes were used to measure.
+PROBES_FILE = "gpu-probes.json"
 # What replicas answered the same question before.
 CANARY_FILE = "canary.json"
 # What is usual of each replica.
@@ -122,6 +125,8 @@ def build_samplers(
     if config.upstreams:
         samplers.append(UpstreamSampler(config.upstreams, clock, judge.readings.window))
     if config.probes.mode != "off":
+        path = Path(config.state.directory, PROBES_FILE)
+        samplers.append(ProbeShift(path, judge.readings.window))
         samplers.append(
             ProbeSampler(
                 _probe_workers(config),

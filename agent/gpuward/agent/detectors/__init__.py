@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from gpuward.agent.detectors import (
     agent_permission_missing,
     clock_slow,
+    cpu_starved,
     driver_missing,
     driver_unresponsive,
     ecc_corrected,
@@ -20,6 +21,8 @@ from gpuward.agent.detectors import (
     gpu_init_failed,
     gpu_lost,
     gpu_missing,
+    gpu_probe_preempted,
+    gpu_probe_slow,
     gpu_saturated,
     gpu_slower_than_siblings,
     gpu_stalled,
@@ -82,6 +85,7 @@ class Detector:
 DETECTORS: tuple[Detector, ...] = (
     Detector(agent_permission_missing.KIND, agent_permission_missing.detect),
     Detector(clock_slow.KIND, clock_slow.detect),
+    Detector(cpu_starved.KIND, cpu_starved.detect),
     Detector(driver_missing.KIND, driver_missing.detect),
     Detector(driver_unresponsive.KIND, driver_unresponsive.detect),
     Detector(ecc_corrected.KIND, ecc_corrected.detect),
@@ -90,6 +94,8 @@ DETECTORS: tuple[Detector, ...] = (
     Detector(gpu_init_failed.KIND, gpu_init_failed.detect),
     Detector(gpu_lost.KIND, gpu_lost.detect),
     Detector(gpu_missing.KIND, gpu_missing.detect),
+    Detector(gpu_probe_preempted.KIND, gpu_probe_preempted.detect),
+    Detector(gpu_probe_slow.KIND, gpu_probe_slow.detect),
     Detector(gpu_saturated.KIND, gpu_saturated.detect),
     Detector(gpu_slower_than_siblings.KIND, gpu_slower_than_siblings.detect),
     Detector(gpu_stalled.KIND, gpu_stalled.detect),
