@@ -47,6 +47,32 @@ def finding(kind, relation=Relation.NODE, confidence=1.0):
         pytest.param(
             [finding("gpu.xid"), finding("driver.unresponsive")], "gpu.xid", id="first of equals"
         ),
+        pytest.param(
+            [finding("service.latency.inter_token", Relation.SERVICE), finding("gpu.xid")],
+            "gpu.xid",
+            id="slow tokens are the trouble and no cause",
+        ),
+        pytest.param(
+            [
+                finding("process.memory.fragmentation", Relation.SERVICE),
+                finding("service.latency.cause", Relation.SERVICE, 0.9),
+            ],
+            "service.latency.cause",
+            id="a verdict says it best",
+        ),
+        pytest.param(
+            [finding("gpu.xid", confidence=0.5), finding("service.latency.cause", confidence=0.8)],
+            "service.latency.cause",
+            id="a verdict that is sure enough",
+        ),
+        pytest.param(
+            [
+                finding("service.latency.cause", Relation.SERVICE, 0.79),
+                finding("gpu.xid", confidence=0.5),
+            ],
+            "gpu.xid",
+            id="one that is undetermined names no cause",
+        ),
     ],
 )
 def test_most_probable(findings, kind):

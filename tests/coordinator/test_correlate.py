@@ -184,6 +184,22 @@ def test_a_stray_finding_does_not_take_over_from_a_cause_that_cleared(make):
     assert CauseDomain.CAPACITY is strongest_domain(())
 
 
+def test_a_verdict_picks_the_rotation_and_slow_tokens_do_not(make):
+    chat = Subject("n1", service="chat")
+    slow = make.finding("slow", kind="service.latency.inter_token", subject=chat, confidence=1.0)
+    xid = make.finding("xid", kind="gpu.xid", subject=Subject("n1"), domain=CauseDomain.DRIVER)
+    verdict = make.finding(
+        "why", kind="service.latency.cause", subject=chat, domain=CauseDomain.NETWORK
+    )
+    sure, unsure = replace(verdict, confidence=0.9), replace(verdict, confidence=0.4)
+
+    opening = open_service(IMPACT, HALF_FAIL, [slow, xid, sure], (), 5.0)
+    doubtful = open_service(IMPACT, HALF_FAIL, [slow, xid, unsure], (), 5.0)
+
+    assert CauseDomain.NETWORK is opening.event.domain
+    assert CauseDomain.DRIVER is doubtful.event.domain
+
+
 def test_compare(make):
     same, gone = make.finding("same"), make.finding("gone")
     known = [same, gone, make.finding("changed"), make.finding("louder")]

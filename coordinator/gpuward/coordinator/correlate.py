@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from gpuward.coordinator import events as e
+from gpuward.coordinator.cause import strength
 from gpuward.coordinator.model import (
     CauseDomain,
     Finding,
@@ -279,6 +280,10 @@ def _relation(finding: Finding, service: str, gpus: set[tuple[str, str]]) -> Rel
 
 
 def _strongest(causes: tuple[LinkedFinding, ...]) -> LinkedFinding:
-    # Close before far, so that a stray finding on the node does not take the incident over from a
-    # cause that has just cleared; then open before cleared, sure before guessed.
-    return min(causes, key=lambda f: (f.relation, not f.is_open, -f.confidence))
+    return min(causes, key=_strength)
+
+
+def _strength(finding: LinkedFinding) -> tuple[bool, int, bool, int, float]:
+    """Sort key: close before far, then open before cleared, so that nothing stray takes over."""
+    is_effect, relation, rank, unsure = strength(finding)
+    return is_effect, relation, not finding.is_open, rank, unsure
