@@ -16,8 +16,8 @@ from math import sqrt
 
 # A day of points, one each five seconds.
 MEMORY_POINTS = 17_280.0
-# A coefficient may at first be anything up to so many times the first time seen.
-PRIOR_VARIANCE = 100.0
+# Of a coefficient, by the square of the first time seen: at first it may be anything.
+PRIOR_VARIANCE = 1e4
 # Brings what a step does to about 1, so that one prior fits all.
 USUAL_RUNNING = 32.0
 USUAL_PREFILL_TOKENS = 256.0
