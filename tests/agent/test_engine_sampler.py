@@ -149,7 +149,7 @@ async def test_silent_engine(clock):
         ("replica_page_failures_total", 1.0),
     ]
     assert gone.services == ()
-    assert [entry["event"] for entry in logs] == ["engine.unreachable"]
+    assert [entry["event"] for entry in logs] == ["engine.recognised", "engine.unreachable"]
     assert sampler.health.result is Result.UNKNOWN
 
 

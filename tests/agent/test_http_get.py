@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gzip
 import socket
 import struct
 
@@ -15,6 +16,7 @@ from gpuward.agent.http_answer import Answer, Response
 from gpuward.agent.http_get import HttpClient, HttpError
 
 MIB = 1 << 20
+ZIPPED = gzip.compress(b"hello", mtime=0)
 HELLO = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
 
 
@@ -50,6 +52,12 @@ ANSWERS = [
     ),
     pytest.param(b"HTTP/1.0 200 OK\r\n\r\nhello", Response(200, b"hello"), id="until the end"),
     pytest.param(b"HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n", Response(503, b""), id="refused"),
+    pytest.param(
+        b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n%s"
+        % (len(ZIPPED), ZIPPED),
+        Response(200, b"hello"),
+        id="compressed though not asked to",
+    ),
     pytest.param(b"HTTP/1.1 204 No\r\n\r\n", Response(204, b""), id="no body by its nature"),
     pytest.param(b"HTTP/1.1 103 Wait\r\nX: y\r\n\r\n" + HELLO, Response(200, b"hello"), id="hints"),
 ]
@@ -123,6 +131,25 @@ def test_it_does_not_matter_in_which_pieces_an_answer_comes(answer, response, cu
             id="chunk longer than it says",
         ),
         pytest.param(b"HTTP/1.0 200 OK\r\n\r\n" + bytes(4 * MIB + 1), "limit", id="endless body"),
+        pytest.param(
+            b"HTTP/1.0 200 OK\r\nContent-Encoding: gzip\r\n\r\n"
+            + gzip.compress(bytes(4 * MIB + 1)),
+            "limit",
+            id="four MiB out of four kB",
+        ),
+        pytest.param(
+            b"HTTP/1.0 200 OK\r\nContent-Encoding: gzip\r\n\r\n" + ZIPPED[:-4],
+            "cut short",
+            id="half",
+        ),
+        pytest.param(
+            b"HTTP/1.0 200 OK\r\nContent-Encoding: gzip\r\n\r\nhello", "not gzip", id="not packed"
+        ),
+        pytest.param(
+            b"HTTP/1.0 200 OK\r\nContent-Encoding: br\r\n\r\nhello",
+            "content encoding 'br'",
+            id="another packing",
+        ),
         pytest.param(
             b"HTTP/1.1 200 OK\r\nX: " + bytes(70_000), "not an HTTP answer", id="endless head"
         ),

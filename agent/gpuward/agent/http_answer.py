@@ -7,6 +7,7 @@ server must not have said otherwise, and where the answer ends must be beyond do
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -78,7 +79,8 @@ class Answer:
         self._is_lasting = "close" not in options
         if version != "HTTP/1.1":
             self._is_lasting = "keep-alive" in options
-        return Response(status, (yield from self._body(status, headers)))
+        body = yield from self._body(status, headers)
+        return Response(status, _decoded(body, headers.get("content-encoding", "")))
 
     def _body(self, status: int, headers: dict[str, str]) -> Reading:
         if status in BODILESS:
@@ -146,6 +148,29 @@ def _head(data: bytes) -> tuple[str, int, dict[str, str]]:
         # Said twice is said in one list (RFC 9110, 5.3); two lengths are then no number.
         headers[name] = f"{headers[name]}, {value.strip()}" if name in headers else value.strip()
     return version, int(rest[:3]), headers
+
+
+def _decoded(body: bytes, encoding: str) -> bytes:
+    """Return what ``body`` was before it was compressed, which nobody asked the server for."""
+    match encoding.lower():
+        case "" | "identity":
+            return body
+        case "gzip" | "x-gzip":
+            return _inflated(body)
+    raise ValueError(f"content encoding {encoding[:40]!r}")
+
+
+def _inflated(body: bytes) -> bytes:
+    # A few bytes may stand for gigabytes: no more than one too many is ever made of them.
+    stream = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+    try:
+        plain = stream.decompress(body, BODY_LIMIT_BYTES + 1)
+    except zlib.error as error:
+        raise ValueError(f"not gzip: {error}") from error
+    _within_limit(len(plain))
+    if not stream.eof:
+        raise ValueError("cut short")
+    return plain
 
 
 def _within_limit(size: int) -> int:

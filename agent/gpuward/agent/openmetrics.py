@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 LINES = 32_768
 SAMPLES = 8_192
 LINE_LENGTH = 16_384
+LABELS = 128
 # What is remembered of a server's lines: more than the largest real page has, and a bound for a
 # hostile one.  An info metric of an engine, with a label for each setting, is within the length.
 REMEMBERED_LENGTH = 1_024
@@ -26,6 +27,7 @@ REMEMBERED_CHARACTERS = 2 << 20
 
 _NAME = re.compile(r"[ \t]*([a-zA-Z_:][a-zA-Z0-9_:]*)")
 _LABEL = re.compile(r'\s*([a-zA-Z_][a-zA-Z0-9_]*)\s*=\s*"((?:[^"\\]|\\.)*)"\s*(,|$)')
+_END = re.compile(r"\s*\Z")
 _TIMESTAMP = re.compile(r"[+-]?[0-9]+")
 _ESCAPE = re.compile(r"\\(.)")
 _ESCAPED = {"n": "\n", "\\": "\\", '"': '"'}
@@ -87,14 +89,16 @@ class PageParser(Generic[Place]):
                     place, value = self._new(line, start)
                     if place is None:
                         continue
+                    if len(values) >= SAMPLES:
+                        break
                 else:
                     value = _number(rest)
                 places.append(place)
                 values.append(value)
         except ValueError as error:
             raise ParseError(str(error), lines.index(line) + 1) from error
-        if len(values) > SAMPLES:
-            raise ParseError(f"more than {SAMPLES} samples of what is read")
+        if len(values) >= SAMPLES:
+            raise ParseError(f"{SAMPLES} samples of what is read, or more")
         return places, values
 
     def forget(self) -> None:
@@ -161,10 +165,12 @@ def _series(raw: str) -> Series:
 def _labels(text: str) -> dict[str, str]:
     labels: dict[str, str] = {}
     place = 0
-    while place < len(text) and not text[place:].isspace():
+    while _END.match(text, place) is None:
         found = _LABEL.match(text, place)
         if found is None or found[1] in labels:
             raise ValueError("not a list of labels")
+        if len(labels) >= LABELS:
+            raise ValueError(f"more than {LABELS} labels")
         value = found[2]
         labels[found[1]] = _ESCAPE.sub(_unescape, value) if "\\" in value else value
         place = found.end()

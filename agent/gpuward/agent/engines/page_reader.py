@@ -39,8 +39,8 @@ class PageReader:
         self.engine_map = engine_map
         self._kind = kind
         self._model = model
-        self._names = frozenset(_names(engine_map))
-        self._parser = PageParser(self._names, self._place_of)
+        self.names = frozenset(_names(engine_map))
+        self._parser = PageParser(self.names, self._place_of)
         # Every wanted series that was ever on the page, by its place.
         self._series: list[Series] = []
         self._places: dict[tuple[str, frozenset[tuple[str, str]]], int] = {}
@@ -62,7 +62,7 @@ class PageReader:
         if len(self._series) > FEW + OFTEN * len(places):
             self._forget()
             return self._lay_out(text, self._parser.read(text)[0])
-        declared = self._names.intersection(_DECLARED.findall(text))
+        declared = self.names.intersection(_DECLARED.findall(text))
         return Layout(
             self._kind, self.engine_map, [self._series[place] for place in places], declared
         )

@@ -71,7 +71,7 @@ class EngineSampler:
         known = tuple(self._known(now_s))
         return Batch(
             samples=(*own, *_sums(known, now_s)),
-            services=tuple(_totals(replica, seen, now_s) for replica, seen in known),
+            services=tuple(_totals(replica, seen) for replica, seen in known),
         )
 
     def _known(self, now_s: float) -> Iterator[tuple[Replica, Seen]]:
@@ -81,7 +81,7 @@ class EngineSampler:
                 yield replica, seen
 
 
-def _totals(replica: Replica, seen: Seen, now_s: float) -> ServiceTotals:
+def _totals(replica: Replica, seen: Seen) -> ServiceTotals:
     engine, figures = replica.engine, seen.reading.figures
     return ServiceTotals(
         service=engine.service,
@@ -93,7 +93,7 @@ def _totals(replica: Replica, seen: Seen, now_s: float) -> ServiceTotals:
         timed_out=int(figures.get("requests_timed_out_total", 0)),
         over_objective=int(seen.reading.over(engine.objective_s) or 0),
         tokens=int(figures.get("tokens_total", 0)),
-        ready=replica.is_ready(now_s),
+        ready=replica.is_ready,
         waiting=int(figures.get("requests_waiting", 0)),
         running=int(figures.get("requests_running", 0)),
     )
@@ -108,10 +108,10 @@ def _sums(known: Sequence[tuple[Replica, Seen]], now_s: float) -> Iterator[Sampl
     sums: dict[SeriesKey, float] = {}
     for replica, seen in known:
         for signal, value in _summed(replica, seen):
-            if seen.at_s == now_s or signal.endswith("_total"):
+            if replica.is_answering or signal.endswith("_total"):
                 key = SeriesKey(signal, service=replica.engine.service)
                 sums[key] = sums.get(key, 0.0) + value
-    answered = {replica.engine.service for replica, seen in known if seen.at_s == now_s}
+    answered = {replica.engine.service for replica, _ in known if replica.is_answering}
     return (Sample(key, now_s, value) for key, value in sums.items() if key.service in answered)
 
 

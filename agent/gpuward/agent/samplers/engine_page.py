@@ -29,6 +29,8 @@ class EnginePage:
         self._client = HttpClient(engine.url)
         self._health_client = HttpClient(engine.health_url) if engine.health_url else None
         self._reader = _reader_of(engine)
+        # Of the page that was read last, in bytes.
+        self.length = 0
 
     def close(self) -> None:
         self._client.close()
@@ -63,7 +65,7 @@ class EnginePage:
     async def _recognise(self) -> Reading:
         for page in pages():
             answer = await self._get(page)
-            text = answer.body.decode("utf-8", errors="replace")
+            text = self._decoded(answer)
             if answer.status == HTTP_OK and (kind := recognised(text)):
                 self._reader = PageReader(kind, shipped(kind), self._engine.model)
                 return self._reader.read(text)
@@ -73,6 +75,10 @@ class EnginePage:
         answer = await self._get(page)
         if answer.status != HTTP_OK:
             raise HttpError(f"{self._engine.url.rstrip('/')}{page}: status {answer.status}")
+        return self._decoded(answer)
+
+    def _decoded(self, answer: Response) -> str:
+        self.length = len(answer.body)
         return answer.body.decode("utf-8", errors="replace")
 
     async def _get(self, page: str) -> Response:

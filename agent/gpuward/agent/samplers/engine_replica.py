@@ -23,6 +23,14 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
+# A page up to this length is read at each turn; a longer one, of many models or a whole Ray node,
+# costs its server and us as much as several others.
+SHORT_PAGE = 131_072
+LONG_PAGE_EVERY_S = 5.0
+# A page that cannot be understood does not get better within a second, and may be there to harm.
+AGAIN_AFTER_S = 10.0
+# Turns are a second apart, more or less.
+TURN_S = 0.5
 # How long an engine that said it is ready is believed, while its page is read.
 READY_FOR_S = 5.0
 PERCENTILES_EVERY_S = 5.0
@@ -51,29 +59,41 @@ class Replica:
         self._page = EnginePage(engine)
         self._failures = 0
         self._page_s = 0.0
+        self._is_answering = False
+        self._due_s = float("-inf")
+        self._told: tuple[str, ...] | None = None
         self._percentiles = {name: RecentPercentile() for name in WITH_PERCENTILE}
         self._percentiles_s = float("-inf")
 
     def close(self) -> None:
         self._page.close()
 
-    def is_fresh(self, now_s: float) -> bool:
-        """Return whether the engine answered in this turn."""
-        return self.seen is not None and self.seen.at_s == now_s
+    @property
+    def is_answering(self) -> bool:
+        """Whether the engine showed its page when it was looked at last."""
+        return self._is_answering
 
-    def is_ready(self, now_s: float) -> bool:
-        return self.seen is not None and self.is_fresh(now_s) and self.seen.ready_s is not None
+    @property
+    def is_ready(self) -> bool:
+        return self._is_answering and self.seen is not None and self.seen.ready_s is not None
 
     async def look(self, now_s: float) -> None:
-        """Read the page once; what goes wrong is ``trouble``."""
+        """Read the page if it is time to; what goes wrong is ``trouble``."""
+        if now_s < self._due_s:
+            return
         try:
             reading = await self._read()
             ready_s = await self._ready_s(now_s)
         except (HttpError, ParseError) as error:
             self._failures += 1
-            self._say(f"{self.engine.instance}: {error}")
+            self._is_answering = False
+            self._due_s = now_s + AGAIN_AFTER_S if isinstance(error, ParseError) else now_s
+            self._say("engine.unreachable", str(error))
         else:
-            self._say("; ".join(f"{self.engine.instance}: {one}" for one in reading.broken))
+            self._is_answering = True
+            is_long = self._page.length > SHORT_PAGE
+            self._due_s = now_s + LONG_PAGE_EVERY_S - TURN_S if is_long else now_s
+            self._say("engine.figures_broken", "; ".join(reading.broken))
             self._note(reading, now_s, ready_s)
 
     def samples(self, now_s: float) -> Iterator[Sample]:
@@ -83,9 +103,9 @@ class Replica:
             yield Sample(key, now_s, value)
 
     def _signals(self, now_s: float) -> Iterator[tuple[str, float]]:
-        yield "replica_ready", float(self.is_ready(now_s))
+        yield "replica_ready", float(self.is_ready)
         yield "replica_page_failures_total", float(self._failures)
-        if self.seen is None or not self.is_fresh(now_s):
+        if self.seen is None or self.seen.at_s != now_s:
             return
         reading = self.seen.reading
         yield "replica_page_seconds", self._page_s
@@ -129,6 +149,15 @@ class Replica:
         return now_s if await self._page.is_ready() else None
 
     def _note(self, reading: Reading, now_s: float, ready_s: float | None) -> None:
+        if reading.missing != self._told:
+            self._told = reading.missing
+            log.info(
+                "engine.recognised",
+                service=self.engine.service,
+                engine=self.engine.url,
+                kind=reading.kind,
+                does_not_tell=reading.missing,
+            )
         wall_s = self._clock.wall_s()
         before = self.seen
         started_s = reading.started_wall_s
@@ -139,14 +168,14 @@ class Replica:
             started_s = wall_s
         self.seen = Seen(reading, started_s, now_s, wall_s, ready_s)
 
-    def _say(self, trouble: str) -> None:
+    def _say(self, event: str, trouble: str) -> None:
         engine = self.engine
         if bool(trouble) != bool(self.trouble):
             if trouble:
-                log.warning("engine.unreachable", service=engine.service, reason=trouble)
+                log.warning(event, service=engine.service, engine=engine.url, reason=trouble)
             else:
-                log.info("engine.answered", service=engine.service, instance=engine.instance)
-        self.trouble = trouble
+                log.info("engine.answered", service=engine.service, engine=engine.url)
+        self.trouble = f"{engine.instance}: {trouble}" if trouble else ""
 
 
 def _went_back(before: Reading, after: Reading) -> bool:
