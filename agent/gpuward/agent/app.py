@@ -68,6 +68,8 @@ SPOOL_FILE = "spool.db"
 HISTORY_FILE = "history.rows"
 ADDRESSES_FILE = "addresses.json"
 GOODBYE_WITHIN_S = 5.0
+# A second's samples come and go without a collection, which finds next to nothing among them.
+YOUNG_OBJECTS = 20_000
 CLOSED_WITHIN_S = 3.5
 
 
@@ -199,6 +201,7 @@ class App:
         # What start-up made lives as long as the process: no collection need walk it again, and
         # none holds up a scrape for the ten milliseconds that that takes.
         gc.freeze()
+        gc.set_threshold(YOUNG_OBJECTS)
         self._notifier.ready(f"serving http://{addresses['http']}/metrics")
         log.info("agent.started", node=self._config.node_name, **addresses)
 

@@ -48,22 +48,24 @@ class Ring:
         self.moved_s = float("-inf")
 
     def append(self, sample: Sample) -> bool:
-        """Return whether ``sample`` was newer."""
-        newest = self.newest
-        if sample.at_s <= newest.at_s:
+        """Return whether ``sample`` is newer than the last."""
+        # Taken apart at once: this runs for every value that there is.
+        _, at_s, value = sample
+        _, newest_s, newest = self.newest
+        if at_s <= newest_s:
             return False
-        if sample.value != newest.value:
-            self.moved_s = sample.at_s
-        place = self._turn
-        if self._at[place] < sample.at_s - self._kept_s or len(self._at) == RING_POINTS:
-            self._at[place] = sample.at_s
-            self._value[place] = sample.value
-            self._turn = (place + 1) % len(self._at)
+        if value != newest:
+            self.moved_s = at_s
+        times, place = self._at, self._turn
+        if len(times) == RING_POINTS or times[place] < at_s - self._kept_s:
+            times[place] = at_s
+            self._value[place] = value
+            self._turn = (place + 1) % len(times)
         else:
             if place:
                 self._unroll()
-            self._at.append(sample.at_s)
-            self._value.append(sample.value)
+            self._at.append(at_s)
+            self._value.append(value)
         self._next += 1
         self.newest = sample
         return True

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from gpuward.agent.inventory import Inventories, Inventory
 from gpuward.agent.model import Batch, Driver, Event, Sample, SeriesKey
-from gpuward.agent.newest import Newest
 from gpuward.agent.ring import KEPT_S, Ring
+from gpuward.agent.signal_series import SignalSeries
 from gpuward.agent.signals import SIGNALS
 from gpuward.agent.xid_catalogue import CATALOGUE
 
@@ -57,8 +57,10 @@ class Readings:
         """``xids``: what their codes mean on this node."""
         self._xids = xids
         self._rings: dict[SeriesKey, Ring] = {}
+        # Of each ring, so that all of them are copied at once.
+        self._newest: dict[SeriesKey, Sample] = {}
         # By signal: a detector asks for all series of one.
-        self._newest: dict[str, Newest] = {}
+        self._series_of: dict[str, SignalSeries] = {}
         self._events: dict[str, deque[Event]] = {}
         self._event_ids: dict[tuple[str, str], float] = {}
         self._inventories = Inventories()
@@ -79,8 +81,17 @@ class Readings:
 
         Raises ``KeyError`` for a signal that is not in ``SIGNALS``: a bug in the sampler.
         """
+        rings, newest = self._rings, self._newest
         for sample in batch.samples:
-            self._add(sample)
+            key, _, value = sample
+            # Not a number is not a value: nothing was measured.
+            if not isfinite(value):
+                continue
+            ring = rings.get(key)
+            if ring is None:
+                self._begin(sample)
+            elif ring.append(sample):
+                newest[key] = sample
         if batch.gpus is not None:
             self._inventories.say_gpus(source, batch.gpus)
         if batch.processes is not None:
@@ -101,9 +112,9 @@ class Readings:
 
     def forget_old(self, now_s: float) -> None:
         """Free what no window can show any more."""
-        for newest in self._newest.values():
-            for key in newest.forget_older(now_s - RING_KEEP_S):
-                del self._rings[key]
+        for series in self._series_of.values():
+            for key in series.forget_older(now_s - RING_KEEP_S):
+                del self._rings[key], self._newest[key]
         oldest_s = now_s - EVENT_KEEP_S
         for events in self._events.values():
             while events and events[0].at_s < oldest_s:
@@ -129,27 +140,21 @@ class Readings:
             driver=self._driver if looked else NOT_LOOKED,
             _rings=self._rings,
             _newest=self._newest,
+            _series_of=self._series_of,
             _events=self._events,
             xids=self._xids,
         )
 
-    def _add(self, sample: Sample) -> None:
-        # Not a number is not a value: nothing was measured.
-        if not isfinite(sample.value):
-            return
+    def _begin(self, sample: Sample) -> None:
         key = sample.key
-        ring = self._rings.get(key)
-        if ring is not None:
-            if ring.append(sample):
-                self._newest[key.signal].replace(sample)
-            return
         # An unknown name must fail here, not at the next scrape.
         kept_s = _KEPT_S[key.signal]
         if len(self._rings) >= MAX_SERIES:
             self.refused += 1
             return
-        self._rings[key] = Ring(sample, kept_s)
-        self._newest.setdefault(key.signal, Newest()).begin(sample)
+        ring = self._rings[key] = Ring(sample, kept_s)
+        self._newest[key] = sample
+        self._series_of.setdefault(key.signal, SignalSeries()).begin(ring)
 
     def _keep(self, event: Event, now_s: float) -> Event:
         self._event_ids[event.kind, event.identity] = event.at_s
@@ -177,7 +182,8 @@ class Window:
     services: tuple[ServiceTotals, ...]
     driver: Driver
     _rings: dict[SeriesKey, Ring]
-    _newest: dict[str, Newest]
+    _newest: dict[SeriesKey, Sample]
+    _series_of: dict[str, SignalSeries]
     _events: dict[str, deque[Event]]
     # What the codes of XIDs mean on this node.
     xids: Mapping[int, Xid] = field(default_factory=lambda: CATALOGUE, compare=False, repr=False)
@@ -220,11 +226,10 @@ class Window:
 
     def latest(self, key: SeriesKey) -> Sample | None:
         """Return the newest sample of ``key``, ``None`` when there is none or it is stale."""
-        ring = self._rings.get(key)
-        if ring is None:
+        newest = self._newest.get(key)
+        if newest is None or newest.at_s < self.now_s - _STALE_AFTER_S[key.signal]:
             return None
-        newest = ring.newest
-        return newest if newest.at_s >= self.now_s - _STALE_AFTER_S[key.signal] else None
+        return newest
 
     def values(self, key: SeriesKey, since_s: float) -> tuple[Sample, ...]:
         """Return samples at or after ``since_s``, oldest first; up to five minutes are kept."""
@@ -254,14 +259,15 @@ class Window:
 
     def keys(self, signal: str) -> tuple[SeriesKey, ...]:
         """Return the series of ``signal`` that have a fresh value, in order of first sight."""
-        newest = self._newest.get(signal)
-        return () if newest is None else tuple(newest.fresh(self._oldest_s(signal)))
+        series = self._series_of.get(signal)
+        return () if series is None else series.fresh(self._oldest_s(signal))
 
     def fresh(self) -> dict[SeriesKey, Sample]:
-        """Return the newest sample of every series that is not stale, signals kept together."""
-        fresh: dict[SeriesKey, Sample] = {}
-        for signal, newest in self._newest.items():
-            fresh.update(newest.fresh(self._oldest_s(signal)))
+        """Return the newest sample of every series that is not stale."""
+        fresh = self._newest.copy()
+        for signal, series in self._series_of.items():
+            for key in series.stale(self._oldest_s(signal)):
+                del fresh[key]
         return fresh
 
     def events(self, kind: str, since_s: float) -> tuple[Event, ...]:
