@@ -207,6 +207,18 @@ class DrillsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     ] = False
 
 
+class RecordingConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What the agent sees, in a file."""
+
+    allowed: Annotated[
+        bool,
+        Meta(
+            description="Whether `gpuward agent record` may write down what this agent sees:"
+            " figures and times, and names only when it is asked for them; no prompts."
+        ),
+    ] = False
+
+
 class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The whole file."""
 
@@ -223,6 +235,7 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     dcgm: DcgmConfig = DcgmConfig()
     probes: ProbesConfig = ProbesConfig()
     drills: DrillsConfig = DrillsConfig()
+    recording: RecordingConfig = RecordingConfig()
     engines: tuple[EngineConfig, ...] = ()
     endpoints: tuple[EndpointConfig, ...] = ()
     ingresses: tuple[IngressConfig, ...] = ()
