@@ -26,6 +26,7 @@ from gpuward.agent.hysteresis import Change, State, Verdict, fold
 from gpuward.agent.maintenance import marked
 from gpuward.agent.model import Event, FindingClass, OpenFinding, Snapshot
 from gpuward.agent.one_shot import one_shot
+from gpuward.agent.recording_listeners import Recorders
 from gpuward.agent.window import Readings
 from gpuward.agent.xid_catalogue import CATALOGUE
 
@@ -97,6 +98,8 @@ class Judge:
         self.heard: Heard | None = None
         # When it last took a report, or was first to be told of anything.
         self.acknowledged_s = clock.mono_s()
+        # Whoever records is told what is taken in, and when it is judged.
+        self.recorders = Recorders()
         # Whoever follows the node waits for its next change.
         self.changes = Changes()
         # Set with it; whoever remembers what is open clears it.
@@ -125,6 +128,7 @@ class Judge:
             self._take_in(source, batch, self._clock.mono_s())
 
     def _take_in(self, source: str, batch: Batch, now_s: float) -> None:
+        self.recorders.taken(now_s, source, batch)
         new_events = self.readings.apply(source, batch, now_s)
         self.history.add(batch.samples)
         if not new_events:
@@ -185,6 +189,7 @@ class Judge:
 
     def _judge(self) -> Iterator[None]:
         now_s = began_s = self._clock.mono_s()
+        self.recorders.judged(now_s, self.ticks)
         if self.ticks % FORGET_EVERY_TICKS == 0:
             self.readings.forget_old(now_s)
             self.history.forget_refused()
