@@ -29,7 +29,7 @@ from gpuward.agent.run_check import run_check
 from gpuward.agent.signals import SIGNALS
 from gpuward.agent.watch import TAKEN_WITHIN_S, TooManyWatchersError
 from gpuward.memory_map import wire as memory_map_wire
-from gpuward.v1 import agent_pb2, agent_pb2_grpc, drill_pb2_grpc
+from gpuward.v1 import agent_pb2, agent_pb2_grpc, drill_pb2_grpc, recording_pb2_grpc
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from gpuward.agent.memory_map_request import MemoryMapRequests
     from gpuward.agent.model import Snapshot
     from gpuward.agent.probe_request import ProbeRequests
+    from gpuward.agent.recording_service import RecordingService
     from gpuward.agent.release import Release
     from gpuward.agent.watch import Watchers
     from gpuward.agent.window import Readings
@@ -184,6 +185,10 @@ class QueryServer:
     def offer_drills(self, drills: DrillService) -> None:
         """Answer ``DrillService`` too; before ``start``."""
         drill_pb2_grpc.add_DrillServiceServicer_to_server(drills, self._server)
+
+    def offer_recordings(self, recordings: RecordingService) -> None:
+        """Answer ``RecordingService`` too; before ``start``."""
+        recording_pb2_grpc.add_RecordingServiceServicer_to_server(recordings, self._server)
 
     async def start(self, address: str) -> str:
         """Listen on ``host:port`` or ``unix:path`` and return the address in use.
