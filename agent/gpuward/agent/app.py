@@ -33,6 +33,7 @@ from gpuward.agent.maintenance_keeper import MAINTENANCE_FILE, MaintenanceKeeper
 from gpuward.agent.memory_map_request import MemoryMapRequests
 from gpuward.agent.probe_request import ProbeRequests
 from gpuward.agent.query import Query, QueryServer
+from gpuward.agent.recording_service import RecordingService
 from gpuward.agent.release import Release
 from gpuward.agent.reporter import Reporter
 from gpuward.agent.sampler_table import build_samplers
@@ -236,6 +237,7 @@ class App:
         )
         server = QueryServer(query, watchers)
         server.offer_drills(DrillService(self._drills, self._snapshot))
+        server.offer_recordings(RecordingService(self._judge, self._clock, self._config))
         address = self._config.grpc.address
         try:
             bound = await server.start(address)
