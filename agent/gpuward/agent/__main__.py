@@ -11,7 +11,9 @@ from gpuward.agent.command_line import CANNOT_START, CONFIG_OPTION, WRONG_CONFIG
 from gpuward.agent.config import GrpcConfig
 from gpuward.agent.history_command import history
 from gpuward.agent.people_commands import bundle, doctor, inject, scan, top
+from gpuward.agent.record_command import record
 from gpuward.agent.release_command import release
+from gpuward.agent.replay_command import replay
 from gpuward.daemon import log, serve
 from gpuward.daemon.clock import SystemClock
 from gpuward.daemon.config import ConfigError
@@ -103,6 +105,8 @@ agent.add_command(top)
 agent.add_command(doctor)
 agent.add_command(bundle)
 agent.add_command(inject)
+agent.add_command(record)
+agent.add_command(replay)
 
 if __name__ == "__main__":
     agent()
