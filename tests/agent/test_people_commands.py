@@ -87,6 +87,21 @@ def test_scan_of_a_sick_node(node, tmp_path):
     assert not (tmp_path / "state").exists()
 
 
+@pytest.mark.simulator
+@pytest.mark.timeout(60)
+def test_a_scan_knows_what_the_agent_has_learned_and_changes_nothing(node, tmp_path):
+    """That card had more lanes once; the others are seen to have sixteen, which nobody keeps."""
+    state = tmp_path / "state"
+    state.mkdir()
+    kept = json.dumps({"1652622031501": {"pcie_link_width": 32.0}})
+    (state / "gpu-best.json").write_text(kept)
+
+    done = node("h100-sxm-x8", "scan")
+
+    assert "GPU 0 has 16 PCIe lanes; it had 32 before." in done.stdout
+    assert {file.name: file.read_text() for file in state.iterdir()} == {"gpu-best.json": kept}
+
+
 def test_scan_of_a_node_without_a_driver(tmp_path):
     """It says so, in three seconds, and takes it for no health."""
     config = tmp_path / "agent.toml"

@@ -168,17 +168,20 @@ class Judge:
             due_s = max(due_s + TICK_S, self._clock.mono_s())
             await self._clock.sleep_until(due_s)
 
-    def tick(self) -> None:
-        """Judge once, now, without a pause; a judgement that pauses is finished first."""
-        for judgement in (self._unfinished, self._judgement()):
+    def tick(self, *, of_all: bool = False) -> None:
+        """Judge once, now, without a pause; a judgement that pauses is finished first.
+
+        ``of_all``: also what would be looked for in a later tick.
+        """
+        for judgement in (self._unfinished, self._judgement(of_all=of_all)):
             for _ in judgement:
                 pass
 
-    def _judgement(self) -> Iterator[None]:
+    def _judgement(self, *, of_all: bool = False) -> Iterator[None]:
         """Judge once; yields where others may have a turn."""
         self._is_judging = True
         try:
-            yield from self._judge()
+            yield from self._judge(of_all=of_all)
         finally:
             self._is_judging = False
         brought, self._brought = self._brought, []
@@ -187,7 +190,7 @@ class Judge:
             with self._components.contain(f"sampler.{source}"):
                 self._take_in(source, batch, now_s)
 
-    def _judge(self) -> Iterator[None]:
+    def _judge(self, *, of_all: bool) -> Iterator[None]:
         now_s = began_s = self._clock.mono_s()
         self.recorders.judged(now_s, self.ticks)
         if self.ticks % FORGET_EVERY_TICKS == 0:
@@ -196,7 +199,7 @@ class Judge:
         self.history.advance(now_s, self._clock.wall_s())
         window = self.readings.window(now_s)
         verdicts = []
-        is_for_all = self.ticks % PATIENT_EVERY_TICKS == 0
+        is_for_all = of_all or self.ticks % PATIENT_EVERY_TICKS == 0
         for detector in self._detectors if is_for_all else self._every_tick:
             verdicts.append(self._ask(detector, window))
             if self._clock.mono_s() - began_s >= SLICE_S:

@@ -2,15 +2,19 @@
 
 The same samplers and detectors as the agent's, for about two seconds: the activity of Hopper and
 newer needs two samples a second apart.  A driver that does not answer is waited for until its
-silence is a finding.  Nothing is written: no state folder, no spool, no port.
+silence is a finding.  No port is opened, no spool, and nothing is written to the state folder: what
+the agent remembers is read from a copy, and what the samplers would keep goes with it.
 """
 
 from __future__ import annotations
 
 import asyncio
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+import os
+import shutil
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -25,7 +29,7 @@ from gpuward.agent.window import NOT_LOOKED
 from gpuward.daemon.notify import Notifier
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from gpuward.agent.config import AgentConfig
     from gpuward.agent.model import Finding, Snapshot
@@ -39,6 +43,8 @@ LOOK_S = 2.3
 # By then a call that has not returned is a finding (10 s).
 WAIT_FOR_DRIVER_S = 12.0
 POLL_S = 0.1
+# Memory, so that a full disk is none of our business.
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - the folder in it is nobody else's
 XID = "gpu.xid"
 KMSG = "sampler.kmsg"
 
@@ -61,10 +67,36 @@ def boot_id() -> str:
 
 async def look(config: AgentConfig, *, clock: Clock, boot_id: str) -> Look:
     """Return what can be seen of this node now."""
-    # A worker that measures would take longer than the look.
-    config = msgspec.structs.replace(
-        config, probes=msgspec.structs.replace(config.probes, mode="off")
-    )
+    with _copied(Path(config.state.directory)) as directory:
+        config = msgspec.structs.replace(
+            config,
+            # A worker that measures would take longer than the look.
+            probes=msgspec.structs.replace(config.probes, mode="off"),
+            state=msgspec.structs.replace(config.state, directory=str(directory)),
+        )
+        return await _look_with(config, clock=clock, boot_id=boot_id)
+
+
+@contextmanager
+def _copied(directory: Path) -> Iterator[Path]:
+    """Yield a folder that is thrown away, with what the agent keeps of its own in files.
+
+    One in which nothing can be read or written, where there is room for none.
+    """
+    try:
+        folder = TemporaryDirectory(dir=SHARED_MEMORY if SHARED_MEMORY.is_dir() else None)
+    except OSError:
+        yield Path(os.devnull)
+        return
+    with folder as copy:
+        for file in directory.glob("*.json"):
+            # What cannot be read, or does not fit, is as good as forgotten.
+            with suppress(OSError):
+                shutil.copyfile(file, Path(copy, file.name))
+        yield Path(copy)
+
+
+async def _look_with(config: AgentConfig, *, clock: Clock, boot_id: str) -> Look:
     components = Components()
     judge = Judge(
         node=config.node_name,
@@ -87,7 +119,7 @@ async def look(config: AgentConfig, *, clock: Clock, boot_id: str) -> Look:
             for loop in loops:
                 loop.cancel()
         await _again(samplers, judge, components, clock)
-    judge.tick()
+    judge.tick(of_all=True)
     return _look(judge, clock.mono_s())
 
 
