@@ -14,6 +14,7 @@ from gpuward.agent.people_commands import bundle, doctor, inject, scan, top
 from gpuward.agent.record_command import record
 from gpuward.agent.release_command import release
 from gpuward.agent.replay_command import replay
+from gpuward.agent.why_command import why
 from gpuward.daemon import log, serve
 from gpuward.daemon.clock import SystemClock
 from gpuward.daemon.config import ConfigError
@@ -107,6 +108,7 @@ agent.add_command(bundle)
 agent.add_command(inject)
 agent.add_command(record)
 agent.add_command(replay)
+agent.add_command(why)
 
 if __name__ == "__main__":
     agent()

@@ -74,7 +74,7 @@ def test_what_contradicts_is_always_shown(node):
     facts = texts(told(node(HOT | {"gpu_sm_clock_hertz": 1.755e9})))
 
     assert facts["verdict"] == "thermal"
-    assert facts["clock_low"].startswith("against: not so that the clock")
+    assert facts["clock_low"].startswith("against: not so: the clock")
     assert facts["heat_slowdown"].startswith("for: heat")
 
 

@@ -30,8 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from gpuward.agent.diagnosis.case import Case
-    from gpuward.agent.diagnosis.seen import Seen
-    from gpuward.agent.diagnosis.verdict import Verdict, Weight
+    from gpuward.agent.diagnosis.verdict import Verdict
     from gpuward.agent.window import Window
 
 KIND = Kind(
@@ -44,7 +43,7 @@ KIND = Kind(
     raise_after_s=15.0,
     clear_after_s=120.0,
 )
-FOR, AGAINST = "for", "against"
+FOR, AGAINST, SEEN = "for", "against", "seen"
 # Contradictions are always shown, the heaviest of them.
 MOST_FOR = 8
 MOST_AGAINST = 3
@@ -89,7 +88,7 @@ def _summary(case: Case, verdict: Verdict) -> str:
     best, second = verdict.best, verdict.runner_up
     state = _state(verdict)
     if not verdict.is_determined or best is None:
-        names = " or ".join(each.name for each in verdict.ranked[:2]) or "nothing that is known"
+        names = " or ".join(each.name for each in verdict.ranked[:2]) or "no known cause shows"
         return f"{who} {state}, and why is undetermined: {names}. Next: {next_test(verdict)}."
     gate = verdict.gate
     where = f" (GPU {case.index_of(gate.gpu)})" if gate and gate.gpu else ""
@@ -108,37 +107,54 @@ def _state(verdict: Verdict) -> str:
 
 
 def _evidence(verdict: Verdict) -> Iterator[Evidence]:
-    yield Evidence("verdict", text=verdict.name, source=SOURCE)
-    best = verdict.best
-    likely = [each for each in verdict.ranked if not (verdict.is_determined and each is best)]
-    names = ", ".join(each.name for each in likely[: 1 if verdict.is_determined else 2])
-    yield Evidence("runner_up", text=names or NOBODY, source=SOURCE)
-    if best is not None and best.name == "upstream" and verdict.gate is not None:
-        yield Evidence("upstream", text=verdict.gate.endpoint, source=verdict.gate.source)
-    if best is not None and verdict.is_determined:
-        yield Evidence("advice", text=best.hypothesis.advice, source=SOURCE)
-    if not verdict.is_determined:
-        yield Evidence("next_test", text=next_test(verdict), source=SOURCE)
-    if best is not None:
-        for weight in best.supports[:MOST_FOR]:
-            yield _row(verdict.seen[weight.item], weight, FOR)
-        for weight in best.contradicts[:MOST_AGAINST]:
-            yield _row(verdict.seen[weight.item], weight, AGAINST)
+    yield from _words(verdict)
+    yield from _rows(verdict)
     for answer in answers(verdict):
         why = f": {answer.why}" if answer.why else ""
         yield Evidence(f"question_{answer.question}", text=f"{answer.word}{why}", source="runbook")
 
 
-def _row(seen: Seen, weight: Weight, side: str) -> Evidence:
-    no = "" if seen.is_present else "not so that "
+def _words(verdict: Verdict) -> Iterator[Evidence]:
+    """Yield the verdict, what is likely beside it, and what to do about it."""
+    best = verdict.best
+    likely = [each for each in verdict.ranked if not (verdict.is_determined and each is best)]
+    names = ", ".join(each.name for each in likely[: 1 if verdict.is_determined else 2])
+    yield Evidence("verdict", text=verdict.name, source=SOURCE)
+    yield Evidence("runner_up", text=names or NOBODY, source=SOURCE)
+    if verdict.gate is not None and verdict.gate.endpoint:
+        yield Evidence("upstream", text=verdict.gate.endpoint, source=verdict.gate.source)
+    if best is not None and verdict.is_determined:
+        yield Evidence("advice", text=best.hypothesis.advice, source=SOURCE)
+    else:
+        yield Evidence("next_test", text=next_test(verdict), source=SOURCE)
+
+
+def _rows(verdict: Verdict) -> Iterator[Evidence]:
+    """Yield what speaks for the most probable cause and against it; all there is while unsure."""
+    best = verdict.best
+    if best is not None:
+        for weight in best.supports[:MOST_FOR]:
+            yield _row(verdict, weight.item, FOR)
+        for weight in best.contradicts[:MOST_AGAINST]:
+            yield _row(verdict, weight.item, AGAINST)
+    if not verdict.is_determined:
+        weighed = {weight.item for weight in best.weights} if best else set()
+        for name, seen in verdict.seen.items():
+            if seen.is_present and name not in weighed:
+                yield _row(verdict, name, SEEN)
+
+
+def _row(verdict: Verdict, item: str, side: str) -> Evidence:
+    seen = verdict.seen[item]
+    no = "" if seen.is_present else "not so: "
     words = seen.text or seen.endpoint
     about = f" ({words})" if words else ""
     return Evidence(
-        weight.item,
+        item,
         seen.value,
         seen.unit,
         seen.limit,
-        text=f"{side}: {no}{ITEMS[weight.item].words}{about}",
+        text=f"{side}: {no}{ITEMS[item].words}{about}",
         source=seen.source,
         at_s=seen.at_s,
     )

@@ -58,7 +58,7 @@ class Item:
 
 _ROWS: dict[Group, tuple[tuple[str, int, str, Callable[[Case], Seen]], ...]] = {
     Group.LATENCY: (
-        ("inter_token_slow", 0, "tokens come slower than at such a load before", of_requests.slow),
+        ("inter_token_slow", 0, "tokens come slower than at such a load", of_requests.slow),
         ("objective_missed", 0, "requests miss their objective", of_requests.objective),
         ("requests_fail", 0, "more requests fail than usual", of_requests.errors),
         ("outage", 0, "all requests fail or hang", of_requests.outage),
@@ -94,20 +94,20 @@ _ROWS: dict[Group, tuple[tuple[str, int, str, Callable[[Case], Seen]], ...]] = {
         (
             "memory_corrects",
             1,
-            "memory errors are corrected at a high rate",
+            "memory keeps correcting errors",
             of_hardware.errors_corrected,
         ),
         ("repair_waits", 1, "faulty memory waits for a reset", of_hardware.repair_waits),
         ("memory_fails", 1, "memory errors were not corrected", of_hardware.errors_uncorrected),
         ("gpu_fails", 1, "the driver calls the GPU faulty", of_hardware.faulty),
-        ("xid", 1, "the driver reported an XID that is the GPU's fault", of_hardware.xid_of_gpu),
+        ("xid", 1, "the driver reported an XID of the GPU", of_hardware.xid_of_gpu),
         ("behind_siblings", 1, "the GPU does less than its siblings", of_hardware.behind_siblings),
     ),
     Group.PROBES: (
         (
             "probe_clock_low",
             1,
-            "a probe met a clock below what the GPU holds",
+            "a probe measured a low clock",
             of_clocks.probed_low,
         ),
         ("probe_preempted", 1, "probes stand still again and again", of_probes.preempted),
@@ -115,7 +115,7 @@ _ROWS: dict[Group, tuple[tuple[str, int, str, Callable[[Case], Seen]], ...]] = {
         (
             "probe_memory_slow",
             1,
-            "copies in the GPU are slower than learned",
+            "copies in the GPU are slower than usual",
             of_probes.memory_slow,
         ),
         ("probe_kernel_slow", 1, "empty kernels are slower than learned", of_probes.kernels_slow),
@@ -132,7 +132,7 @@ _ROWS: dict[Group, tuple[tuple[str, int, str, Callable[[Case], Seen]], ...]] = {
     Group.UPSTREAM: (
         ("upstream_slow", 4, "an upstream is slower than usual", of_upstreams.slow),
         ("upstream_down", 4, "an upstream does not answer, or fails", of_upstreams.down),
-        ("upstream_refuses", 4, "an upstream refuses requests as too many", of_upstreams.refuses),
+        ("upstream_refuses", 4, "an upstream refuses: too many requests", of_upstreams.refuses),
     ),
     Group.PRESENCE: (
         ("gpu_gone", 1, "a GPU cannot be reached", of_surroundings.gpu_gone),

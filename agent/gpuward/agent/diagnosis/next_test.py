@@ -26,9 +26,8 @@ TESTS: dict[str, str] = {
     "kv_cache_full": "ask the engine how full its KV cache is",
     "probe_memory_slow": "run the copy probe ([probes] mode)",
     "probe_copy_slow": "run the copy probe ([probes] mode)",
-    "endpoint_answers": "send the replica one request by hand",
 }
-ALL_KNOWN = "all tests here are done: read the engine's log, and what was deployed when it began"
+ALL_KNOWN = "read the engine's log, and look what was deployed when it began"
 
 
 def next_test(verdict: Verdict) -> str:

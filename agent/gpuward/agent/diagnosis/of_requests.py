@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from statistics import median
 from typing import TYPE_CHECKING
@@ -35,11 +36,17 @@ MORE_RATIO = 1.25
 STOPPED_S = 15.0
 RESTARTED_S = 300.0
 
-slow = told(latency_inter_token.detect, needs="replica_inter_token_evidence_ratio")
+_slow = told(latency_inter_token.detect, needs="replica_inter_token_evidence_ratio")
 objective = told(latency_objective.detect, needs="replica_objective_burn_ratio")
 errors = told(service_errors.detect, needs="replica_requests_failed_usual_ratio")
 outage = told(service_outage.detect, needs="replica_requests_total")
 queue = told(latency_queue.detect, needs="replica_requests_waiting")
+
+
+def slow(case: Case) -> Seen:
+    """Look whether tokens come slower than they did at such a load."""
+    seen, expected = _slow(case), case.latest("replica_inter_token_expected_seconds")
+    return replace(seen, limit=expected.value) if seen.is_present and expected else seen
 
 
 def batch_full(case: Case) -> Seen:

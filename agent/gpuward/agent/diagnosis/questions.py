@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 FRAGMENTATION = "fragmentation"
 QUESTIONS = {
-    1: "Is the GPU saturated, its memory full or in pieces, is it held back or sick?",
+    1: "Is the GPU saturated, fragmented, held back or sick?",
     2: "Is it overloaded?",
     3: "Are requests suddenly larger?",
     4: "Is an upstream slow?",
