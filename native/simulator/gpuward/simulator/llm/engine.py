@@ -32,7 +32,8 @@ LOOK_EVERY_S = 1.0
 class LlmEngine:
     """One engine process after another on one platform, asked by ``traffic`` and by ``submit``.
 
-    It is ready at 0; ``begins_wall_s`` is the wall clock's time then.
+    It is ready at 0; ``begins_wall_s`` is the wall clock's time then.  ``becomes``: what the first
+    restart brings, where that is another release.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class LlmEngine:
         faults: Iterable[Fault] = (),
         seed: int = 0,
         begins_wall_s: float = 0.0,
+        becomes: Platform | None = None,
     ) -> None:
         self.platform = platform
         self.traffic = traffic
@@ -51,6 +53,7 @@ class LlmEngine:
         self.conditions = Conditions()
         self.restarts = 0
         self._begins_wall_s = begins_wall_s
+        self._becomes = becomes
         self._noise = Noise(seed)
         self._looked_s = -math.inf
         self._ready_s = 0.0
@@ -125,6 +128,7 @@ class LlmEngine:
         if self._restarts_due and self.now_s >= self._restarts_due[0][0]:
             self._restart(self._restarts_due.pop(0)[1])
         self.traffic.faster, self.traffic.longer = now.overload, now.longer_prompts
+        self.traffic.wordier = now.longer_answers
         self._scheduler.cache.resize(int(self.platform.kv_blocks * now.kv_share))
 
     def _wait(self, until_s: float) -> bool:
@@ -240,5 +244,6 @@ class LlmEngine:
         self.restarts += 1
         for request in (*self._scheduler.running, *self._scheduler.waiting):
             request.finished = FinishedReason.ABORT
+        self.platform = self._becomes or self.platform
         self._begin(self.now_s + down_s)
         self._ready_s = self.now_s + down_s + self.platform.load_s

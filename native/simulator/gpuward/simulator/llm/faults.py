@@ -38,6 +38,8 @@ class Trouble(StrEnum):
     KV_SHORTAGE = "kv_shortage"
     # Prompts are so many times as long.
     LONGER_PROMPTS = "longer_prompts"
+    # Answers are so many times as long, and hold their place and their blocks for as long.
+    LONGER_ANSWERS = "longer_answers"
     # So many times as many requests come.
     OVERLOAD = "overload"
     # This share of requests is answered with status 500.
@@ -82,6 +84,7 @@ class Conditions:
     cpu_wait_s: float = 0.0
     kv_share: float = 1.0
     longer_prompts: float = 1.0
+    longer_answers: float = 1.0
     overload: float = 1.0
     failing_share: float = 0.0
     hangs: bool = False
@@ -95,6 +98,7 @@ MULTIPLIES = {
     Trouble.SLOWER_PREFILL: "slower_prefill",
     Trouble.KV_SHORTAGE: "kv_share",
     Trouble.LONGER_PROMPTS: "longer_prompts",
+    Trouble.LONGER_ANSWERS: "longer_answers",
     Trouble.OVERLOAD: "overload",
 }
 ADDS = {

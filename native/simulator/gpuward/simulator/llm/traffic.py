@@ -76,13 +76,14 @@ class Demand:
 class Traffic:
     """Requests without end, one after the other; ``next_s`` is when the next one comes.
 
-    ``faster`` and ``longer`` multiply the rate and the prompts from now on.
+    ``faster``, ``longer`` and ``wordier`` multiply the rate, the prompts and the answers.
     """
 
     demand: Demand
     seed: int
     faster: float = 1.0
     longer: float = 1.0
+    wordier: float = 1.0
     next_s: float = 0.0
     _random: random.Random = field(init=False)
     _sent: int = 0
@@ -104,7 +105,7 @@ class Traffic:
             talk, said = chance.choice(self._talks)
         prompt = int(_drawn(PROMPT_TOKENS, chance.random()) * self.longer)
         prompt = max(1, min(prompt + said, demand.max_tokens))
-        output = int(_drawn(OUTPUT_TOKENS, chance.random()))
+        output = max(1, int(_drawn(OUTPUT_TOKENS, chance.random()) * self.wordier))
         self._talks.append((talk, min(prompt + output, 4_096)))
         self._wait(at_s)
         return Request(self._sent, at_s, prompt, output, talk)

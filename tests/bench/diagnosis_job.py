@@ -1,0 +1,32 @@
+"""One case to live, as it is handed to another process."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from diagnosis_life import live, live_quietly
+
+if TYPE_CHECKING:
+    from diagnosis_life import Lived
+
+QUIET_GPUS = 4
+# Every third case runs on the other simulator.
+FLUID_EVERY = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A case to live: ``part`` says which table it belongs to."""
+
+    part: str
+    names: tuple[str, ...]
+    severity: int
+    seed: int
+    hours: float = 0.0
+
+    def run(self) -> Lived:
+        if self.hours:
+            return live_quietly(self.names[0], self.severity, self.seed, self.hours, QUIET_GPUS)
+        is_fluid = (self.seed + self.severity) % FLUID_EVERY == 0
+        return live(self.names, self.severity, self.seed, fluid=is_fluid)
