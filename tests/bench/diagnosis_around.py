@@ -7,17 +7,28 @@ from typing import TYPE_CHECKING
 from diagnosis_replica import SERVICE
 from diagnosis_surroundings import UPSTREAM_S
 
-from gpuward.agent.model import Sample, SeriesKey
+from gpuward.agent.model import Batch, Sample, SeriesKey
+from gpuward.agent.samplers.upstream_usual import Usual
+from gpuward.agent.upstream_state import recent_latency
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from diagnosis_plan import Plan
     from diagnosis_replica import Replica
     from diagnosis_strain import NodeStrain
 
+    from gpuward.agent.window import Window
+
 GATEWAY = "127.0.0.1:8080"
+UPSTREAM_EVERY_S = 10
+COUNTED = (
+    "upstream_requests_total",
+    "upstream_requests_throttled_total",
+    "upstream_latency_seconds_total",
+    "upstream_latencies_total",
+)
 
 
 class Surroundings:
@@ -36,6 +47,7 @@ class Surroundings:
         yield from self._of_gateway(float(second), strain)
 
     def _of_upstreams(self, second: int, strain: NodeStrain) -> Iterator[Sample]:
+        """Yield what is known of each: what its callers count, or what own requests meet."""
         chance, now_s = self._random, float(second)
         rate = self._plan.demand.rate(now_s) * len(self._replicas)
         sigma = self._plan.habits.upstream_sigma
@@ -48,16 +60,12 @@ class Surroundings:
             counters[1] += refused
             counters[2] += mean_s * (calls - refused)
             counters[3] += calls - refused
-            figures = {
-                "upstream_requests_total": counters[0],
-                "upstream_requests_failed_total": counters[1],
-                "upstream_requests_throttled_total": counters[1],
-                "upstream_latency_seconds_total": counters[2],
-                "upstream_latencies_total": counters[3],
-            }
-            if second % 15 == 0:
-                figures["upstream_up"] = 1.0
-                figures["upstream_probe_seconds"] = mean_s * chance.uniform(0.2, 0.4)
+            if second % UPSTREAM_EVERY_S:
+                continue
+            figures = dict(zip(COUNTED, counters, strict=True))
+            figures["upstream_requests_failed_total"] = counters[1]
+            if name in self._plan.habits.probed:
+                figures = {"upstream_up": 1.0, "upstream_probe_seconds": mean_s}
             for signal, value in figures.items():
                 yield Sample(SeriesKey(signal, endpoint=name), now_s, value)
 
@@ -80,3 +88,28 @@ class Surroundings:
             ("ingress_latencies_total", self._gateway[0]),
         ):
             yield Sample(SeriesKey(signal, service=SERVICE, endpoint=GATEWAY), now_s, value)
+
+
+class UpstreamUsual:
+    """What the agent's sampler of upstreams learns of them, from what was said here of them."""
+
+    name = "upstream_usual"
+    period_s = float(UPSTREAM_EVERY_S)
+
+    def __init__(self, window: Callable[[float], Window]) -> None:
+        self._window = window
+        self._usual = {name: Usual() for name in UPSTREAM_S}
+
+    async def sample(self, now_s: float) -> Batch:
+        return Batch(samples=tuple(self._learnt(self._window(now_s))))
+
+    def _learnt(self, window: Window) -> Iterator[Sample]:
+        for name, usual in self._usual.items():
+            probe = window.latest(SeriesKey("upstream_probe_seconds", endpoint=name))
+            kind = "latency" if probe is None else "probe"
+            seconds = recent_latency(window, name) if probe is None else probe.value
+            if seconds is not None:
+                usual.note(seconds)
+            if usual.seconds is not None:
+                key = SeriesKey(f"upstream_{kind}_usual_seconds", endpoint=name)
+                yield Sample(key, window.now_s, usual.seconds)

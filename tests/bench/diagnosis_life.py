@@ -14,16 +14,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import structlog
+from diagnosis_around import UpstreamUsual
 from diagnosis_node import Node
 from diagnosis_scenarios import BY_NAME, plan_of
 
 from gpuward.agent.component import Components
 from gpuward.agent.judge import Judge
-from gpuward.agent.model import Batch
 from gpuward.agent.samplers.latency import LatencySampler
 from gpuward.agent.samplers.learned_best import LearnedBest
 from gpuward.agent.samplers.memory_accounts import MemoryAccounts
 from gpuward.agent.samplers.memory_floors import MemoryFloors
+from gpuward.agent.samplers.probe_shift import ProbeShift
 from gpuward.agent.samplers.saturation import SaturationSampler
 from gpuward.agent.samplers.standing import Standing
 from gpuward.agent.samplers.usual import UsualLoad
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
     from diagnosis_plan import Plan
 
-    from gpuward.agent.model import Finding, OpenFinding
+    from gpuward.agent.model import Batch, Finding, OpenFinding
 
 CAUSE = "service.latency.cause"
 UNDETERMINED, NONE = "undetermined", "none"
@@ -142,6 +143,8 @@ class Life:
             LatencySampler(folder / "latency.json", window),
             SaturationSampler(window),
             UsualLoad(window),
+            UpstreamUsual(window),
+            ProbeShift(folder / "probes.json", window),
             Standing(self.clock, self._acknowledged_s),
         )
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 WARM_UP_S = 300.0
 ONSET_S = (600.0, 1_200.0)
 REPLICAS = 2
+# A provider that refuses some requests is seen by those who send them.
+PROBED = ("vector-db", "feature-store")
 SEVERITIES = ("mild", "clear", "gross")
 
 
@@ -49,6 +51,8 @@ class Habits:
     corrected_per_minute: float
     # How much an upstream's latency varies from second to second: sigma of its logarithm.
     upstream_sigma: float
+    # Upstreams that own requests are sent to; of the others callers count theirs.
+    probed: tuple[str, ...]
 
     @classmethod
     def drawn(cls, chance: random.Random) -> Habits:
@@ -58,6 +62,7 @@ class Habits:
             cpu_pressure=chance.uniform(0.05, 0.25) if chance.random() < 0.3 else 0.0,
             corrected_per_minute=0.1 if chance.random() < 0.2 else 0.0,
             upstream_sigma=chance.choice((0.1, 0.2, 0.4)),
+            probed=tuple(name for name in PROBED if chance.random() < 0.4),
         )
 
 
