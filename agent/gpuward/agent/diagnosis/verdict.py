@@ -120,7 +120,7 @@ def weigh(seen: Mapping[str, Seen]) -> Verdict:
 
 
 def _ranked(seen: Mapping[str, Seen]) -> tuple[Standing, ...]:
-    """Return the hypotheses whose gate is open, the most probable first."""
+    """Return the hypotheses that more speaks for than against, the most probable first."""
     explained: frozenset[str] = frozenset()
     found = []
     for hypothesis in HYPOTHESES:
@@ -128,7 +128,8 @@ def _ranked(seen: Mapping[str, Seen]) -> tuple[Standing, ...]:
         if not any(left[gate].is_present for gate in hypothesis.gate if gate in left):
             continue
         standing = _standing(hypothesis, left)
-        found.append(standing)
+        if standing.decibans > 0:
+            found.append(standing)
         if standing.stands:
             explained |= hypothesis.explains
     # Of equals the one of precedence: sorting keeps their order.
