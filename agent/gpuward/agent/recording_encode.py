@@ -46,9 +46,10 @@ class RecordEncoder:
         """Yield the records of a batch."""
         said = batch if self.with_names else self._names.batch(batch)
         pieces = [batch.samples[at : at + PIECE] for at in range(0, len(batch.samples), PIECE)]
-        for piece in pieces[1:]:
+        # Samples first, as they are taken in.
+        for piece in pieces[:-1]:
             yield from self._samples(at_s, source, piece)
-        *names, taken = self._samples(at_s, source, pieces[0] if pieces else ())
+        *names, taken = self._samples(at_s, source, pieces[-1] if pieces else ())
         yield from names
         yield msgspec.structs.replace(
             taken,

@@ -23,7 +23,7 @@ from gpuward.agent.version import VERSION
 from gpuward.agent.window import RING_KEEP_S
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Sequence
+    from collections.abc import AsyncGenerator, Iterator, Sequence
 
     from gpuward.agent.model import Event, Sample
     from gpuward.agent.recording import Moment, Record
@@ -105,7 +105,7 @@ class Recorders:
 
     async def record(
         self, window: Window, *, node: str, wall_s: float, for_s: float, with_names: bool
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncGenerator[bytes, None]:
         """Yield chunks for ``for_s``, those of before first.
 
         ``window``: of now.  Raises ``TooManyRecordersError`` and ``TooSlowError``.
