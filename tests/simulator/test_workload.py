@@ -12,10 +12,12 @@ from gpuward.daemon.testing import FakeClock
 from gpuward.simulator.allocator import CachingAllocator, OutOfMemory
 from gpuward.simulator.allocator_config import AllocatorConfig
 from gpuward.simulator.allocator_device import FixedDevice
+from gpuward.simulator.llm.metrics import EngineMetrics
+from gpuward.simulator.llm.page import render
+from gpuward.simulator.llm.request import FinishedReason
 from gpuward.simulator.workload_client import requests
 from gpuward.simulator.workload_engine import CompletionRequest, Engine
 from gpuward.simulator.workload_http import Face, Request
-from gpuward.simulator.workload_metrics import EngineMetrics, FinishedReason
 
 GIB = 1 << 30
 
@@ -157,7 +159,7 @@ async def test_metrics_are_what_a_prometheus_parser_reads():
     clock = FakeClock()
     engine, metrics = make_engine(FixedMemory(), clock)
     await serve_requests(engine, clock, [CompletionRequest(1_000, 40)] * 5)
-    families = {family.name: family for family in text_string_to_metric_families(metrics.render())}
+    families = {family.name: family for family in text_string_to_metric_families(render(metrics))}
 
     finished = {
         sample.labels["finished_reason"]: sample.value

@@ -24,19 +24,18 @@ from gpuward.daemon import log as logging
 from gpuward.daemon import serve
 from gpuward.daemon.clock import SystemClock
 from gpuward.simulator import workload_client
-from gpuward.simulator.allocator_config import AllocatorConfig
-from gpuward.simulator.state import State, StateError
+from gpuward.simulator.llm.metrics import EngineMetrics
+from gpuward.simulator.state import StateError
 from gpuward.simulator.workload_engine import Engine
 from gpuward.simulator.workload_http import MAX_HEAD_BYTES, Face
-from gpuward.simulator.workload_memory import ReplicaMemory, SharedDevice
-from gpuward.simulator.workload_metrics import EngineMetrics
-from gpuward.simulator.workload_publish import ReplicaTap
+from gpuward.simulator.workload_publish import tapped_memory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from gpuward.daemon.clock import Clock
     from gpuward.simulator.workload_memory import Memory
+    from gpuward.simulator.workload_publish import ReplicaTap
 
 log = structlog.get_logger()
 
@@ -123,20 +122,7 @@ def _memory(options: Options, stack: ExitStack) -> tuple[Memory, ReplicaTap | No
         from gpuward.simulator.workload_torch import TorchMemory
 
         return TorchMemory(options.gpu), None
-    config = AllocatorConfig.parse(options.alloc_conf)
-    device = SharedDevice(State.open(), options.gpu)
-    stack.callback(device.close)
-    memory = ReplicaMemory(device, config)
-    tap = ReplicaTap(
-        options.tap_directory,
-        device.uuid,
-        memory.stats,
-        conf=options.alloc_conf,
-        snapshot=memory.snapshot,
-    )
-    stack.callback(tap.close)
-    memory.attach_out_of_memory_observer(tap.out_of_memory)
-    return memory, tap
+    return tapped_memory(options.gpu, options.alloc_conf, options.tap_directory, stack)
 
 
 def _announce(addresses: Path | None, port: int) -> None:

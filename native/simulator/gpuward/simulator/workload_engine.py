@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from gpuward.simulator.allocator import OutOfMemory
-from gpuward.simulator.workload_metrics import FinishedReason
+from gpuward.simulator.llm.request import FinishedReason
 
 if TYPE_CHECKING:
     from gpuward.daemon.clock import Clock
+    from gpuward.simulator.llm.metrics import EngineMetrics
     from gpuward.simulator.workload_memory import Memory
-    from gpuward.simulator.workload_metrics import EngineMetrics
 
 MIB = 1 << 20
 GIB = 1 << 30
@@ -99,6 +99,7 @@ class Engine:
         finally:
             metrics.waiting -= 1
         metrics.running += 1
+        metrics.queue.observe(self._clock.mono_s() - arrived_s)
         try:
             tokens = await self._run(request, arrived_s)
         except OutOfMemory:
@@ -118,10 +119,20 @@ class Engine:
     async def _run(self, request: CompletionRequest, arrived_s: float) -> int:
         held: list[object] = []
         try:
+            metrics, began_s = self._metrics, self._clock.mono_s()
             await self._prefill(request, held)
-            self._metrics.prompt_tokens += request.prompt_tokens
-            self._metrics.first_token.observe(self._clock.mono_s() - arrived_s)
-            return await self._decode(request, held)
+            first_s = self._clock.mono_s()
+            metrics.prompt_tokens += request.prompt_tokens
+            metrics.prompt_lengths.observe(request.prompt_tokens)
+            metrics.prefill.observe(first_s - began_s)
+            metrics.first_token.observe(first_s - arrived_s)
+            tokens = await self._decode(request, held)
+            metrics.output_lengths.observe(tokens)
+            metrics.decode.observe(self._clock.mono_s() - first_s)
+            metrics.inference.observe(self._clock.mono_s() - began_s)
+            metrics.inter_token.observe(self._sizing.token_s, tokens)
+            metrics.time_per_token.observe(self._sizing.token_s)
+            return tokens
         finally:
             for buffer in held:
                 self._memory.free(buffer)

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from gpuward.simulator.allocator import OutOfMemory
+from gpuward.simulator.llm.page import render
 from gpuward.simulator.workload_engine import CompletionRequest
 
 if TYPE_CHECKING:
+    from gpuward.simulator.llm.metrics import EngineMetrics
     from gpuward.simulator.workload_engine import Engine
-    from gpuward.simulator.workload_metrics import EngineMetrics
 
 MAX_HEAD_BYTES = 16 * 1024
 MAX_BODY_BYTES = 64 * 1024
@@ -77,7 +78,7 @@ class Face:
             case "GET", "/health":
                 return Response(HTTPStatus.OK, b"", "text/plain")
             case "GET", "/metrics":
-                return Response(HTTPStatus.OK, self._metrics.render().encode(), PROMETHEUS_TEXT)
+                return Response(HTTPStatus.OK, render(self._metrics).encode(), PROMETHEUS_TEXT)
             case "POST", "/v1/completions":
                 return await self._complete(request.body)
             case _:

@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from gpuward.simulator.allocator_config import AllocatorConfig
+from gpuward.simulator.state import State
+from gpuward.simulator.workload_memory import ReplicaMemory, SharedDevice
 from gpuward.tap import layout
 from gpuward.tap.memory_walk import Walk
 from gpuward.tap.publisher import Publisher
@@ -18,6 +21,7 @@ from gpuward.tap.walks import Walks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import ExitStack
     from pathlib import Path
     from typing import Any
 
@@ -26,6 +30,26 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 PERIOD_S = 1.0
+
+
+def tapped_memory(
+    gpu: int, alloc_conf: str, directory: Path, stack: ExitStack
+) -> tuple[ReplicaMemory, ReplicaTap]:
+    """Return memory on GPU ``gpu`` of the simulated driver, and the tap of it in ``directory``.
+
+    ``stack`` gives both back.  Raises ``StateError`` without a simulated driver and ``ValueError``
+    for allocator options that the replica does not know.
+    """
+    config = AllocatorConfig.parse(alloc_conf)
+    device = SharedDevice(State.open(), gpu)
+    stack.callback(device.close)
+    memory = ReplicaMemory(device, config)
+    tap = ReplicaTap(
+        directory, device.uuid, memory.stats, conf=alloc_conf, snapshot=memory.snapshot
+    )
+    stack.callback(tap.close)
+    memory.attach_out_of_memory_observer(tap.out_of_memory)
+    return memory, tap
 
 
 class ReplicaTap:

@@ -49,7 +49,7 @@ class Histogram:
 
 @dataclass(slots=True)
 class EngineMetrics:
-    """Counters of one engine process; ``kv_blocks`` is 0 where it keeps no account of a KV cache.
+    """Counters of one engine process; ``kv_blocks``: 0 where it keeps no account of a KV cache.
 
     Gauges are those of the last step, as an engine reports them.
     """
