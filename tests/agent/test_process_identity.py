@@ -251,6 +251,28 @@ def test_ranks_of_one_model_have_one_name(proc):
     assert [("vllm:org/m", "TP0"), ("vllm:org/m", "TP1")] == [(one.key, one.rank) for one in found]
 
 
+@pytest.mark.parametrize(
+    ("server", "worker", "port"),
+    [
+        pytest.param("vllm serve m --port 9001", "VLLM::EngineCore", 9_001, id="the server's flag"),
+        pytest.param("vllm serve m", "VLLM::EngineCore", 8_000, id="the engine's default"),
+        pytest.param(
+            "python -m sglang.launch_server --model-path m --port=9001",
+            "sglang::scheduler_TP1",
+            9_001,
+            id="sglang",
+        ),
+        pytest.param("bash run.sh --port 9001", "python train.py --port 9002", 0, id="no engine"),
+    ],
+)
+def test_the_port_of_a_page(proc, server, worker, port):
+    """Which port that is, a worker's server knows; of no engine nothing is kept."""
+    proc.add(40, command=server)
+    proc.add(41, command=worker, parent=40)
+
+    assert identify(41, proc.root).port == port
+
+
 def test_a_python_backend_is_not_its_server(proc):
     """Its server is C++ and blind by nature; what runs Python can be seen."""
     proc.add(10, command="tritonserver --model-repository=/m")

@@ -105,7 +105,7 @@ def gpu_process(pid, key="python3.11", *, start_ticks=STARTED, **names):
 
 def sampler_on(node, listed, engines=(CHAT, CODE), reading_of=lambda _: None):
     return ServingSampler(
-        engines,
+        lambda: engines,
         proc_root=node.proc,
         cgroup_root=node.cgroup,
         processes=lambda: listed,
@@ -445,7 +445,7 @@ async def test_a_real_server_and_its_child(port_and_child):
     port, pid = port_and_child
     listed = [replace(identify(who, Path("/proc")), tapped=True) for who in (pid, os.getpid())]
     sampler = ServingSampler(
-        [EngineConfig(service="chat", url=f"http://localhost:{port}")],
+        lambda: [EngineConfig(service="chat", url=f"http://localhost:{port}")],
         proc_root=Path("/proc"),
         cgroup_root=Path("/sys/fs/cgroup"),
         processes=lambda: listed,

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Meta
 
-from gpuward.agent.engine_config import EngineConfig  # noqa: TC001 - msgspec reads it
+from gpuward.agent.engine_config import DiscoveryConfig, EngineConfig
 from gpuward.agent.samplers.endpoint_config import (
     EndpointConfig,  # noqa: TC001 - msgspec reads it
 )
@@ -237,6 +237,7 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     drills: DrillsConfig = DrillsConfig()
     recording: RecordingConfig = RecordingConfig()
     engines: tuple[EngineConfig, ...] = ()
+    discovery: DiscoveryConfig = DiscoveryConfig()
     endpoints: tuple[EndpointConfig, ...] = ()
     ingresses: tuple[IngressConfig, ...] = ()
     upstreams: tuple[UpstreamConfig, ...] = ()

@@ -71,6 +71,18 @@ class EngineConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
         return urlsplit(self.url).netloc
 
 
+class DiscoveryConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What the agent looks for by itself."""
+
+    engines: Annotated[
+        bool,
+        Meta(
+            description="Whether engines that are not configured are watched too: those whose"
+            " process is on a GPU and listens on this host, under their model's name."
+        ),
+    ] = True
+
+
 def _is_address(url: str) -> bool:
     parts = urlsplit(url)
     return parts.scheme == "http" and bool(parts.hostname)

@@ -99,4 +99,5 @@ def _joined(one: Process, other: Process) -> Process:
         tapped=one.tapped or other.tapped,
         rank=one.rank or other.rank,
         endpoint=one.endpoint or other.endpoint,
+        port=one.port or other.port,
     )

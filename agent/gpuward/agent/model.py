@@ -133,6 +133,8 @@ class Process:
     rank: str = ""
     # Address of the replica of ``service`` that it is of.
     endpoint: str = ""
+    # Where its engine has its metrics page, by the command line; 0 where that does not say.
+    port: int = 0
 
 
 @dataclass(frozen=True, slots=True)

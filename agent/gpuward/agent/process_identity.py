@@ -18,6 +18,7 @@ from itertools import islice, pairwise
 from typing import TYPE_CHECKING
 
 from gpuward.agent.cgroup_placement import Placement, parse_cgroup, safe_name
+from gpuward.agent.engine_port import default_port, port_in
 from gpuward.agent.model import Process
 from gpuward.agent.model_name import model_name
 from gpuward.agent.python_command_line import what_runs
@@ -107,10 +108,11 @@ def identify(pid: int, proc_root: Path) -> Process | None:
     if found is None:
         return None
     words = _words(proc_root / str(pid))
-    engine, model = _engine(pid, words, proc_root)
+    engine, model, port = _engine(pid, words, proc_root)
     placement = Placement(found.unit, found.pod, found.container)
     key = _key(placement, engine, model) or _script(found.key, words)
-    return replace(found, key=key, engine=engine, model=model, rank=parse_rank(words))
+    rank = parse_rank(words)
+    return replace(found, key=key, engine=engine, model=model, rank=rank, port=port)
 
 
 def place(pid: int, proc_root: Path) -> Process | None:
@@ -202,17 +204,19 @@ def _models(engine: Engine, words: Sequence[str]) -> Iterator[str]:
             yield model_name(following)
 
 
-def _engine(pid: int, words: Sequence[str], proc_root: Path) -> tuple[str, str]:
-    """Return engine and model of the process, else of the nearest ancestor that has them."""
+def _engine(pid: int, words: Sequence[str], proc_root: Path) -> tuple[str, str, int]:
+    """Return engine, model and port of the process, else of the nearest ancestor that has them."""
     engine, model = parse_command_line(words)
+    port = port_in(engine, words)
     for _ in range(ANCESTORS):
         pid = _parent(pid, proc_root)
-        if (engine and model) or pid <= 1:
+        if (engine and model and port) or pid <= 1:
             break
-        above, model_above = parse_command_line(_words(proc_root / str(pid)))
+        words = _words(proc_root / str(pid))
+        above, model_above = parse_command_line(words)
         if above and engine in ("", above):
-            engine, model = above, model or model_above
-    return engine, model
+            engine, model, port = above, model or model_above, port or port_in(above, words)
+    return engine, model, port or default_port(engine)
 
 
 def _parent(pid: int, proc_root: Path) -> int:

@@ -14,6 +14,7 @@ from gpuward.agent.samplers.dcgm import DcgmSampler
 from gpuward.agent.samplers.endpoint import EndpointSampler
 from gpuward.agent.samplers.endpoint_canary import Canaries
 from gpuward.agent.samplers.engine import EngineSampler
+from gpuward.agent.samplers.engine_discovery import EngineDiscovery
 from gpuward.agent.samplers.ingress import IngressSampler
 from gpuward.agent.samplers.kmsg import KmsgSampler
 from gpuward.agent.samplers.latency import LatencySampler
@@ -100,10 +101,15 @@ def build_samplers(
     ]
     if config.dcgm.url:
         samplers.append(DcgmSampler(config.dcgm.url, gpus=lambda: judge.snapshot.gpus))
-    if config.engines:
-        engines = EngineSampler(config.engines, clock)
+    if config.engines or config.discovery.engines:
+        discovery = EngineDiscovery(
+            config.engines, proc_root=PROC, processes=lambda: judge.snapshot.processes
+        )
+        engines = EngineSampler(
+            config.engines, clock, discovery if config.discovery.engines else None
+        )
         serving = ServingSampler(
-            config.engines,
+            lambda: engines.engines,
             proc_root=PROC,
             cgroup_root=CGROUPS,
             processes=lambda: judge.snapshot.processes,

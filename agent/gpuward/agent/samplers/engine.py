@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from gpuward.agent.engine_config import EngineConfig
     from gpuward.agent.engines.reading import Reading
+    from gpuward.agent.samplers.engine_discovery import EngineDiscovery
     from gpuward.agent.samplers.engine_replica import Seen
     from gpuward.daemon.clock import Clock
 
@@ -40,8 +41,17 @@ class EngineSampler:
     name = "engine"
     period_s = 1.0
 
-    def __init__(self, engines: Sequence[EngineConfig], clock: Clock) -> None:
-        self._replicas = {engine.instance: Replica(engine, clock) for engine in engines}
+    def __init__(
+        self,
+        engines: Sequence[EngineConfig],
+        clock: Clock,
+        discovery: EngineDiscovery | None = None,
+    ) -> None:
+        self._configured = tuple(engines)
+        self._clock = clock
+        self._discovery = discovery
+        # One server may be several services, each a model of it.
+        self._replicas = {_name(engine): Replica(engine, clock) for engine in engines}
 
     async def __aenter__(self) -> Self:
         return self
@@ -56,14 +66,21 @@ class EngineSampler:
         reasons = "; ".join(one.trouble for one in self._replicas.values() if one.trouble)
         return ComponentHealth(self.name, Result.UNKNOWN if reasons else Result.OK, reasons)
 
+    @property
+    def engines(self) -> tuple[EngineConfig, ...]:
+        """The engines that are watched: those configured, and those found."""
+        return tuple(replica.engine for replica in self._replicas.values())
+
     def reading_of(self, engine: EngineConfig) -> tuple[float, Reading] | None:
         """Return when the engine's page was read last, and what it said."""
-        replica = self._replicas.get(engine.instance)
+        replica = self._replicas.get(_name(engine))
         seen = replica.seen if replica else None
         return None if seen is None else (seen.at_s, seen.reading)
 
     async def sample(self, now_s: float) -> Batch:
         """Return totals of every engine seen within a minute, its series, and sums by service."""
+        if self._discovery is not None:
+            self._watch((*self._configured, *await self._discovery.engines(now_s)))
         async with asyncio.TaskGroup() as group:
             for replica in self._replicas.values():
                 group.create_task(replica.look(now_s))
@@ -74,11 +91,22 @@ class EngineSampler:
             services=tuple(_totals(replica, seen) for replica, seen in known),
         )
 
+    def _watch(self, engines: Sequence[EngineConfig]) -> None:
+        wanted = {_name(engine): engine for engine in engines}
+        for name in self._replicas.keys() - wanted.keys():
+            self._replicas.pop(name).close()
+        for name in wanted.keys() - self._replicas.keys():
+            self._replicas[name] = Replica(wanted[name], self._clock)
+
     def _known(self, now_s: float) -> Iterator[tuple[Replica, Seen]]:
         for replica in self._replicas.values():
             seen = replica.seen
             if seen is not None and now_s - seen.at_s <= KNOWN_S:
                 yield replica, seen
+
+
+def _name(engine: EngineConfig) -> tuple[str, str]:
+    return engine.service, engine.instance
 
 
 def _totals(replica: Replica, seen: Seen) -> ServiceTotals:

@@ -61,8 +61,8 @@ class _Known:
 class ServingSampler:
     """Says of the processes that others list which service they serve, and of its KV cache.
 
-    ``processes``: what is known now; ``reading_of``: when an engine's page was read last, and what
-    it said.
+    ``engines``, ``processes``: those known now; ``reading_of``: when an engine's page was read
+    last, and what it said.
     """
 
     name = "serving"
@@ -70,24 +70,26 @@ class ServingSampler:
 
     def __init__(
         self,
-        engines: Sequence[EngineConfig],
+        engines: Callable[[], Sequence[EngineConfig]],
         *,
         proc_root: Path,
         cgroup_root: Path,
         processes: Callable[[], Sequence[Process]],
         reading_of: Callable[[EngineConfig], tuple[float, Reading] | None],
     ) -> None:
-        self._engines = tuple(engines)
+        self._engines = engines
         self._proc_root = proc_root
         self._cgroup_root = cgroup_root
         self._processes = processes
         self._reading_of = reading_of
         self._known: dict[Id, _Known] = {}
-        # Engines, by their place, whose page was read just now.
-        self._answering: set[int] = set()
+        # Engines whose page was read just now.
+        self._answering: set[str] = set()
         self._kv_caches_s = float("-inf")
 
     async def sample(self, now_s: float) -> Batch:
+        if not self._engines():
+            return Batch()
         # What has neither is an echo of what we said of a process that is gone.
         listed = [p for p in self._processes() if p.start_ticks and (p.gpus or p.tapped)]
         self._known = {
@@ -135,8 +137,8 @@ class ServingSampler:
 
     def _hurry_if_one_began_to_answer(self, now_s: float) -> None:
         answering = {
-            place
-            for place, engine in enumerate(self._engines)
+            engine.instance
+            for engine in self._engines()
             if now_s - (self._reading_of(engine) or (float("-inf"),))[0] <= PAGE_FRESH_S
         }
         if not answering <= self._answering:
@@ -148,7 +150,7 @@ class ServingSampler:
         due = self._due(now_s)
         if not due:
             return
-        targets = await targets_of(self._engines)
+        targets = await targets_of(self._engines())
         search = Search(targets, proc_root=self._proc_root, cgroup_root=self._cgroup_root)
         unsettled = []
         for (pid, start_ticks), known in due:

@@ -1,0 +1,267 @@
+"""Engines that nobody configured: found by process, port and page; everything else left alone."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import socket
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from gpuward.agent.engine_config import EngineConfig
+from gpuward.agent.engine_port import default_port, port_in
+from gpuward.agent.model import Process, SeriesKey
+from gpuward.agent.process_identity import ENGINES
+from gpuward.agent.samplers.engine import EngineSampler
+from gpuward.agent.samplers.engine_discovery import EngineDiscovery
+
+PROC = Path("/proc")
+PAGE = b"vllm:num_requests_running 3\n"
+
+
+class Server:
+    """A server of this very process, which therefore holds its socket."""
+
+    def __init__(self, page=PAGE, *, status=200, host="127.0.0.1"):
+        self.page, self.status, self.host = page, status, host
+        self.asked = []
+
+    async def answer(self, reader, writer):
+        head = await reader.readuntil(b"\r\n\r\n")
+        self.asked.append(re.match(rb"(.*) HTTP", head)[1].decode())
+        assert b"authorization" not in head.lower()
+        length = len(self.page)
+        writer.write(b"HTTP/1.1 %d X\r\nContent-Length: %d\r\n\r\n" % (self.status, length))
+        writer.write(self.page)
+        await writer.drain()
+        writer.close()
+
+    async def __aenter__(self):
+        self._server = await asyncio.start_server(self.answer, self.host, 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *_):
+        self._server.close()
+        await self._server.wait_closed()
+
+    def process(self, **changed):
+        facts = {"engine": "vllm", "model": "llama", "port": self.port, "gpus": ("GPU-1",)}
+        return Process("vllm:llama", os.getpid(), 500, **{**facts, **changed})
+
+
+def discovery(processes, configured=(), proc_root=PROC):
+    return EngineDiscovery(configured, proc_root=proc_root, processes=lambda: processes)
+
+
+@pytest.mark.parametrize(
+    ("host", "reached"),
+    [
+        pytest.param("127.0.0.1", "127.0.0.1", id="loopback"),
+        pytest.param("0.0.0.0", "127.0.0.1", id="every address"),
+        pytest.param("127.0.0.2", "127.0.0.2", id="another address of ours"),
+        pytest.param("::1", "[::1]", id="IPv6"),
+    ],
+)
+async def test_an_engine_is_found(host, reached):
+    """Under its model's name, by one GET of its page."""
+    async with Server(host=host) as server:
+        found = await discovery([server.process()]).engines(0.0)
+
+    url = f"http://{reached}:{server.port}"
+    assert found == (EngineConfig(service="llama", url=url, kind="vllm"),)
+    assert server.asked == ["GET /metrics"]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        pytest.param({"engine": ""}, id="no engine"),
+        pytest.param({"engine": "tensorrt"}, id="an engine without a page"),
+        pytest.param({"port": 0}, id="no port"),
+        pytest.param({"port": 1}, id="nobody listens there"),
+    ],
+)
+async def test_other_processes_are_not_spoken_to(changed):
+    async with Server() as server:
+        found = await discovery([server.process(**changed)]).engines(0.0)
+
+    assert found == ()
+    assert server.asked == []
+
+
+async def test_a_port_that_another_process_holds_is_not_spoken_to():
+    """A command line may name the port; who listens there is somebody else."""
+    async with Server() as server:
+        # Our parent does not hold what we hold.
+        stranger = replace(server.process(), pid=os.getppid())
+        found = await discovery([stranger]).engines(0.0)
+
+    assert found == ()
+    assert server.asked == []
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1"])
+async def test_a_configured_engine_is_left_to_its_configuration(host):
+    """However its address is written: it is not watched twice, under two names."""
+    async with Server() as server:
+        name = f"[{host}]" if ":" in host else host
+        configured = EngineConfig(service="chat", url=f"http://{name}:{server.port}")
+        found = await discovery([server.process()], [configured]).engines(0.0)
+
+    assert found == ()
+    assert server.asked == []
+
+
+async def test_a_configured_engine_at_an_address_of_this_host():
+    """A server that listens everywhere is the same by each of the host's addresses."""
+    async with Server(host="0.0.0.0") as server:
+        configured = EngineConfig(service="chat", url=f"http://{own_address()}:{server.port}")
+        found = await discovery([server.process()], [configured]).engines(0.0)
+
+    assert found == ()
+
+
+def own_address():
+    """Return an address of this host; connecting a datagram socket sends nothing."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))
+        except OSError:
+            return "127.0.0.1"
+        return probe.getsockname()[0]
+
+
+async def test_another_network_namespace_is_left_alone(tmp_path):
+    """A container's port 8000 is not ours."""
+    (tmp_path / "self" / "ns").mkdir(parents=True)
+    (tmp_path / "self" / "ns" / "net").symlink_to("net:[1]")
+    (tmp_path / str(os.getpid())).symlink_to(PROC / str(os.getpid()))
+    async with Server() as server:
+        found = await discovery([server.process()], proc_root=tmp_path).engines(0.0)
+
+    assert found == ()
+    assert server.asked == []
+
+
+@pytest.mark.parametrize(
+    ("page", "status"),
+    [
+        pytest.param(b"up 1\n", 200, id="another page"),
+        pytest.param(b"sglang:num_running_reqs 1\n", 200, id="another engine's"),
+        pytest.param(b"", 401, id="a key is wanted"),
+        pytest.param(b"vllm:num_requests_running x\n", 200, id="no page"),
+    ],
+)
+async def test_a_refusal_is_tried_again_ever_less_often(page, status):
+    """After a minute, two, four; said once."""
+    async with Server(page, status=status) as server:
+        one = discovery([server.process()])
+        asked = []
+        with capture_logs() as logs:
+            for second in range(0, 600, 10):
+                assert await one.engines(float(second)) == ()
+                asked.append(len(server.asked))
+
+    assert [10 * at for at in range(1, 60) if asked[at] > asked[at - 1]] == [60, 180, 420]
+    assert [entry["event"] for entry in logs] == ["engine.not_readable"]
+
+
+async def test_what_is_refused_may_become_readable():
+    """An engine that still loads its model."""
+    async with Server(b"", status=503) as server:
+        one = discovery([server.process()])
+        before = await one.engines(0.0)
+        server.page, server.status = PAGE, 200
+        after = await one.engines(60.0)
+
+    assert (before, [engine.service for engine in after]) == ((), ["llama"])
+
+
+async def test_an_engine_without_processes_is_gone_after_a_minute():
+    async with Server() as server:
+        processes = [server.process()]
+        one = discovery(processes)
+        await one.engines(0.0)
+        processes.clear()
+        still = await one.engines(60.0)
+        gone = await one.engines(70.0)
+
+    assert (len(still), gone) == (1, ())
+
+
+async def test_ranks_of_one_server_are_one_engine():
+    async with Server() as server:
+        ranks = [server.process(rank=f"TP{rank}") for rank in range(4)]
+        found = await discovery(ranks).engines(0.0)
+
+    assert len(found) == 1
+    assert len(server.asked) == 1
+
+
+async def test_no_more_than_sixteen_are_watched():
+    """Four trials a look; a node of more engines configures them."""
+    async with AsyncExitStack() as stack:
+        servers = [await stack.enter_async_context(Server()) for _ in range(18)]
+        one = discovery([server.process() for server in servers])
+        found = [len(await one.engines(10.0 * look)) for look in range(7)]
+
+    assert found == [4, 8, 12, 16, 16, 16, 16]
+
+
+async def test_what_is_found_is_watched(clock):
+    """Its replica has series; when it is gone they end."""
+    async with Server() as server:
+        processes = [server.process()]
+        sampler = EngineSampler([], clock, discovery(processes))
+        key = SeriesKey(
+            "replica_requests_running", service="llama", endpoint=f"127.0.0.1:{server.port}"
+        )
+        first = {one.key: one.value for one in (await sampler.sample(0.0)).samples}
+        assert [engine.service for engine in sampler.engines] == ["llama"]
+        processes.clear()
+        await sampler.sample(10.0)
+        last = await sampler.sample(80.0)
+
+    assert first[key] == 3.0
+    assert (last.samples, last.services, sampler.engines) == ((), (), ())
+
+
+@pytest.mark.parametrize(
+    ("engine", "words", "port"),
+    [
+        pytest.param("vllm", "vllm serve m --port 9001", 9_001, id="flag"),
+        pytest.param("vllm", "vllm serve m --port=9001", 9_001, id="flag and value in one"),
+        pytest.param("vllm", "vllm serve m", 0, id="not said"),
+        pytest.param("vllm", "vllm serve m --port", 0, id="nothing follows"),
+        pytest.param("vllm", "vllm serve m --port x", 0, id="no number"),
+        pytest.param("vllm", "vllm serve m --port 65536", 0, id="too large"),
+        pytest.param("vllm", "vllm serve m --port \u0663", 0, id="another script"),
+        pytest.param("vllm", "vllm serve m --portal 9001", 0, id="another flag"),
+        pytest.param("triton", "tritonserver --http-port 1 --metrics-port 2", 2, id="the page's"),
+        pytest.param("tensorrt", "trtexec --port 5", 0, id="an engine without a page"),
+    ],
+)
+def test_port_in(engine, words, port):
+    assert port_in(engine, words.split(" ")) == port
+
+
+def test_default_ports():
+    """Of the engines that have a page; the names are those of process identities."""
+    named = {engine.name: default_port(engine.name) for engine in ENGINES}
+
+    assert named == {
+        "vllm": 8_000,
+        "sglang": 30_000,
+        "tgi": 3_000,
+        "trtllm": 8_000,
+        "triton": 8_002,
+        "triton-python": 0,
+        "tensorrt": 0,
+        "llama.cpp": 8_080,
+    }
