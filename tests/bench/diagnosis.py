@@ -72,17 +72,17 @@ def run(jobs: list[Job], workers: int) -> list[tuple[Job, Lived]]:
             now_s = time.monotonic()
             if now_s - told_s > TOLD_EVERY_S or len(done) == len(jobs):
                 told_s = now_s
-                _tell(len(done), len(jobs), now_s - began_s)
+                _tell([job for job, _ in done], jobs, now_s - began_s)
     order = {job: place for place, job in enumerate(jobs)}
     return sorted(done, key=lambda pair: order[pair[0]])
 
 
-def _tell(done: int, total: int, spent_s: float) -> None:
-    full = BAR * done // total
-    left_s = spent_s / done * (total - done)
+def _tell(done: list[Job], jobs: list[Job], spent_s: float) -> None:
+    share = sum(job.weight for job in done) / sum(job.weight for job in jobs)
+    full = int(BAR * share)
     print(
-        f"[{'#' * full}{'.' * (BAR - full)}] {done} of {total} cases,"
-        f" {spent_s:.0f} s, about {left_s:.0f} s to go",
+        f"[{'#' * full}{'.' * (BAR - full)}] {len(done)} of {len(jobs)} cases,"
+        f" {spent_s:.0f} s, about {spent_s / share - spent_s:.0f} s to go",
         file=sys.stderr,
         flush=True,
     )

@@ -165,7 +165,7 @@ async def test_metrics_are_what_a_prometheus_parser_reads():
         sample.labels["finished_reason"]: sample.value
         for sample in families["vllm:request_success"].samples
     }
-    assert {"stop", "length", "abort", "error"} == set(finished)
+    assert {"stop", "length", "abort", "error", "repetition"} == set(finished)
     assert 5 == sum(finished.values())
     latency = families["vllm:e2e_request_latency_seconds"]
     buckets = [sample for sample in latency.samples if sample.name.endswith("_bucket")]
