@@ -37,8 +37,10 @@ def overlap(one, other):
 def test_there_is_one_for_each_question():
     loaded = [json.loads(path.read_text()) for path in FOLDER.glob("*.json")]
 
-    assert {"gpus", "memory", "nodes", "services"} == {p.stem for p in FOLDER.glob("*.json")}
-    assert 4 == len({dashboard["uid"] for dashboard in loaded})
+    assert {"gpus", "latency", "memory", "nodes", "services"} == {
+        p.stem for p in FOLDER.glob("*.json")
+    }
+    assert 5 == len({dashboard["uid"] for dashboard in loaded})
 
 
 @pytest.mark.parametrize("path", DASHBOARDS)
