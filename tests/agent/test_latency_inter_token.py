@@ -78,7 +78,7 @@ def test_it_says_what_it_saw_and_since_when():
         "inter_token_expected": (0.01, None),
         "inter_token_shift": (0.15, 0.03),
         "inter_token_evidence": (1.2, 1.0),
-        "requests_since": (0.0, None),
+        "requests": (0.0, None),
     }
 
 

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import random
+from math import isfinite
 
+import msgspec
 import pytest
 import structlog
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gpuward.agent.model import Batch, Process, Sample, SeriesKey
+from gpuward.agent.replica_watch import ReplicaWatch, look, samples
 from gpuward.agent.samplers.latency import LatencySampler
 from gpuward.agent.window import Readings
 
@@ -77,10 +82,8 @@ class Engine:
         self.readings.apply("engine", Batch(samples=samples, processes=processes), self.now_s)
         batch = await self.sampler.sample(self.now_s)
         self.readings.apply("latency", batch, self.now_s)
-        self.said = {s.key.signal: s.value for s in batch.samples}
-        assert {(s.key.service, s.key.endpoint) for s in batch.samples} <= {
-            (self.replica.service, self.replica.endpoint)
-        }
+        own = [s for s in batch.samples if s.key.endpoint == self.replica.endpoint]
+        self.said = {s.key.signal: s.value for s in own}
 
     def agent_restarts(self):
         self.sampler = LatencySampler(self.path, self.readings.window)
@@ -228,17 +231,69 @@ async def test_it_is_written_once_a_minute(engine):
 
 
 async def test_addresses_that_come_and_go_are_forgotten(tmp_path):
-    """The oldest first; a file does not grow for ever."""
+    """Those first that were not seen for longest; a file does not grow for ever."""
     engine = Engine(tmp_path / "latency.json")
-    for port in range(100):
-        engine.replica = REPLICA._replace(endpoint=f"127.0.0.1:{port}")
-        await engine.turn()
+    for port in range(1, 100):
+        for each in (0, port):
+            engine.replica = REPLICA._replace(endpoint=f"127.0.0.1:{each}")
+            await engine.turn()
         engine.now_s += 60.0
 
-    written = engine.path.read_bytes()
-    assert b"127.0.0.1:99" in written
-    assert b"127.0.0.1:36" in written
-    assert b"127.0.0.1:35" not in written
+    written = [name.partition(":")[2] for name in msgspec.json.decode(engine.path.read_bytes())]
+    assert len(written) == 64
+    assert set(written) == {"0", *(str(port) for port in range(36, 99))}
+
+
+async def test_a_clock_that_begins_anew_shows_nothing_of_before(engine):
+    """After a reboot; the engine counts requests already and no token yet."""
+    engine.agent_restarts()
+    engine.readings = Readings()
+    engine.sampler = LatencySampler(engine.path, engine.readings.window)
+    engine.now_s = 100.0
+    engine.counters = {"replica_requests_total": 1.0}
+    await engine.scrape()
+
+    assert set(engine.said) == {USUAL}
+
+
+VALUES = st.one_of(
+    st.floats(allow_nan=True, allow_infinity=True),
+    st.sampled_from([0.0, 1.0, 1e3, 1e9, 1e308, -1e308, 5e-324]),
+)
+
+
+@given(st.lists(st.lists(VALUES, min_size=9, max_size=9), max_size=8))
+@settings(max_examples=50, deadline=None)
+def test_whatever_a_page_says_is_borne(pages):
+    """No value of any counter makes it fail, or poisons what it remembers."""
+    signals = (
+        "replica_inter_tokens_total",
+        "replica_inter_token_seconds_total",
+        "replica_prompt_tokens_total",
+        "replica_cached_prompt_tokens_total",
+        "replica_preemptions_total",
+        "replica_kv_cache_usage_ratio",
+        "replica_requests_total",
+        "replica_requests_failed_total",
+        "replica_requests_over_objective_total",
+    )
+    readings, watch = Readings(), ReplicaWatch()
+    for place, page in enumerate(pages):
+        now_s = 5.0 * place
+        batch = Batch(
+            samples=tuple(
+                Sample(REPLICA._replace(signal=signal), now_s, value)
+                for signal, value in zip(signals, page, strict=True)
+            )
+        )
+        readings.apply("engine", batch, now_s)
+        window = readings.window(now_s)
+        watch = look(window, REPLICA, watch)
+        said = list(samples(window, REPLICA, watch))
+
+        assert all(isfinite(sample.value) for sample in said)
+    again = msgspec.json.decode(msgspec.json.encode(watch), type=ReplicaWatch)
+    assert again == watch
 
 
 async def test_without_traffic_the_last_word_is_held_for_a_minute(engine):

@@ -50,6 +50,12 @@ def test_a_step_of_the_mean():
         pytest.param(AFTER | {TOKENS: 10_049}, False, id="one too few"),
         pytest.param(AFTER | {PREEMPTIONS: 4}, False, id="one lost its place in the cache"),
         pytest.param(AFTER | {SECONDS: 100}, False, id="no time passed between tokens"),
+        pytest.param(AFTER | {SECONDS: 100 + 3e5}, True, id="a minute a token"),
+        pytest.param(AFTER | {SECONDS: 100 + 3.1e5}, False, id="longer: they hang"),
+        pytest.param(AFTER | {TOKENS: 1e12, SECONDS: 1e10}, False, id="no machine is so large"),
+        pytest.param(AFTER | {PROMPT: 1e13}, False, id="nor reads so fast"),
+        pytest.param(AFTER | {KV_CACHE: 1.0}, True, id="a full cache"),
+        pytest.param(AFTER | {KV_CACHE: 97.0}, False, id="no share at all"),
         pytest.param(AFTER | {CACHED: 9_000}, True, id="more cached than read as yet"),
     ],
 )

@@ -8,7 +8,6 @@ than one without, and of enough tokens.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from statistics import fmean
 from typing import TYPE_CHECKING
 
 from gpuward.agent.detection.liveness import Liveness, liveness
@@ -30,6 +29,11 @@ PAGE_EVERY_S = 1.0
 # A mean of fewer is chance; they are waited for, but not for ever.
 LEAST_TOKENS = 50.0
 LONGEST_S = 30.0
+# Beyond these a page is wrong, or a hang is told as a time between tokens.
+MOST_SECONDS = 60.0
+MOST_RUNNING = 1e5
+MOST_PREFILL_TOKENS = 1e7
+MOST_KV_CACHE_RATIO = 1.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,9 +115,19 @@ def step_between(
         # (Little's law): exact, where a gauge shows one moment of each second.
         running=(now.seconds - before.seconds) / passed_s,
         prefill_tokens=max(0.0, prompt_tokens - cached_tokens) * seconds / passed_s,
-        kv_cache_ratio=fmean(kv_cache) if kv_cache else 0.0,
+        kv_cache_ratio=sum(kv_cache) / len(kv_cache) if kv_cache else 0.0,
     )
-    return Step(load, seconds)
+    return Step(load, seconds) if _is_plausible(load, seconds) else None
+
+
+def _is_plausible(load: Load, seconds: float) -> bool:
+    # Said so that what is not a number is not plausible.
+    return (
+        0.0 < seconds <= MOST_SECONDS
+        and 0.0 < load.running <= MOST_RUNNING
+        and load.prefill_tokens <= MOST_PREFILL_TOKENS
+        and 0.0 <= load.kv_cache_ratio <= MOST_KV_CACHE_RATIO
+    )
 
 
 def _latest(window: Window, replica: SeriesKey, signal: str) -> float:

@@ -37,6 +37,8 @@ USUALLY_FAILED = "replica_requests_failed_usual_ratio"
 TURN_S = 5.0
 MINUTE_S = 60.0
 FIVE_MINUTES_S = 300.0
+# No engine serves more in five minutes: a page that says so is wrong.
+MOST_REQUESTS = 1e9
 # The last word on a replica without traffic is shown for so long.
 HELD_S = 60.0
 
@@ -85,7 +87,7 @@ def look(window: Window, replica: SeriesKey, watch: ReplicaWatch) -> ReplicaWatc
 def samples(window: Window, replica: SeriesKey, watch: ReplicaWatch) -> Iterator[Sample]:
     """Yield what is known of ``replica`` now; what is not known is absent."""
     now_s, last = window.now_s, watch.last
-    if last is not None and now_s - last.at_s <= HELD_S:
+    if last is not None and 0.0 <= now_s - last.at_s <= HELD_S:
         for signal, value in (
             (RECENT, last.recent_s),
             (EXPECTED, last.expected_s),
@@ -113,8 +115,8 @@ def count_of(window: Window, replica: SeriesKey, lasting_s: float) -> Count:
     """Return the requests of the last ``lasting_s``, up to five minutes, and those too slow."""
     since_s = window.now_s - lasting_s
     return Count(
-        window.risen(replica._replace(signal=REQUESTS), since_s),
-        window.risen(replica._replace(signal=OVER_OBJECTIVE), since_s),
+        _risen(window, replica, REQUESTS, since_s),
+        _risen(window, replica, OVER_OBJECTIVE, since_s),
     )
 
 
@@ -183,9 +185,13 @@ def _note_requests(window: Window, replica: SeriesKey, watch: ReplicaWatch) -> N
 def failures_of(window: Window, replica: SeriesKey, lasting_s: float) -> tuple[float, float]:
     """Return the requests of the last ``lasting_s``, and those of them that failed."""
     since_s = window.now_s - lasting_s
-    requests = window.risen(replica._replace(signal=REQUESTS), since_s)
-    failed = sum(window.risen(replica._replace(signal=signal), since_s) for signal in FAILED)
+    requests = _risen(window, replica, REQUESTS, since_s)
+    failed = sum(_risen(window, replica, signal, since_s) for signal in FAILED)
     return requests, failed
+
+
+def _risen(window: Window, replica: SeriesKey, signal: str, since_s: float) -> float:
+    return min(MOST_REQUESTS, window.risen(replica._replace(signal=signal), since_s))
 
 
 def _since_start(window: Window, replica: SeriesKey) -> Count:

@@ -16,6 +16,7 @@ from gpuward.agent.detection.burn_rate import Count, HourOfCounts, burns_in_both
         pytest.param(Count(100, 30), Count(500, 200), 30.0, id="it goes on"),
         pytest.param(Count(0, 0), Count(500, 200), None, id="nobody asks now"),
         pytest.param(Count(10, 10), Count(10, 10), 100.0, id="nothing else is known"),
+        pytest.param(Count(10, 1e300), Count(10, 1e300), 100.0, id="more slow ones than there are"),
     ],
 )
 def test_both_windows_must_burn(short, long, burn):

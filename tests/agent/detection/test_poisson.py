@@ -36,5 +36,18 @@ def test_more_is_rarer():
 
 
 def test_none_is_always_there():
-    """Even where nothing is ever expected."""
-    assert chance_of_as_many(0, 0.001) == 1.0
+    """Even where nothing is ever expected, and there one is no chance."""
+    assert (chance_of_as_many(0, 0.0), chance_of_as_many(1, 0.0)) == (1.0, 0.0)
+
+
+@pytest.mark.parametrize("count", [10_001, 10**9, int(1e300)])
+def test_of_very_many_it_is_a_bound_and_quick(count):
+    """Never below the chance, and 1 up to the mean."""
+    assert chance_of_as_many(count, count * 2.0) == 1.0
+    assert chance_of_as_many(count, count / 2.0) < 1e-100
+
+
+def test_the_bound_begins_where_the_sum_ends():
+    exact, bound = chance_of_as_many(10_000, 9_900.0), chance_of_as_many(10_001, 9_900.0)
+
+    assert exact < bound < 10 * exact

@@ -48,3 +48,14 @@ def test_a_quiet_week_makes_it_forget_but_not_doubt():
 
     assert before == pytest.approx(501 / 11_000)
     assert usual.value == pytest.approx(0.0015, abs=0.0005)
+
+
+@pytest.mark.parametrize(
+    ("events", "counted"),
+    [(-1.0, 0.0), (5.0, 6.0), (5.0, -1.0), (1e300, 1.0), (float("inf"), 1.0)],
+)
+def test_what_no_engine_can_have_served_is_not_learned(events, counted):
+    usual = UsualRatio()
+    usual.learn(events, counted)
+
+    assert usual == UsualRatio()

@@ -26,7 +26,11 @@ class Count:
     @property
     def burn_ratio(self) -> float | None:
         """Return how many times too fast the budget burns; ``None`` without a request."""
-        return self.over / self.requests / BUDGET_RATIO if self.requests > 0 else None
+        if self.requests <= 0:
+            return None
+        # A page may be wrong; more than all of them cannot be slow.
+        ratio = self.over / self.requests if self.over < self.requests else 1.0
+        return ratio / BUDGET_RATIO
 
 
 def burns_in_both(short: Count, long: Count) -> float | None:

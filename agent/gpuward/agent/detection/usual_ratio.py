@@ -11,6 +11,8 @@ MEMORY_TURNS = 17_280.0
 # What is believed of a service of which nothing was seen: one in a thousand, as if of so many.
 BELIEVED_RATIO = 0.001
 BELIEVED_EVENTS = 1_000.0
+# No engine serves more in a turn: a page that says so is wrong.
+MOST_EVENTS = 1e7
 
 
 @dataclass(slots=True)
@@ -26,6 +28,8 @@ class UsualRatio:
 
     def learn(self, events: float, counted: float) -> None:
         """Take in a turn's counts; the caller leaves out those of an unusual time."""
+        if not 0.0 <= counted <= events <= MOST_EVENTS:
+            return
         keep = 1.0 - 1.0 / MEMORY_TURNS
         # What is believed does not fade: a quiet night must not make one failure a certainty.
         self.events = BELIEVED_EVENTS + (self.events - BELIEVED_EVENTS) * keep + events

@@ -31,6 +31,7 @@ from gpuward.agent.replica_watch import (
     SHIFT_AGE,
 )
 from gpuward.agent.subject import subject_of_replica
+from gpuward.agent.window import RING_KEEP_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -91,7 +92,8 @@ def _finding(window: Window, limits: Limits, replica: SeriesKey, subject: Subjec
     )
     is_bad = evidence >= limits.raise_evidence and shift >= limits.least_shift_ratio
     since_s = window.now_s - age_s
-    requests = window.risen(replica._replace(signal=REQUESTS), since_s)
+    seen_since_s = max(since_s, window.now_s - RING_KEEP_S)
+    requests = window.risen(replica._replace(signal=REQUESTS), seen_since_s)
     return Finding(
         kind=KIND.name,
         subject=subject,
@@ -107,6 +109,6 @@ def _finding(window: Window, limits: Limits, replica: SeriesKey, subject: Subjec
             Evidence("inter_token_expected", expected, "seconds", source="load regression"),
             Evidence("inter_token_shift", shift, "ratio", limits.least_shift_ratio, source="EWMA"),
             Evidence("inter_token_evidence", evidence, "ratio", limits.raise_evidence, "", "CUSUM"),
-            Evidence("requests_since", requests, "1", source="engine"),
+            Evidence("requests", requests, "1", source="engine"),
         ),
     )

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 WRITE_EVERY_S = 60.0
-# Addresses that come and go; the one that was seen first is forgotten first.
+# Addresses that come and go; the one that was not seen for longest is forgotten first.
 MOST_REPLICAS = 64
 MOST_BYTES = 1 << 20
 
@@ -50,7 +50,8 @@ class LatencySampler:
         for service, endpoint in _replicas(window):
             replica = SeriesKey("", service=service, endpoint=endpoint)
             name = f"{service} {endpoint}"
-            watch = look(window, replica, self._watched.get(name) or ReplicaWatch())
+            # Taken out and put back, so that the one that was not seen for longest comes first.
+            watch = look(window, replica, self._watched.pop(name, ReplicaWatch()))
             self._watched[name] = watch
             said += samples(window, replica, watch)
         if self._watched and now_s - self._written_s >= WRITE_EVERY_S:
