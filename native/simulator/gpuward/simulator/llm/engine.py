@@ -151,7 +151,8 @@ class LlmEngine:
 
     def _next_step(self) -> tuple[Plan, float] | None:
         """Begin a step; returns it and when it ends, ``None`` when there is nothing to do."""
-        self._arrive(self.now_s)
+        if self.traffic.next_s <= self.now_s:
+            self._arrive(self.now_s)
         scheduler = self._scheduler
         if not (scheduler.running or scheduler.waiting) or not self.is_ready:
             return None
@@ -193,7 +194,8 @@ class LlmEngine:
             self._first_token(request)
         for request in ended:
             self._count(request)
-        self._arrive(now_s)
+        if self.traffic.next_s <= now_s:
+            self._arrive(now_s)
         metrics.running = len(self._scheduler.running)
         metrics.waiting = len(self._scheduler.waiting)
         metrics.kv_cache_usage = self._scheduler.cache.usage

@@ -44,6 +44,8 @@ class Trouble(StrEnum):
     OVERLOAD = "overload"
     # This share of requests is answered with status 500.
     FAILURES = "failures"
+    # This share of tokens is not what the model says, with status 200 all the same.
+    CORRUPT = "corrupt"
     # No step ends any more; the page shows what it showed last.
     HANG = "hang"
     # The process goes, and another is started after so many seconds.
@@ -87,6 +89,7 @@ class Conditions:
     longer_answers: float = 1.0
     overload: float = 1.0
     failing_share: float = 0.0
+    corrupt_share: float = 0.0
     hangs: bool = False
     page: PageTrouble | None = None
     wall_offset_s: float = 0.0
@@ -106,7 +109,28 @@ ADDS = {
     Trouble.CPU_STARVED: "cpu_wait_s",
     Trouble.CLOCK_SKEW: "wall_offset_s",
 }
-SHARES = {Trouble.TIME_SLICE: "foreign_share", Trouble.FAILURES: "failing_share"}
+SHARES = {
+    Trouble.TIME_SLICE: "foreign_share",
+    Trouble.FAILURES: "failing_share",
+    Trouble.CORRUPT: "corrupt_share",
+}
+
+
+def parse(text: str) -> Fault:
+    """Return the fault that ``text`` names: ``slower=1.5@60``, ``page_down=status_500@10``.
+
+    Trouble, amount where it has one, seconds of its onset where it is not there from the start.
+    Raises ``ValueError``.
+    """
+    what, _, onset = text.partition("@")
+    name, _, amount = what.partition("=")
+    try:
+        trouble, onset_s = Trouble(name), float(onset or 0.0)
+        if trouble is Trouble.PAGE_DOWN:
+            return Fault(trouble, onset_s=onset_s, page=PageTrouble(amount or "refused"))
+        return Fault(trouble, float(amount or 0.0), onset_s)
+    except ValueError as error:
+        raise ValueError(f"fault {text!r} is not TROUBLE[=AMOUNT][@SECONDS]: {error}") from error
 
 
 def conditions(faults: Iterable[Fault], now_s: float) -> Conditions:

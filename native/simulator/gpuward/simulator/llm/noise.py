@@ -10,6 +10,7 @@ import math
 import random
 
 STEP_SIGMA = 0.025
+STEP_BITS = 12
 WANDER_SIGMA = 0.004
 WANDER_S = 30.0
 PAUSE_EVERY_S = 45.0
@@ -23,7 +24,13 @@ class Noise:
 
     def __init__(self, seed: int) -> None:
         self._random = random.Random(f"noise/{seed}")  # noqa: S311 - repeatable, not secret
-        self._wander = 0.0
+        # Drawn once: a step costs the simulator little more than a look into a table.
+        chance = self._random
+        self._steps = [
+            math.exp(chance.gauss(-0.5 * STEP_SIGMA**2, STEP_SIGMA)) for _ in range(1 << STEP_BITS)
+        ]
+        self._wander = 1.0
+        self._logarithm = 0.0
         self._wander_until_s = 0.0
         self._pause_at_s = self._random.expovariate(1 / PAUSE_EVERY_S)
         self._burst_until_s = 0.0
@@ -35,9 +42,10 @@ class Noise:
         while now_s >= self._wander_until_s:
             kept = math.exp(-1.0 / WANDER_S)
             fresh = chance.gauss(0.0, WANDER_SIGMA) * math.sqrt(1 - kept * kept)
-            self._wander = kept * self._wander + fresh
+            self._logarithm = kept * self._logarithm + fresh
+            self._wander = math.exp(self._logarithm)
             self._wander_until_s = max(self._wander_until_s + 1.0, now_s - 10 * WANDER_S)
-        return math.exp(self._wander + chance.gauss(-0.5 * STEP_SIGMA**2, STEP_SIGMA))
+        return self._wander * self._steps[chance.getrandbits(STEP_BITS)]
 
     def pause_s(self, now_s: float) -> float:
         """Return how long the interpreter stands still before this step: 0 for nearly all."""
