@@ -20,6 +20,7 @@ import msgspec
 import structlog
 
 from gpuward.agent import memory, state_directory
+from gpuward.agent.closing import close_within
 from gpuward.agent.component import Components
 from gpuward.agent.config import host_port
 from gpuward.agent.drill_service import DrillService
@@ -53,7 +54,7 @@ from gpuward.agent.watch import Watchers
 from gpuward.daemon.config import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Sequence
 
     from gpuward.agent.config import AgentConfig
     from gpuward.agent.model import Snapshot
@@ -71,7 +72,6 @@ ADDRESSES_FILE = "addresses.json"
 GOODBYE_WITHIN_S = 5.0
 # A second's samples come and go without a collection, which finds next to nothing among them.
 YOUNG_OBJECTS = 20_000
-CLOSED_WITHIN_S = 3.5
 
 
 class StartError(Exception):
@@ -104,14 +104,14 @@ class App:
         """Run until ``stop``; raises ``StartError`` when a port or a folder cannot be had."""
         async with AsyncExitStack() as parts:
             spool = self._open_spool(parts)
-            _close_within(parts, "spool", spool.close)
+            close_within(parts, "spool", spool.close)
             mirror = HistoryMirror(
                 self._judge.history,
                 Path(self._config.state.directory, HISTORY_FILE),
                 clock=self._clock,
                 components=self._components,
             )
-            _close_within(parts, "history", mirror.close)
+            close_within(parts, "history", mirror.close)
             ended = self._remember(spool)
             maintenance = MaintenanceKeeper(
                 Path(self._config.state.directory, MAINTENANCE_FILE), self._clock
@@ -237,7 +237,8 @@ class App:
         )
         server = QueryServer(query, watchers)
         server.offer_drills(DrillService(self._drills, self._snapshot))
-        server.offer_recordings(RecordingService(self._judge, self._clock, self._config))
+        recorders, window = self._judge.recorders, self._judge.readings.window
+        server.offer_recordings(RecordingService(recorders, window, self._clock, self._config))
         address = self._config.grpc.address
         try:
             bound = await server.start(address)
@@ -245,7 +246,7 @@ class App:
             raise StartError(
                 f"[grpc] address {address}: cannot listen there: stop what does, or choose another"
             ) from error
-        _close_within(parts, "query server", server.close)
+        close_within(parts, "query server", server.close)
         return bound
 
     async def _start_http(self, parts: AsyncExitStack, exporter: Exporter) -> str:
@@ -260,7 +261,7 @@ class App:
                 f"[http] address {self._config.http.address}: {_words(error)}:"
                 " stop what listens there, or choose another"
             ) from error
-        _close_within(parts, "http server", server.close)
+        close_within(parts, "http server", server.close)
         return f"[{bound[0]}]:{bound[1]}" if ":" in bound[0] else f"{bound[0]}:{bound[1]}"
 
     def _reporter(self, spool: Spool, query_address: str) -> Reporter | None:
@@ -292,14 +293,3 @@ def _words(error: OSError) -> str:
 
 def _unusable(directory: Path, reason: str) -> StartError:
     return StartError(f"[state] directory {directory}: {reason}: choose one of our own to write in")
-
-
-def _close_within(parts: AsyncExitStack, name: str, close: Callable[[], Awaitable[None]]) -> None:
-    async def closed() -> None:
-        try:
-            async with asyncio.timeout(CLOSED_WITHIN_S):
-                await close()
-        except TimeoutError:
-            log.warning("part.not_closed", part=name, after_s=CLOSED_WITHIN_S)
-
-    parts.push_async_callback(closed)
