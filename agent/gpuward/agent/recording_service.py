@@ -22,8 +22,11 @@ from gpuward.agent.watch import TAKEN_WITHIN_S
 from gpuward.v1 import recording_pb2, recording_pb2_grpc
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from gpuward.agent.config import AgentConfig
-    from gpuward.agent.judge import Judge
+    from gpuward.agent.recording_listeners import Recorders
+    from gpuward.agent.window import Window
     from gpuward.daemon.clock import Clock
 
     Context = grpc.aio.ServicerContext[Any, Any]
@@ -34,10 +37,17 @@ LONGEST_S = 3_600.0
 
 
 class RecordingService(recording_pb2_grpc.RecordingServiceServicer):
-    """``RecordingService`` over what ``judge`` takes in."""
+    """``RecordingService`` over what ``recorders`` are told; ``window``: what was before."""
 
-    def __init__(self, judge: Judge, clock: Clock, config: AgentConfig) -> None:
-        self._judge = judge
+    def __init__(
+        self,
+        recorders: Recorders,
+        window: Callable[[float], Window],
+        clock: Clock,
+        config: AgentConfig,
+    ) -> None:
+        self._recorders = recorders
+        self._window = window
         self._clock = clock
         self._node = config.node_name
         self._is_allowed = config.recording.allowed
@@ -49,10 +59,10 @@ class RecordingService(recording_pb2_grpc.RecordingServiceServicer):
         for_s = request.duration.seconds + request.duration.nanos / 1e9
         await self._check(for_s, context)
         log.warning("recording.began", for_s=for_s, with_names=request.with_names)
-        window = self._judge.readings.window(self._clock.mono_s())
+        window = self._window(self._clock.mono_s())
         try:
             async with aclosing(
-                self._judge.recorders.record(
+                self._recorders.record(
                     window,
                     node=self._node,
                     wall_s=self._clock.wall_s(),
