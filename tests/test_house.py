@@ -53,8 +53,8 @@ def test_the_generated_code_is_fresh(tmp_path):
         if p.read_bytes() != (ROOT / "protos/gpuward/v1" / p.name).read_bytes()
     ]
 
-    # Messages and services, each with its types, of five files.
-    assert len(generated) == 20
+    # Messages and services, each with its types, of six files.
+    assert len(generated) == 24
     assert stale == [], "run: make proto"
 
 

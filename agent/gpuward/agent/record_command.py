@@ -75,9 +75,7 @@ def _chunks(address: str, for_s: int, *, with_names: bool) -> Iterator[bytes]:
     from gpuward.agent.agent_client import OPTIONS, NoAnswerError, complaint
     from gpuward.v1 import recording_pb2, recording_pb2_grpc
 
-    request = recording_pb2.RecordRequest(
-        duration=Duration(seconds=for_s), with_names=with_names
-    )
+    request = recording_pb2.RecordRequest(duration=Duration(seconds=for_s), with_names=with_names)
     with grpc.insecure_channel(address, options=OPTIONS) as channel:
         stub = recording_pb2_grpc.RecordingServiceStub(channel)
         try:
