@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -15,9 +16,12 @@ import click
 from gpuward.agent.command_line import CANNOT_START, CONFIG_OPTION, exit_with, load_or_default
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
 
+    from gpuward.agent.device_holders import DeviceHolders
     from gpuward.v1 import agent_pb2
+
+PROC = Path("/proc")
 
 # The agent ends its children, then its workers close their GPUs.
 ANSWERED_WITHIN_S = 20.0
@@ -48,10 +52,12 @@ def release(*, path: Path, address: str, for_s: int, reason: str, end: bool) -> 
     """Let go of the driver, so that it can be upgraded or a GPU reset.
 
     Meanwhile the node is in maintenance: what is found about its hardware is kept, and wakes
-    nobody.  Exit status: 0 the agent holds nothing, 1 no agent answers, 3 something of the agent's
-    is still held.
+    nobody.  Who else has the driver's files open is listed: end those too.  Exit status: 0 the
+    agent holds nothing, 1 no agent answers, 3 something of the agent's is still held.
     """
     from gpuward.agent.agent_client import NoAnswerError, address_of
+    from gpuward.agent.device_holders import device_holders
+    from gpuward.agent.process_identity import sees_every_pid
 
     try:
         answer = ask(address or address_of(load_or_default(path)), for_s, reason, end=end)
@@ -64,8 +70,24 @@ def release(*, path: Path, address: str, for_s: int, reason: str, end: bool) -> 
     click.echo(f"Maintenance until {until}; end it with: gpuward agent release --end")
     for line in answer.still_held:
         click.echo(f"still held: {line}", err=True)
+    for line in others(device_holders(PROC), sees_every_pid=sees_every_pid(PROC)):
+        click.echo(line, err=True)
     if answer.still_held:
         sys.exit(STILL_HELD)
+
+
+def others(holders: DeviceHolders, *, sees_every_pid: bool) -> Iterator[str]:
+    """Yield a line for each other process that has the driver open, and what cannot be known."""
+    for each in holders.found:
+        name = f", {each.key}" if each.key else ""
+        yield f"open elsewhere: {', '.join(each.files)} by process {each.pid}{name}"
+    if holders.hidden:
+        yield (
+            f"{holders.hidden} processes are another user's and may have the driver open:"
+            " run this as root"
+        )
+    if not sees_every_pid:
+        yield "only processes of this container are seen: look for others on the host"
 
 
 def ask(address: str, for_s: int, reason: str, *, end: bool) -> agent_pb2.ReleaseResponse:
