@@ -152,6 +152,55 @@ def test_a_series_is_understood_once():
     assert asked == ["a", "b"]
 
 
+@given(st.lists(st.lists(SAMPLES, max_size=5), min_size=2, max_size=6), st.data())
+def test_a_page_that_was_read_before_is_read_the_same(pages, data):
+    """Series come, go and change places and values: each page says what it says to a stranger."""
+    again = parser()
+    for samples in (*pages, *pages):
+        lines = [render(*sample) for sample in data.draw(st.permutations(samples))]
+        text = "# HELP x y\n" + "".join(f"{line}\n" for line in lines)
+
+        assert parse(text, again) == parse(text)
+
+
+@pytest.mark.parametrize(
+    ("page", "values"),
+    [
+        pytest.param("a 3\nb 1\nc 1\n", [3.0], id="another value"),
+        pytest.param("b 1\nc 1\na 3\n", [3.0], id="another place"),
+        pytest.param("a 3\nb 1\nc 1\nd 4\n", [3.0, 4.0], id="one more"),
+        pytest.param("b 1\nc 1\n", [], id="none"),
+        pytest.param("a 3 1700000000\nb 1\nc 1\n", [3.0], id="with a timestamp now"),
+        pytest.param('a{x="1"} 3\nb 1\nc 1\n', [3.0], id="with a label now"),
+        pytest.param("aa 3\nb 1\nc 1\n", [], id="a longer name"),
+    ],
+)
+def test_a_page_that_changed_is_seen_at_once(page, values):
+    again = PageParser({"a", "d"}, lambda series: series.name)
+    for _ in range(3):
+        again.read("a 1\nb 1\nc 1\n")
+
+    assert again.read(page)[1] == values
+
+
+def test_an_error_in_a_page_like_the_last_is_said_as_ever():
+    again = parser({"a"})
+    parse("# x\na 1\n", again)
+
+    with pytest.raises(ParseError, match="line 2: expected a value"):
+        again.read("# x\na one\n")
+
+
+def test_a_series_in_the_very_place_of_another_is_seen_within_ten_pages():
+    """All other lines stand where they stood: the one look that is not taken each time."""
+    again = parser({"a", "d"})
+    parse("a 1\nb 1\nc 1\n", again)
+
+    found = [parse("a 1\nd 1\nc 1\n", again) for _ in range(10)]
+
+    assert [len(samples) for samples in found] == [1] * 8 + [2, 2]
+
+
 def test_a_series_that_is_not_wanted_after_all_is_left_out():
     """Names alone do not decide: a label may."""
     again = PageParser({"a"}, lambda series: series.labels.get("x"))

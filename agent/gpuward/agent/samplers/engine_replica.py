@@ -57,6 +57,7 @@ class Replica:
         self.trouble = ""
         self._clock = clock
         self._page = EnginePage(engine)
+        self._keys: dict[str, SeriesKey] = {}
         self._failures = 0
         self._page_s = 0.0
         self._is_answering = False
@@ -99,8 +100,15 @@ class Replica:
     def samples(self, now_s: float) -> Iterator[Sample]:
         """Yield what this turn's look said of the engine as a replica."""
         for signal, value in self._signals(now_s):
-            key = SeriesKey(signal, service=self.engine.service, endpoint=self.engine.instance)
-            yield Sample(key, now_s, value)
+            yield Sample(self._key(signal), now_s, value)
+
+    def _key(self, signal: str) -> SeriesKey:
+        found = self._keys.get(signal)
+        if found is None:
+            engine = self.engine
+            found = SeriesKey(signal, service=engine.service, endpoint=engine.instance)
+            self._keys[signal] = found
+        return found
 
     def _signals(self, now_s: float) -> Iterator[tuple[str, float]]:
         yield "replica_ready", float(self.is_ready)
