@@ -291,9 +291,23 @@ async def test_no_key_can_be_had(llm, watch, tmp_path, content):
 
     assert llm.asked == []
     assert node.values("endpoint_up") == []
+    assert node.values("endpoint_probes_total") == [0.0]
     assert node.sampler.health.result is Result.UNKNOWN
     assert str(path) in node.sampler.health.reason
     assert "sk-" not in f"{logs} {node.sampler.health}"
+
+
+async def test_the_key_is_gone(llm, watch, tmp_path):
+    """Then the endpoint is unknown, and why is told, though it answered before."""
+    path = tmp_path / "key"
+    path.write_text(SECRET)
+    node = await watch(at(llm, api_key_file=str(path)))
+    await node.turn(2)
+    path.unlink()
+    await node.turn(15)
+
+    assert node.values("endpoint_up") == [1.0]
+    assert "No such file" in node.sampler.health.reason
 
 
 async def test_state_is_logged_when_it_changes(llm, watch):

@@ -86,7 +86,7 @@ class Watched:
     def note(self, outcome: Outcome, now_s: float) -> tuple[Sample, ...]:
         """Return the samples of ``outcome``, a request that was over at ``now_s``."""
         self._first_s = now_s if self._first_s is None else self._first_s
-        self._sent += 1
+        self._sent += outcome.met is not Met.NOTHING or bool(outcome.status)
         self._counts[outcome.met] += 1
         self.last = outcome
         is_up = self._is_up(outcome.met, now_s)
@@ -104,7 +104,9 @@ class Watched:
     @property
     def trouble(self) -> str:
         """Return why nothing is known of it; empty when something is."""
-        if self.last is None or self.was_good or self.last.met not in {Met.REJECTED, Met.NOTHING}:
+        if self.last is None or self.last.met not in {Met.REJECTED, Met.NOTHING}:
+            return ""
+        if self.last.met is Met.REJECTED and self.was_good:
             return ""
         return f"{self.config.instance}: {self.last.reason}"
 
