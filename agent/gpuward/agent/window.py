@@ -262,6 +262,10 @@ class Window:
         series = self._series_of.get(signal)
         return () if series is None else series.fresh(self._oldest_s(signal))
 
+    def known(self, signal: str) -> tuple[SeriesKey, ...]:
+        """Return the series of ``signal`` that are kept, stale or not: of up to five minutes."""
+        return tuple(self._rings.get(signal, ()))
+
     def fresh(self) -> dict[SeriesKey, Sample]:
         """Return the newest sample of every series that is not stale."""
         fresh = self._newest.copy()

@@ -34,6 +34,12 @@ IN_PIECES = {
     "process_memory_headroom_ratio": 5,
     "process_allocation_retries_total": (0, 0.1),
 }
+NO_ROOM = {
+    "gpu_memory_free_bytes": 0.2 * GIB,
+    "process_memory_headroom_bytes": 0.2 * GIB,
+    "process_memory_headroom_ratio": 20,
+    "process_allocation_retries_total": (0, 0.1),
+}
 HOT = {"gpu_clock_event_reasons": 0x20} | LOW_CLOCK
 CAPPED = {"gpu_power_limit_watts": 400, "gpu_power_draw_watts": 395}
 CAPPED |= {"gpu_clock_event_reasons": 0x4} | LOW_CLOCK
@@ -63,7 +69,7 @@ FAULTS = {
     "1 fragmentation": Fault(SLOW | IN_PIECES, "fragmentation", "RESTART_APPLICATION"),
     "2 KV cache exhausted": Fault(QUEUE | KV_FULL, "kv_exhaustion", "SCALE_UP"),
     "3 memory taken by a stranger": Fault(
-        SLOW, "noisy_neighbour_memory", "CHECK_APPLICATION", HOLDS, is_shared=True
+        SLOW | NO_ROOM, "noisy_neighbour_memory", "CHECK_APPLICATION", HOLDS, is_shared=True
     ),
     "4 batch at its limit": Fault(QUEUE | FULL_BATCH, "overload", "SCALE_UP"),
     "5 more arrivals": Fault(QUEUE | MORE, "overload", "SCALE_UP"),

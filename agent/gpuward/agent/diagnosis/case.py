@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 # Any of them says that there is such a replica.
 NAMED_BY = ("replica_requests_total", "replica_page_failures_total")
+HELD = "process_gpu_memory_bytes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +87,14 @@ def _case(window: Window, service: str, endpoint: str) -> Case:
         for process in window.processes
         if process.service == service and process.endpoint in ("", endpoint)
     ]
+    keys = tuple(dict.fromkeys(process.key for process in own))
+    # A GPU that is lost has no processes any more; those that it had are remembered a while.
+    lost = {each.gpu for each in window.driver.lost}
+    had = (key.gpu for key in window.known(HELD) if key.process in keys and key.gpu in lost)
     return Case(
         service=service,
         endpoint=endpoint,
-        gpus=tuple(dict.fromkeys(gpu for process in own for gpu in process.gpus)),
-        processes=tuple(dict.fromkeys(process.key for process in own)),
+        gpus=tuple(dict.fromkeys((*(gpu for process in own for gpu in process.gpus), *had))),
+        processes=keys,
         window=window,
     )

@@ -1,4 +1,4 @@
-"""All hypotheses, in order of precedence: what one that stands explains is no evidence below it.
+"""All hypotheses, in order of precedence: what one that stands explains counts half below it.
 
 A throttled clock explains slow tokens; slow tokens, longer prompts or a restart explain a queue and
 a full KV cache; more requests explain a full KV cache.  Who is at the top was measured at the place

@@ -42,11 +42,11 @@ LOAD: tuple[Hypothesis, ...] = (
         "move or stop the other process; a restart of this one would not help it",
         gate=("stranger_took_memory",),
         signs=(
-            Sign("stranger_took_memory", 22, -30, _DATASHEET),
-            Sign("headroom_low", 5),
+            # That it has grown is not yet that anybody lacks the room.
+            Sign("stranger_took_memory", 15, -30, _DATASHEET),
+            Sign("allocator_retries", 10, -8, _DATASHEET),
             Sign("memory_exhausted", 5),
-            Sign("allocator_retries", 5),
-            Sign("preemptions", 3),
+            Sign("headroom_low", 3),
         ),
         explains=SLOWED | {"allocator_retries", "headroom_low", "memory_exhausted"},
     ),
@@ -59,8 +59,8 @@ LOAD: tuple[Hypothesis, ...] = (
         gate=("stranger_computes", "probe_preempted"),
         signs=(
             Sign("stranger_computes", 22, -15, _DATASHEET),
-            Sign("probe_preempted", 12, -8),
-            Sign("inter_token_slow", 5, -5, _EXPERIMENT),
+            Sign("probe_preempted", 12, -5),
+            Sign("inter_token_slow", 5, -3, _EXPERIMENT),
             Sign("clock_low", -3),
         ),
         explains=SLOWED | {"probe_kernel_slow"},
@@ -123,6 +123,9 @@ LOAD: tuple[Hypothesis, ...] = (
             Sign("batch_full", 12, -5),
             Sign("gpu_saturated", 5),
             Sign("prompts_longer", -5),
+            # A queue before a GPU that is as fast as ever, and has room, is a matter of load.
+            Sign("inter_token_slow", 0, 4, _EXPERIMENT),
+            Sign("kv_cache_full", 0, 4),
         ),
         explains=frozenset({"objective_missed", "host_bound"}),
     ),

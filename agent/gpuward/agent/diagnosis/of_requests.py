@@ -50,21 +50,22 @@ def slow(case: Case) -> Seen:
 
 
 def batch_full(case: Case) -> Seen:
-    """Look whether as many requests run as can."""
-    limit = case.latest("replica_requests_limit")
+    """Look whether as many requests run as can.
+
+    vLLM's page does not tell how many that are; but a number that stays the same for a minute,
+    while others wait, is a limit.
+    """
+    told_limit = case.latest("replica_requests_limit")
     running = case.figures("replica_requests_running", MINUTE_S)
-    if limit is None or not running:
+    waiting = case.figures("replica_requests_waiting", MINUTE_S)
+    if not running or (told_limit is None and not waiting):
         return UNKNOWN
-    value = median(running)
-    return Seen(
-        presence(is_there=value >= FULL_BATCH_RATIO * limit.value),
-        value,
-        "1",
-        limit.value,
-        source="engine",
-        at_s=limit.at_s,
-        window_s=MINUTE_S,
-    )
+    value, most = median(running), max(running)
+    limit = most if told_limit is None else told_limit.value
+    is_full = value >= FULL_BATCH_RATIO * limit
+    if told_limit is None and not (min(waiting) > 0 and min(running) >= FULL_BATCH_RATIO * most):
+        return UNKNOWN
+    return Seen(presence(is_there=is_full), value, "1", limit, source="engine", window_s=MINUTE_S)
 
 
 def arrivals_up(case: Case) -> Seen:

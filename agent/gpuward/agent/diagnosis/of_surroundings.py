@@ -6,6 +6,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 from gpuward.agent.detectors import driver_missing, driver_unresponsive, gpu_lost, gpu_missing
+from gpuward.agent.diagnosis.case import cases
 from gpuward.agent.diagnosis.seen import UNKNOWN, Presence, Seen, presence
 from gpuward.agent.diagnosis.told import findings, seen_of
 from gpuward.agent.endpoint_state import Standing, endpoints_of
@@ -27,23 +28,26 @@ PAGE_FAILURES = "replica_page_failures_total"
 
 def gpu_gone(case: Case) -> Seen:
     """Look whether a GPU of the replica is lost, or one that might be is missing."""
-    bad = [
-        finding
-        for detect in (gpu_lost.detect, gpu_missing.detect)
-        for finding in findings(case.window, detect)
-    ]
-    for finding in bad:
+    lost = findings(case.window, gpu_lost.detect)
+    is_named = any(finding.outcome is Outcome.BAD for finding in lost)
+    # That GPUs are missing follows from those that are lost by name.
+    said = lost if is_named else (*lost, *findings(case.window, gpu_missing.detect))
+    for finding in said:
         if finding.outcome is Outcome.BAD and _may_be_ours(case, finding.subject.gpu):
             return seen_of(finding)
-    if any(finding.outcome is Outcome.UNKNOWN for finding in bad):
+    if any(finding.outcome is Outcome.UNKNOWN for finding in said):
         return UNKNOWN
     return Seen(Presence.ABSENT, source="nvml")
 
 
 def _may_be_ours(case: Case, gpu: str) -> bool:
-    """Return whether ``gpu`` is the replica's; one that nobody is known to use may be."""
-    used = {each for process in case.window.processes for each in process.gpus}
-    return gpu in case.gpus or gpu not in used
+    """Return whether ``gpu`` is the replica's, or nobody's whose GPUs are known."""
+    if gpu in case.gpus:
+        return True
+    others = cases(case.window)
+    is_used = any(gpu in other.gpus for other in others)
+    is_missed = any(not other.gpus for other in others)
+    return not is_used and (not case.gpus or not is_missed)
 
 
 def driver_silent(case: Case) -> Seen:
