@@ -203,9 +203,11 @@ def _row(each: Delays, plan: Plan) -> str:
     reached = ""
     if each.fault.a_minute:
         reached = f" (+{each.median / MINUTE_S * each.fault.a_minute:.1%})"
+    # Lorden's bound is one for a step.
+    bound = "-" if math.isnan(each.lorden_s) else f"{each.lorden_s:.0f} s"
     return (
         f"{each.engine:11}{each.fault.name:10}{each.median:6.0f} s{max(each.seconds):6.0f} s"
-        f"{missed:8}{error:+6.0f} s{each.lorden_s:6.0f} s{percentile:>18}"
+        f"{missed:8}{error:+6.0f} s{bound:>8}{percentile:>18}"
         f"  <= {budget_s:.0f} s{reached}: {'kept' if each.is_kept else 'MISSED'}"
     )
 
