@@ -134,7 +134,7 @@ def test_of_a_process_of_unknown_age_it_counts_since_when_it_is_seen(seen_s, all
         pytest.param([100.0] * 60 + [164.0], "grew by 64 MiB", id="64 MiB more"),
         pytest.param([100.0] + [900.0] * 61, "", id="a minute ago"),
         pytest.param([900.0] * 60 + [100.0], "", id="it shrank"),
-        pytest.param([900.0] * 20 + [100.0] * 20 + [164.0], "grew by 64", id="after it shrank"),
+        pytest.param([900.0] * 40 + [100.0] * 20 + [164.0], "grew by 64", id="after it shrank"),
     ],
 )
 def test_growth(used_mib, reason):
@@ -144,9 +144,25 @@ def test_growth(used_mib, reason):
     assert (reason in found) if reason else (found == "")
 
 
+@pytest.mark.parametrize(
+    ("seconds", "worker", "allowed"),
+    [
+        pytest.param(0, FRESH, False, id="never seen"),
+        pytest.param(60, FRESH, False, id="59 s"),
+        pytest.param(61, FRESH, True, id="60 s"),
+        pytest.param(0, OPEN, True, id="the context is there already"),
+    ],
+)
+def test_memory_is_watched_before_any_is_taken(seconds, worker, allowed):
+    """An agent that has just started does not know what has just begun."""
+    window = window_of({"gpu_memory_used_bytes": [1e9] * seconds})
+
+    assert (hindrance(window, "GPU-1", worker) == "") is allowed
+
+
 def test_what_the_worker_took_itself_is_no_growth():
     """Its context came 20 s ago; what comes on top of it is another's."""
-    took = [100 * MIB] * 30 + [700 * MIB] * 21
+    took = [100 * MIB] * 40 + [700 * MIB] * 21
     worker = Worker(pid=77, context_s=NOW_S - 20.0)
     grew = [*took[:-1], 764 * MIB]
 

@@ -93,13 +93,15 @@ class Node:
         self.gpus = GPUS
         self.processes = ()
         self.values = {"gpu_compute_mode": 0.0, "gpu_memory_free_bytes": float(8 << 30)}
+        self.values["gpu_memory_used_bytes"] = float(1 << 30)
         self.started = []
 
     def window(self, now_s):
         samples = [
-            Sample(SeriesKey(signal, gpu=gpu.uuid), now_s, value)
+            Sample(SeriesKey(signal, gpu=gpu.uuid), at_s, value)
             for gpu in self.gpus
             for signal, value in self.values.items()
+            for at_s in (now_s - 60.0, now_s)
         ]
         return Window.of(samples, now_s=now_s, gpus=self.gpus, processes=self.processes)
 

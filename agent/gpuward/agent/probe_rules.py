@@ -197,11 +197,15 @@ def _memory(window: Window, device: Device, worker: Worker, limits: Limits) -> I
         needed = max(limits.first_free_bytes, limits.footprint_room * limits.footprint_bytes)
     if free < needed:
         yield f"{free / MIB:.0f} MiB are free, a probe needs {needed / MIB:.0f}"
+    used = SeriesKey(f"{device.memory}_used_bytes", gpu=device.uuid)
+    since_s = window.now_s - limits.growing_s
+    seen = window.values(used, 0.0)
+    if worker.context_s is None and (not seen or seen[0].at_s > since_s):
+        yield f"its memory has not been watched for {limits.growing_s:g} s yet"
     # What the worker itself took is no growth of an engine.
-    since_s = max(window.now_s - limits.growing_s, worker.context_s or 0.0)
-    used = window.figures(SeriesKey(f"{device.memory}_used_bytes", gpu=device.uuid), since_s)
-    if used and used[-1] - min(used) >= limits.growth_bytes:
-        yield f"its memory in use grew by {(used[-1] - min(used)) / MIB:.0f} MiB within a minute"
+    figures = window.figures(used, max(since_s, worker.context_s or 0.0))
+    if figures and figures[-1] - min(figures) >= limits.growth_bytes:
+        yield f"its memory in use grew by {(figures[-1] - min(figures)) / MIB:.0f} MiB in a minute"
 
 
 def _on(window: Window, device: Device) -> list[Process]:

@@ -47,6 +47,8 @@ REQUEST_LIMIT_BYTES = 4_096
 # A caller that connects and says nothing must not hold the worker.
 CALLER_S = 2.0
 BACKLOG = 4
+# proc_pid_oom_score_adj(5): as the unit says too.
+LAST_TO_GO = "-900"
 
 ARGUMENTS = ("-P", "-m", "gpuward.agent.probe_worker")
 NO_DESCRIPTOR = -1
@@ -177,6 +179,15 @@ def environment(device: str) -> Mapping[str, str]:
     }
 
 
+def stay() -> None:
+    """Be among the last that the kernel kills for lack of memory, where we may say so.
+
+    What a killed worker gives back on its GPU can end an engine that is starting there.
+    """
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text(LAST_TO_GO)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Serve until asked to stop."""
     parser = argparse.ArgumentParser(prog="gpuward.agent.probe_worker")
@@ -186,6 +197,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--released", type=int, default=NO_DESCRIPTOR, help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
     os.environ.update(environment(options.gpu))
+    if options.gpu != table.CPU:
+        stay()
     try:
         listener = listen(options.socket)
         mine = options.socket.stat().st_ino
