@@ -50,6 +50,7 @@ from gpuward.agent.self_metric_table import (
 )
 from gpuward.agent.spool import Spool
 from gpuward.agent.state_directory import StateError
+from gpuward.agent.state_watch import StateWatch
 from gpuward.agent.watch import Watchers
 from gpuward.daemon.config import ConfigError
 
@@ -112,6 +113,9 @@ class App:
                 components=self._components,
             )
             close_within(parts, "history", mirror.close)
+            folder = Path(self._config.state.directory)
+            state = StateWatch((folder, folder / SPOOL_FILE), self._clock, self._components)
+            close_within(parts, "state watch", state.close)
             ended = self._remember(spool)
             maintenance = MaintenanceKeeper(
                 Path(self._config.state.directory, MAINTENANCE_FILE), self._clock
@@ -154,6 +158,7 @@ class App:
                     group.create_task(self._judge.run(), name="judge"),
                     group.create_task(keeper.run(), name="event keeper"),
                     group.create_task(mirror.run(), name="history"),
+                    group.create_task(state.run(), name="state"),
                     group.create_task(memory.Memory(self._judge, spool).run(), name="memory"),
                     group.create_task(sampling.run(), name="sampling"),
                     group.create_task(self._announce(sampling, addresses), name="announce"),
