@@ -6,6 +6,7 @@ import asyncio
 import os
 import re
 import socket
+import sys
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from structlog.testing import capture_logs
 from gpuward.agent.engine_config import EngineConfig
 from gpuward.agent.engine_port import default_port, port_in
 from gpuward.agent.model import Process, SeriesKey
-from gpuward.agent.process_identity import ENGINES
+from gpuward.agent.process_identity import ENGINES, identify
 from gpuward.agent.samplers.engine import EngineSampler
 from gpuward.agent.samplers.engine_discovery import EngineDiscovery
 
@@ -230,6 +231,41 @@ async def test_what_is_found_is_watched(clock):
 
     assert first[key] == 3.0
     assert (last.samples, last.services, sampler.engines) == ((), (), ())
+
+
+SERVE = """
+import asyncio
+async def serve(reader, writer):
+    await reader.readuntil(b"\\r\\n\\r\\n")
+    writer.write(b"HTTP/1.0 200 OK\\r\\n\\r\\nvllm:num_requests_running 3\\n")
+    writer.close()
+async def main():
+    async with await asyncio.start_server(serve, "127.0.0.1", PORT) as server:
+        print("ready", flush=True)
+        await server.serve_forever()
+asyncio.run(main())
+"""
+
+
+async def test_a_real_process(tmp_path):
+    """From the command line that /proc shows to the page: nobody is told anything."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    script = tmp_path / "vllm"
+    script.write_text(SERVE.replace("PORT", str(port)))
+    words = [sys.executable, str(script), "serve", "org/llama", "--port", str(port)]
+    server = await asyncio.create_subprocess_exec(*words, stdout=asyncio.subprocess.PIPE)
+    try:
+        assert await server.stdout.readline() == b"ready\n"
+        process = replace(identify(server.pid, PROC), gpus=("GPU-1",))
+        found = await discovery([process]).engines(0.0)
+    finally:
+        server.kill()
+        await server.wait()
+
+    url = f"http://127.0.0.1:{port}"
+    assert found == (EngineConfig(service="org/llama", url=url, kind="vllm"),)
 
 
 @pytest.mark.parametrize(

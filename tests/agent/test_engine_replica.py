@@ -109,8 +109,11 @@ async def test_every_signal_is_a_known_one(clock, kind):
 async def test_totals_of_timeouts(clock):
     """An engine that tells of them has them in what severity is computed from."""
     async with Engine((FOLDER / "sglang.txt").read_text()) as engine:
-        (totals,) = (await engine.sampler(clock).sample(1_000.0)).services
+        batch = await engine.sampler(clock).sample(1_000.0)
 
+    (totals,) = batch.services
+    summed = {one.key.signal: one.value for one in batch.samples if not one.key.endpoint}
+    assert summed["service_requests_timed_out_total"] == 1.0
     assert (totals.requests, totals.failed, totals.timed_out, totals.over_objective) == (
         100,
         3,

@@ -29,6 +29,7 @@ KNOWN_S = 60.0
 SUMMED = (
     ("service_requests_total", "requests_total"),
     ("service_requests_failed_total", "requests_failed_total"),
+    ("service_requests_timed_out_total", "requests_timed_out_total"),
     ("service_tokens_total", "tokens_total"),
     ("service_requests_waiting", "requests_waiting"),
     ("service_requests_running", "requests_running"),
