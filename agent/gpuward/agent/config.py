@@ -58,7 +58,10 @@ class StateConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
 
     directory: Annotated[
         str,
-        Meta(description="Absolute path of the folder with the spool; it must outlive restarts."),
+        Meta(
+            description="Absolute path of the folder with spool, history, and what was learned;"
+            " one agent's own, and it must outlive restarts."
+        ),
     ] = "/var/lib/gpuward-agent"
 
     def __post_init__(self) -> None:

@@ -38,7 +38,11 @@ def figures_of_judge(judge: Judge, components: Components) -> tuple[SelfMetric, 
             "Samples of series beyond the bound.",
             lambda: judge.readings.refused,
         ),
-        SelfMetric("history_series", "Series with an hour.", lambda: judge.history.series),
+        SelfMetric(
+            "history_series",
+            "Series with an hour by the second and a day by ten seconds.",
+            lambda: judge.history.series,
+        ),
         SelfMetric(
             "history_series_refused",
             "Series beyond the bound of the history, in the last minute.",
