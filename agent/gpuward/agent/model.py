@@ -131,7 +131,6 @@ class Process:
     tapped: bool = False
     # Its place among those that serve one model together, in the engine's words: TP1, DP0_TP1.
     rank: str = ""
-    # Address of the replica of ``service`` that it is of.
     endpoint: str = ""
     # Where its engine has its metrics page, by the command line; 0 where that does not say.
     port: int = 0
