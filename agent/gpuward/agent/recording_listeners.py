@@ -18,7 +18,7 @@ import msgspec
 
 from gpuward.agent.model import Batch
 from gpuward.agent.recording import Brought, Judged
-from gpuward.agent.recording_encode import PIECE, RecordEncoder
+from gpuward.agent.recording_encode import RecordEncoder
 from gpuward.agent.version import VERSION
 from gpuward.agent.window import RING_KEEP_S
 
@@ -35,6 +35,8 @@ MOST_WAITING = 60
 KEPT_EVENTS = 1_000
 # What the points of before a recording are said to be from.
 BEFORE = "before"
+# Two milliseconds, between which others have their turn.
+BEFORE_PIECE = 1_000
 
 
 class TooManyRecordersError(Exception):
@@ -145,7 +147,7 @@ def _before(window: Window) -> Iterator[tuple[str, Batch]]:
     for key in list(window.fresh()):
         points = window.values(key, window.now_s - RING_KEEP_S)
         piece += [point for point in points if point.at_s <= window.now_s]
-        if len(piece) >= PIECE:
+        if len(piece) >= BEFORE_PIECE:
             yield BEFORE, Batch(samples=tuple(piece))
             piece = []
     yield BEFORE, Batch(samples=tuple(piece))
