@@ -60,7 +60,7 @@ def percentiles(rows):
     ],
 )
 def test_percentiles_are_those_of_the_real_run(name, worst, is_tight):
-    """P50, P90, P95 and P99 of each latency; on the small card sequences are put back by hundreds."""
+    """P50, P90, P95 and P99 of each latency; on the small card hundreds are put back."""
     lines = (RUNS / f"{name}.csv").read_text().splitlines()
     rows = list(csv.DictReader(line for line in lines if not line.startswith("#")))
     replay = Replay(rows)

@@ -102,7 +102,7 @@ class LlmEngine:
     def advance(self, until_s: float) -> None:
         """Let time pass until ``until_s``."""
         while True:
-            if self.now_s - self._looked_s >= LOOK_EVERY_S or self.now_s < self._looked_s:
+            if self.now_s >= self._looked_s + LOOK_EVERY_S:
                 self._look()
             if self._step is None:
                 self._step = self._next_step()
@@ -134,8 +134,6 @@ class LlmEngine:
     def _wait(self, until_s: float) -> bool:
         """Let time pass without a step; returns whether there is something to do before then."""
         next_s = max(self.traffic.next_s, self._ready_s)
-        for due_s, _ in self._restarts_due[:1]:
-            next_s = min(next_s, max(due_s, self.now_s))
         if self.faults:
             # Conditions may change before anybody comes.
             next_s = min(next_s, self._looked_s + LOOK_EVERY_S)
@@ -160,8 +158,9 @@ class LlmEngine:
         for request, _ in plan.prompts:
             if request.scheduled_s < 0:
                 request.scheduled_s = self.now_s
-        for request in plan.preempted:
-            request.last_token_s = self._last_step_s
+        for request, was_decoding in plan.preempted:
+            if was_decoding:
+                request.last_token_s = self._last_step_s
         return plan, self.now_s + self._seconds(plan)
 
     def _seconds(self, plan: Plan) -> float:

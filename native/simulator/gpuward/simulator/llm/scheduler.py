@@ -33,7 +33,8 @@ class Plan:
     prompts: list[tuple[Request, int]]
     sequences: int
     context: int
-    preempted: list[Request]
+    # With each whether it had been decoding, or was still being computed.
+    preempted: list[tuple[Request, bool]]
     queried_tokens: int = 0
     cached_tokens: int = 0
 
@@ -113,13 +114,13 @@ class Scheduler:
             self._settle(request)
         self._leave(request)
 
-    def _make_room(self) -> list[Request]:
+    def _make_room(self) -> list[tuple[Request, bool]]:
         """Put sequences back until those that decode have their blocks; returns them."""
         preempted = []
         while self._growing[self.step % BLOCK_TOKENS] > self.cache.free:
             youngest = next(reversed(self.running))
+            preempted.append((youngest, youngest.decodes_from >= 0))
             self._preempt(youngest)
-            preempted.append(youngest)
         blocks = self._growing[self.step % BLOCK_TOKENS]
         if blocks:
             self.cache.take(blocks)
