@@ -12,6 +12,8 @@ from click.testing import CliRunner
 from gpuward.cli.main import main
 
 DOCS = Path(__file__).parent.parent / "docs"
+# Tables whose keys are names that somebody chose, or of figures.
+NAMED = {"rotations", "xid.overrides", "engines[].map.figures", "engines[].map.durations"}
 # 24 random bytes, as a webhook's receiver gives them out.
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
@@ -87,7 +89,7 @@ def paths(value, path=""):
             yield from paths(item, f"{path}[{kind}]")
     elif isinstance(value, dict) and path not in {"experts", "rotations.<name>.channels"}:
         for key, item in value.items():
-            inside = "<name>" if path in {"rotations", "xid.overrides"} else key
+            inside = "<name>" if path in NAMED else key
             yield from paths(item, f"{path}.{inside}".removeprefix("."))
     else:
         yield path
