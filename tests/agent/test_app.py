@@ -6,13 +6,17 @@ import asyncio
 import contextlib
 import json
 import socket
+from pathlib import Path
 
 import grpc.aio
 import pytest
 from structlog.testing import capture_logs
 
-from gpuward.agent.app import App, StartError
+from gpuward.agent.app import App
 from gpuward.agent.config import AgentConfig
+from gpuward.agent.maintenance_keeper import MaintenanceKeeper
+from gpuward.agent.samplers.nvml import nvml_sampler
+from gpuward.agent.starting import StartError
 from gpuward.daemon.clock import SystemClock
 from gpuward.daemon.config import parse
 from gpuward.v1 import agent_pb2, agent_pb2_grpc
@@ -175,3 +179,43 @@ async def test_a_state_folder_that_cannot_be_is_one_line(make_config, notifier, 
         await App(config, clock=SystemClock(), notifier=notifier).run(asyncio.Event())
 
     assert str(error.value).startswith(f"[state] directory {file}/state: Not a directory")
+
+
+def is_running(pid):
+    return Path(f"/proc/{pid}/stat").exists()
+
+
+async def test_a_child_that_started_ahead_is_used_and_ends_with_us(make_config, notifier, tmp_path):
+    """It is the agent's own, and no other is started; also where the agent cannot start."""
+    file = tmp_path / "file"
+    file.touch()
+    config = make_config(state={"directory": str(file / "state")})
+    nvml = nvml_sampler(config, SystemClock())
+    nvml.start_child()
+    ahead = nvml.child_pid
+    nvml.start_child()
+    again = nvml.child_pid
+    runs = is_running(ahead)
+
+    with pytest.raises(StartError):
+        await App(config, clock=SystemClock(), notifier=notifier, nvml=nvml).run(asyncio.Event())
+
+    assert (ahead, True) == (again, runs)
+    assert nvml.child_pid is None
+    assert not is_running(ahead)
+
+
+@pytest.mark.parametrize("is_released", [False, True])
+async def test_no_child_starts_ahead_of_a_maintenance(make_config, tmp_path, is_released):
+    """A person has asked that nothing of the driver be held open."""
+    config = make_config()
+    if is_released:
+        keeper = MaintenanceKeeper(tmp_path / "state" / "maintenance.json", SystemClock())
+        keeper.begin_release(600.0, "driver upgrade")
+    nvml = nvml_sampler(config, SystemClock())
+
+    nvml.start_child()
+    has_child = nvml.child_pid is not None
+    await nvml.stop()
+
+    assert (not is_released) == has_child

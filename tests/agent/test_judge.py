@@ -285,6 +285,24 @@ async def test_patient_kinds_are_looked_for_every_five_seconds(make_judge, clock
     assert dict.fromkeys(patient, 3) | dict.fromkeys(others, 11) == looked
 
 
+async def test_a_late_tick_looks_for_patient_kinds_at_once(make_judge, clock):
+    """A judge that was held up does not make them wait for the fifth tick from now."""
+    looks = []
+
+    def detect(window):
+        looks.append(window.now_s)
+        yield from ()
+
+    judge = make_judge(detectors=(Detector(KINDS["gpu.wedged"], detect),))
+    began_s = clock.mono_s()
+    for after_s in (1.0, 1.0, 7.0, 1.0):
+        judge.tick()
+        await clock.advance(after_s)
+    judge.tick()
+
+    assert [began_s, began_s + 9.0] == looks
+
+
 async def test_a_patient_kind_lives_as_long_as_it_says(make_judge, clock):
     """It is raised after the half minute, stays while it is not looked for, and is cleared."""
     there_until_s = clock.mono_s() + 60.0

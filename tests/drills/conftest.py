@@ -34,6 +34,7 @@ from gpuward.agent.config import (
 )
 from gpuward.agent.exposition import Exposition
 from gpuward.agent.judge import Judge
+from gpuward.agent.maintenance_keeper import MAINTENANCE_FILE, MaintenanceKeeper
 from gpuward.agent.samplers.nvml import NvmlSampler
 from gpuward.daemon.testing import FakeClock
 
@@ -134,14 +135,11 @@ class Node:
             "driver_files": self.root / "proc/driver/nvidia",
         }
 
-        def nvml(clock, **others):
-            return NvmlSampler(clock, **{**others, **paced})
-
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(sampler_table, "NvmlSampler", nvml)
-            samplers = sampler_table.build_samplers(
-                config, judge=self.judge, clock=self.clock, boot_id="boot-1"
-            )
+        keeper = MaintenanceKeeper(folder / "agent" / MAINTENANCE_FILE, self.clock)
+        nvml = NvmlSampler(self.clock, maintenance=keeper, **paced)
+        samplers = sampler_table.build_samplers(
+            config, judge=self.judge, clock=self.clock, boot_id="boot-1", nvml=nvml
+        )
         return sorted(samplers, key=lambda sampler: sampler.name != "nvml")
 
     @property

@@ -35,12 +35,19 @@ def run(path: Path) -> None:
     config = load(path)
     # A port that is taken, a peer that goes away: we say it once; grpc's own lines go past our log.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    # Loaded here: to check a configuration takes none of it.
-    from gpuward.agent.app import App, StartError
-
     log.configure()
+    # Loaded here: to check a configuration takes none of it.
+    from gpuward.agent.samplers.nvml import nvml_sampler
+
+    clock = SystemClock()
+    # Its child takes as long to start as all that follows takes to load.
+    nvml = nvml_sampler(config, clock)
+    nvml.start_child()
+    from gpuward.agent.app import App
+    from gpuward.agent.starting import StartError
+
     try:
-        serve.run(App(config, clock=SystemClock(), notifier=Notifier()).run)
+        serve.run(App(config, clock=clock, notifier=Notifier(), nvml=nvml).run)
     except* StartError as errors:
         exit_with(str(_first(errors)), CANNOT_START)
 

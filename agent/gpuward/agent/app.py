@@ -9,20 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import os
 import random
 import secrets
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 import structlog
 
-from gpuward.agent import memory, state_directory
+from gpuward.agent import memory
 from gpuward.agent.closing import close_within
 from gpuward.agent.component import Components
-from gpuward.agent.config import host_port
 from gpuward.agent.drill_service import DrillService
 from gpuward.agent.drills import Drills
 from gpuward.agent.event_keeper import EventKeeper
@@ -30,7 +28,6 @@ from gpuward.agent.exporter import Exporter
 from gpuward.agent.history_mirror import HistoryMirror
 from gpuward.agent.judge import Judge
 from gpuward.agent.kmsg_memory import KmsgMemory
-from gpuward.agent.maintenance_keeper import MAINTENANCE_FILE, MaintenanceKeeper
 from gpuward.agent.memory_map_request import MemoryMapRequests
 from gpuward.agent.probe_request import ProbeRequests
 from gpuward.agent.query import Query, QueryServer
@@ -39,7 +36,7 @@ from gpuward.agent.release import Release
 from gpuward.agent.reporter import Reporter
 from gpuward.agent.sampler_table import build_samplers
 from gpuward.agent.samplers.kmsg import KmsgSampler
-from gpuward.agent.samplers.nvml import NvmlSampler
+from gpuward.agent.samplers.nvml import nvml_sampler
 from gpuward.agent.samplers.probe import ProbeSampler
 from gpuward.agent.samplers.tap import TapSampler
 from gpuward.agent.sampling import Sampling
@@ -48,41 +45,47 @@ from gpuward.agent.self_metric_table import (
     figures_of_reports,
     figures_of_sampling,
 )
-from gpuward.agent.spool import Spool
-from gpuward.agent.state_directory import StateError
+from gpuward.agent.starting import ADDRESSES_FILE, SPOOL_FILE, open_spool, start_http, start_query
 from gpuward.agent.state_watch import StateWatch
 from gpuward.agent.watch import Watchers
-from gpuward.daemon.config import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gpuward.agent.config import AgentConfig
     from gpuward.agent.model import Snapshot
+    from gpuward.agent.samplers.nvml import NvmlSampler
     from gpuward.agent.sampling import Sampler
+    from gpuward.agent.self_metrics import SelfMetric
+    from gpuward.agent.spool import Spool
     from gpuward.agent.spool_file import Item
     from gpuward.daemon.clock import Clock
     from gpuward.daemon.notify import Notifier
 
 log = structlog.get_logger()
 
+S = TypeVar("S")
+
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-SPOOL_FILE = "spool.db"
 HISTORY_FILE = "history.rows"
-ADDRESSES_FILE = "addresses.json"
 GOODBYE_WITHIN_S = 5.0
 # A second's samples come and go without a collection, which finds next to nothing among them.
 YOUNG_OBJECTS = 20_000
 
 
-class StartError(Exception):
-    """The agent cannot start here; the message is one line that says what to mend."""
-
-
 class App:
     """The agent of one node."""
 
-    def __init__(self, config: AgentConfig, *, clock: Clock, notifier: Notifier) -> None:
+    def __init__(
+        self,
+        config: AgentConfig,
+        *,
+        clock: Clock,
+        notifier: Notifier,
+        nvml: NvmlSampler | None = None,
+    ) -> None:
+        """``nvml``: the sampler of ``config``, its child started ahead of us."""
+        self._nvml = nvml_sampler(config, clock) if nvml is None else nvml
         self._config = config
         self._clock = clock
         self._notifier = notifier
@@ -104,68 +107,88 @@ class App:
     async def run(self, stop: asyncio.Event) -> None:
         """Run until ``stop``; raises ``StartError`` when a port or a folder cannot be had."""
         async with AsyncExitStack() as parts:
-            spool = self._open_spool(parts)
-            close_within(parts, "spool", spool.close)
-            mirror = HistoryMirror(
-                self._judge.history,
-                Path(self._config.state.directory, HISTORY_FILE),
-                clock=self._clock,
-                components=self._components,
-            )
-            close_within(parts, "history", mirror.close)
-            folder = Path(self._config.state.directory)
-            state = StateWatch((folder, folder / SPOOL_FILE), self._clock, self._components)
-            close_within(parts, "state watch", state.close)
-            ended = self._remember(spool)
-            maintenance = MaintenanceKeeper(
-                Path(self._config.state.directory, MAINTENANCE_FILE), self._clock
-            )
-            samplers = build_samplers(
-                self._config,
-                judge=self._judge,
-                clock=self._clock,
-                boot_id=self._boot_id,
-                maintenance=maintenance,
-            )
-            query_address = await self._start_query(parts, samplers, maintenance)
-            kmsg = next(each for each in samplers if isinstance(each, KmsgSampler))
-            kmsg.remember_in(KmsgMemory(Path(self._config.state.directory), self._boot_id))
+            # Entered first: its child runs already, and ends with us however we end.
+            await parts.enter_async_context(self._nvml)
+            spool = open_spool(parts, self._config.state, wall_s=self._clock.wall_s())
+            mirror = self._mirror(parts)
+            state = self._state_watch(parts)
             keeper = EventKeeper(self._judge, spool)
+            ended = self._remember(spool)
+            samplers = self._samplers()
+            query_address = await self._start_query(parts, samplers)
             await keeper.keep(ended)
             reporter = self._reporter(spool, query_address)
-            for sampler in samplers:
-                if isinstance(sampler, AbstractAsyncContextManager):
-                    await parts.enter_async_context(sampler)
+            await self._enter(parts, samplers)
             sampling = Sampling(
                 samplers, judge=self._judge, clock=self._clock, components=self._components
             )
-            exporter = Exporter(
-                clock=self._clock,
-                snapshot=self._snapshot,
-                is_started=sampling.started.is_set,
-                self_metrics=(
-                    *figures_of_judge(self._judge, self._components),
-                    *figures_of_sampling(sampling, self._clock),
-                    *figures_of_reports(self._judge, spool, keeper, reporter),
-                ),
-                collectors=(kmsg.totals,),
-                child_pid=lambda: _nvml_child_pid(samplers),
-            )
-            http_address = await self._start_http(parts, exporter)
+            reports = figures_of_reports(self._judge, spool, keeper, reporter)
+            exporter = self._exporter(samplers, sampling, reports)
+            http_address = await start_http(parts, exporter, self._config.http)
             addresses = {"http": http_address, "grpc": query_address}
+            loops = {
+                "judge": self._judge.run(),
+                "event keeper": keeper.run(),
+                "history": mirror.run(),
+                "state": state.run(),
+                "memory": memory.Memory(self._judge, spool).run(),
+                "sampling": sampling.run(),
+                "announce": self._announce(sampling, addresses),
+            }
             async with asyncio.TaskGroup() as group:
-                loops = [
-                    group.create_task(self._judge.run(), name="judge"),
-                    group.create_task(keeper.run(), name="event keeper"),
-                    group.create_task(mirror.run(), name="history"),
-                    group.create_task(state.run(), name="state"),
-                    group.create_task(memory.Memory(self._judge, spool).run(), name="memory"),
-                    group.create_task(sampling.run(), name="sampling"),
-                    group.create_task(self._announce(sampling, addresses), name="announce"),
-                ]
+                tasks = [group.create_task(loop, name=name) for name, loop in loops.items()]
                 await self._report_until(stop, reporter)
-                for loop in loops:
-                    loop.cancel()
+                for task in tasks:
+                    task.cancel()
+
+    def _mirror(self, parts: AsyncExitStack) -> HistoryMirror:
+        mirror = HistoryMirror(
+            self._judge.history,
+            Path(self._config.state.directory, HISTORY_FILE),
+            clock=self._clock,
+            components=self._components,
+        )
+        close_within(parts, "history", mirror.close)
+        return mirror
+
+    def _state_watch(self, parts: AsyncExitStack) -> StateWatch:
+        folder = Path(self._config.state.directory)
+        watch = StateWatch((folder, folder / SPOOL_FILE), self._clock, self._components)
+        close_within(parts, "state watch", watch.close)
+        return watch
+
+    def _samplers(self) -> tuple[Sampler, ...]:
+        samplers = build_samplers(
+            self._config,
+            judge=self._judge,
+            clock=self._clock,
+            boot_id=self._boot_id,
+            nvml=self._nvml,
+        )
+        kmsg_memory = KmsgMemory(Path(self._config.state.directory), self._boot_id)
+        _the(KmsgSampler, samplers).remember_in(kmsg_memory)
+        return samplers
+
+    async def _enter(self, parts: AsyncExitStack, samplers: Sequence[Sampler]) -> None:
+        for sampler in samplers:
+            if isinstance(sampler, AbstractAsyncContextManager) and sampler is not self._nvml:
+                await parts.enter_async_context(sampler)
+
+    def _exporter(
+        self, samplers: Sequence[Sampler], sampling: Sampling, reports: Sequence[SelfMetric]
+    ) -> Exporter:
+        return Exporter(
+            clock=self._clock,
+            snapshot=self._snapshot,
+            is_started=sampling.started.is_set,
+            self_metrics=(
+                *figures_of_judge(self._judge, self._components),
+                *figures_of_sampling(sampling, self._clock),
+                *reports,
+            ),
+            collectors=(_the(KmsgSampler, samplers).totals,),
+            child_pid=lambda: self._nvml.child_pid,
+        )
 
     def _remember(self, spool: Spool) -> list[Item]:
         """Go on with what was open when the agent ended; return what a reboot ended unheard."""
@@ -211,23 +234,8 @@ class App:
         self._notifier.ready(f"serving http://{addresses['http']}/metrics")
         log.info("agent.started", node=self._config.node_name, **addresses)
 
-    def _open_spool(self, parts: AsyncExitStack) -> Spool:
-        directory = Path(self._config.state.directory)
-        try:
-            parts.enter_context(state_directory.owned(directory))
-        except StateError as error:
-            raise _unusable(directory, str(error)) from error
-        except OSError as error:
-            raise _unusable(directory, _words(error)) from error
-        # Those of a process that was killed; nobody shall take them for ours.
-        (directory / ADDRESSES_FILE).unlink(missing_ok=True)
-        return Spool(directory / SPOOL_FILE, wall_s=self._clock.wall_s())
-
-    async def _start_query(
-        self, parts: AsyncExitStack, samplers: Sequence[Sampler], maintenance: MaintenanceKeeper
-    ) -> str:
-        tap = next(sampler for sampler in samplers if isinstance(sampler, TapSampler))
-        nvml = next(sampler for sampler in samplers if isinstance(sampler, NvmlSampler))
+    async def _start_query(self, parts: AsyncExitStack, samplers: Sequence[Sampler]) -> str:
+        tap = _the(TapSampler, samplers)
         probe = next((it for it in samplers if isinstance(it, ProbeSampler)), None)
         watchers = Watchers(self._snapshot, self._judge.changes, self._clock)
         query = Query(
@@ -235,7 +243,7 @@ class App:
             history=self._judge.history,
             readings=self._judge.readings,
             memory_maps=MemoryMapRequests(tap.writer_of, self._clock),
-            release=Release(maintenance, nvml, probe),
+            release=Release(self._nvml.maintenance, self._nvml, probe),
             probes=ProbeRequests(probe, self._clock),
             watchers=watchers,
             components=self._components,
@@ -244,30 +252,7 @@ class App:
         server.offer_drills(DrillService(self._drills, self._snapshot))
         recorders, window = self._judge.recorders, self._judge.readings.window
         server.offer_recordings(RecordingService(recorders, window, self._clock, self._config))
-        address = self._config.grpc.address
-        try:
-            bound = await server.start(address)
-        except OSError as error:
-            raise StartError(
-                f"[grpc] address {address}: cannot listen there: stop what does, or choose another"
-            ) from error
-        close_within(parts, "query server", server.close)
-        return bound
-
-    async def _start_http(self, parts: AsyncExitStack, exporter: Exporter) -> str:
-        host, port = host_port(self._config.http.address)
-        try:
-            server = exporter.server(self._config.http.web_config)
-            bound = await server.start(host, port)
-        except ConfigError as error:
-            raise StartError(f"[http] web_config: {error}") from error
-        except OSError as error:
-            raise StartError(
-                f"[http] address {self._config.http.address}: {_words(error)}:"
-                " stop what listens there, or choose another"
-            ) from error
-        close_within(parts, "http server", server.close)
-        return f"[{bound[0]}]:{bound[1]}" if ":" in bound[0] else f"{bound[0]}:{bound[1]}"
+        return await start_query(parts, server, self._config.grpc.address)
 
     def _reporter(self, spool: Spool, query_address: str) -> Reporter | None:
         if not self._config.coordinator.address:
@@ -286,15 +271,6 @@ class App:
         )
 
 
-def _nvml_child_pid(samplers: Sequence[Sampler]) -> int | None:
-    nvml = next((sampler for sampler in samplers if isinstance(sampler, NvmlSampler)), None)
-    return None if nvml is None else nvml.child_pid
-
-
-def _words(error: OSError) -> str:
-    # asyncio writes an essay of its own around the operating system's words.
-    return os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
-
-
-def _unusable(directory: Path, reason: str) -> StartError:
-    return StartError(f"[state] directory {directory}: {reason}: choose one of our own to write in")
+def _the(kind: type[S], samplers: Sequence[Sampler]) -> S:
+    """Return the sampler of ``kind``, which is always there."""
+    return next(sampler for sampler in samplers if isinstance(sampler, kind))

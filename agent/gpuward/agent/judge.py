@@ -49,7 +49,9 @@ TICK_S = 1.0
 # Others wait no longer than for one detector more than this.
 SLICE_S = 0.001
 FORGET_EVERY_TICKS = 60
+# What is in no hurry is looked for in every fifth tick; and at once when ticks come too late.
 PATIENT_EVERY_TICKS = 5
+PATIENT_AT_MOST_S = 6.0
 # What must be seen for so long before it is raised waits no longer for being looked for seldom.
 PATIENT_S = 15.0
 PATIENT_PAGE_S = 30.0
@@ -85,6 +87,7 @@ class Judge:
         self._components = components
         self._notifier = notifier
         self._detectors = detectors
+        self._patient_due_s = clock.mono_s() + PATIENT_AT_MOST_S
         self._every_tick = [each for each in detectors if not _is_patient(each.kind)]
         self._resting = frozenset(each.component for each in detectors if _is_patient(each.kind))
         self._drills = drills
@@ -199,7 +202,10 @@ class Judge:
         self.history.advance(now_s, self._clock.wall_s())
         window = self.readings.window(now_s)
         verdicts = []
-        is_for_all = of_all or self.ticks % PATIENT_EVERY_TICKS == 0
+        is_for_all = self.ticks % PATIENT_EVERY_TICKS == 0 or now_s >= self._patient_due_s
+        is_for_all |= of_all
+        if is_for_all:
+            self._patient_due_s = now_s + PATIENT_AT_MOST_S
         for detector in self._detectors if is_for_all else self._every_tick:
             verdicts.append(self._ask(detector, window))
             if self._clock.mono_s() - began_s >= SLICE_S:

@@ -89,9 +89,11 @@ class MaintenanceKeeper:
 
     def _read(self) -> Maintenance | None:
         """Return what an earlier process kept, unless it is over."""
-        if self._path is None or not self._path.exists():
+        if self._path is None:
             return None
         try:
+            if not self._path.exists():
+                return None
             kept = msgspec.json.decode(self._path.read_bytes(), type=Kept)
         except (OSError, msgspec.MsgspecError) as error:
             log.warning("maintenance.unreadable", path=str(self._path), why=str(error))

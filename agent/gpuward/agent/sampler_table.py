@@ -6,7 +6,6 @@ import random
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gpuward.agent.maintenance_keeper import MAINTENANCE_FILE, MaintenanceKeeper
 from gpuward.agent.model import SeriesKey
 from gpuward.agent.probe_workers import Workers
 from gpuward.agent.process_identity import sees_every_pid
@@ -21,7 +20,7 @@ from gpuward.agent.samplers.latency import LatencySampler
 from gpuward.agent.samplers.learned_best import LearnedBest
 from gpuward.agent.samplers.memory_accounts import MemoryAccounts
 from gpuward.agent.samplers.memory_floors import MemoryFloors
-from gpuward.agent.samplers.nvml import NvmlSampler
+from gpuward.agent.samplers.nvml import nvml_sampler
 from gpuward.agent.samplers.pci import PciSampler
 from gpuward.agent.samplers.pressure import PressureSampler
 from gpuward.agent.samplers.probe import ProbeSampler
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
     from gpuward.agent.config import AgentConfig
     from gpuward.agent.judge import Judge
     from gpuward.agent.model import Snapshot
+    from gpuward.agent.samplers.nvml import NvmlSampler
     from gpuward.agent.sampling import Sampler
     from gpuward.daemon.clock import Clock
 
@@ -62,16 +62,11 @@ def build_samplers(
     judge: Judge,
     clock: Clock,
     boot_id: str,
-    maintenance: MaintenanceKeeper | None = None,
+    nvml: NvmlSampler | None = None,
 ) -> tuple[Sampler, ...]:
-    """Return every sampler that ``config`` asks for, not started.
-
-    ``maintenance``: who else decides on it; ``None``: it is what the state folder says.
-    """
-    if maintenance is None:
-        maintenance = MaintenanceKeeper(Path(config.state.directory, MAINTENANCE_FILE), clock)
-    driver_files = Path(config.driver.files)
-    nvml = NvmlSampler(clock, driver_files=driver_files, maintenance=maintenance)
+    """Return every sampler that ``config`` asks for, not started; ``nvml``: one that is."""
+    if nvml is None:
+        nvml = nvml_sampler(config, clock)
     samplers: list[Sampler] = [
         nvml,
         KmsgSampler(
@@ -122,7 +117,7 @@ def build_samplers(
             clock,
             canaries=Canaries(Path(config.state.directory, CANARY_FILE)),
             services=lambda: judge.snapshot.services,
-            is_maintained=lambda: maintenance.now(clock.mono_s()) is not None,
+            is_maintained=lambda: nvml.maintenance.now(clock.mono_s()) is not None,
             jitter=random.Random(config.node_name),  # noqa: S311 - spreads load, keeps no secret
         )
         samplers.append(endpoints)
@@ -141,7 +136,7 @@ def build_samplers(
                 pci_devices=Path(config.pci.devices),
                 mode=config.probes.mode,
                 beside_mps=config.probes.beside_mps,
-                is_released=lambda: maintenance.is_released(clock.mono_s()),
+                is_released=lambda: nvml.maintenance.is_released(clock.mono_s()),
             )
         )
     return tuple(samplers)

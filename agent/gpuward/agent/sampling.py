@@ -1,7 +1,7 @@
 """Run every sampler at its own pace, each inside the wrapper that contains its failure.
 
 The driver is asked by a child process, which takes a moment to start: until it has spoken, its
-sampler is asked ten times a second, so that the first scrape is complete half a second after the
+sampler is asked fifty times a second, so that the first scrape is complete half a second after the
 process began.  After two seconds nothing is waited for: a driver that hangs at that moment must not
 keep the agent from being ready.
 """
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from gpuward.daemon.clock import Clock
 
 EAGER_S = 2.0
-EAGER_PERIOD_S = 0.1
+EAGER_PERIOD_S = 0.02
 # A turn takes no longer, however short the period.
 LEAST_LIMIT_S = 5.0
 # Samplers that have little to say in their first turn.

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Self
 import structlog
 
 from gpuward.agent.driver_life import DriverLife
-from gpuward.agent.maintenance_keeper import MaintenanceKeeper
+from gpuward.agent.maintenance_keeper import MAINTENANCE_FILE, MaintenanceKeeper
 from gpuward.agent.model import Batch, Driver, Event, Sample
 from gpuward.agent.nvml_children import Children
 from gpuward.agent.nvml_protocol import Gone, Leaving, Message, Present
@@ -27,6 +27,7 @@ from gpuward.agent.series_key import series_key
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from gpuward.agent.config import AgentConfig
     from gpuward.daemon.clock import Clock
 
 log = structlog.get_logger()
@@ -41,6 +42,16 @@ HUNG_S = 60.0
 # A start that takes longer is one with a sick GPU: show the others.
 FIRST_S = 1.0
 RELEASED = "the agent has let go of the driver for maintenance"
+
+
+def nvml_sampler(config: AgentConfig, clock: Clock) -> NvmlSampler:
+    """Return the sampler that ``config`` asks for, not started."""
+    path = Path(config.state.directory, MAINTENANCE_FILE)
+    return NvmlSampler(
+        clock,
+        driver_files=Path(config.driver.files),
+        maintenance=MaintenanceKeeper(path, clock),
+    )
 
 
 class NvmlSampler:
@@ -71,10 +82,11 @@ class NvmlSampler:
         self._waits = Waits(self._children, self._witness, proc_root)
         self._view = View()
         self.xids = self._view.xids
-        self._maintenance = maintenance or MaintenanceKeeper(None, clock)
-        self._life = DriverLife(driver_files, self._maintenance)
+        self.maintenance = maintenance or MaintenanceKeeper(None, clock)
+        self._life = DriverLife(driver_files, self.maintenance)
         self._events: list[Event] = []
-        self._started_s = clock.mono_s()
+        # When it was asked first.
+        self._asked_s: float | None = None
         # Samples of the start, until every GPU has been read once.
         self._first: list[Sample] | None = []
         self._logged: tuple[bool, str] | None = None
@@ -99,6 +111,10 @@ class NvmlSampler:
 
     async def start(self) -> None:
         """Start the child; succeeds without a driver too."""
+        self.start_child()
+
+    def start_child(self) -> None:
+        """Start the child, unless it runs or may not: before there is a loop to hear it, too."""
         self._start_child(self._clock.mono_s())
 
     async def stop(self) -> None:
@@ -124,13 +140,15 @@ class NvmlSampler:
 
     async def sample(self, now_s: float) -> Batch:
         """Return what the child has said since the last turn."""
+        if self._asked_s is None:
+            self._asked_s = now_s
         self._start_child(now_s)
         samples = self._listen(now_s)
         self._waits.leave_hung_behind(now_s)
         driver = self._driver(now_s)
         if self._first is not None:
             self._first += samples
-            if now_s - self._started_s < FIRST_S and not self._view.is_complete():
+            if now_s - self._asked_s < FIRST_S and not self._view.is_complete():
                 # One whole picture, not GPU by GPU; the first scrape waits for it.
                 return Batch()
             samples, self._first = self._first, None
@@ -201,7 +219,7 @@ class NvmlSampler:
             code=view.code,
             lost=view.lost(),
             denied=view.denied(),
-            maintenance=self._maintenance.now(now_s),
+            maintenance=self.maintenance.now(now_s),
         )
         if oldest is None:
             return driver
