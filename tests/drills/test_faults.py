@@ -249,6 +249,14 @@ DRILLS = {
         60,
         (Shown("gpu.xid", 2, "fail", "page", "node_kmsg_readable", 1, 1, code=48, stays=True),),
     ),
+    "siblings": (
+        800,
+        (
+            Shown(
+                "gpu.slower_than_siblings", 5, "warn", "ticket", "gpu_sm_clock_hertz", 1.5e9, 1.5e9
+            ),
+        ),
+    ),
     "reload": (
         160,
         (Shown("node.maintenance", None, "ok", "store", "node_driver_generation", 1, 1),),
