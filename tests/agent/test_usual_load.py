@@ -10,7 +10,7 @@ from gpuward.agent.samplers.usual import UsualLoad
 from gpuward.agent.window import Readings, Window
 
 REQUESTS, PROMPTS = "replica_requests_total", "replica_prompts_total"
-TOKENS, CACHED = "replica_prompt_tokens_total", "replica_cached_prompt_tokens_total"
+TOKENS = "replica_prompt_tokens_total"
 WAITING, RUNNING = "replica_requests_waiting", "replica_requests_running"
 KEY = SeriesKey(REQUESTS, service="chat", endpoint="h:8000")
 
@@ -29,11 +29,6 @@ def window(**series):
     ("series", "expected"),
     [
         pytest.param({PROMPTS: (0, 100), TOKENS: (0, 50_000)}, 500.0, id="mean of the minute"),
-        pytest.param(
-            {PROMPTS: (0, 100), TOKENS: (0, 50_000), CACHED: (0, 30_000)},
-            200.0,
-            id="what is cached need not be computed",
-        ),
         pytest.param({PROMPTS: (0, 20), TOKENS: (0, 2_000)}, 100.0, id="just enough prompts"),
         pytest.param({PROMPTS: (0, 19), TOKENS: (0, 2_000)}, None, id="too few prompts"),
         pytest.param({}, None, id="nobody counts"),

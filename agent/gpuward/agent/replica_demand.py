@@ -1,4 +1,4 @@
-"""What comes to a replica: how many requests a second, and how many tokens each brings to compute.
+"""What comes to a replica: how many requests a second, and how many tokens each brings.
 
 Pure functions of a window; ``key`` is any series of the replica.
 """
@@ -16,7 +16,6 @@ WAITING = "replica_requests_waiting"
 RUNNING = "replica_requests_running"
 PROMPTS = "replica_prompts_total"
 PROMPT_TOKENS = "replica_prompt_tokens_total"
-CACHED_TOKENS = "replica_cached_prompt_tokens_total"
 # What was usual of both: see ``samplers.usual``.
 PROMPT_TOKENS_USUAL = "replica_prompt_tokens_usual"
 ARRIVALS_USUAL = "replica_arrivals_usual_per_second"
@@ -26,17 +25,16 @@ LEAST_PROMPTS = 20
 
 
 def prompt_tokens(window: Window, key: SeriesKey, for_s: float) -> float | None:
-    """Return the mean tokens to compute of a prompt in the last ``for_s``, cached ones left out.
+    """Return the mean length of a prompt in the last ``for_s``, tokens; ``None``: too few came.
 
-    ``None`` when there were too few prompts.
+    Those found in the prefix cache count too: a full KV cache loses them, and that is no request's
+    doing.
     """
     since_s = window.now_s - for_s
     prompts = window.risen(key._replace(signal=PROMPTS), since_s)
     if prompts < LEAST_PROMPTS:
         return None
-    tokens = window.risen(key._replace(signal=PROMPT_TOKENS), since_s)
-    cached = window.risen(key._replace(signal=CACHED_TOKENS), since_s)
-    return max(0.0, tokens - cached) / prompts
+    return window.risen(key._replace(signal=PROMPT_TOKENS), since_s) / prompts
 
 
 def arrivals(window: Window, key: SeriesKey, for_s: float) -> float | None:

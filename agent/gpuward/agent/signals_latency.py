@@ -89,7 +89,7 @@ REPLICA = (
     ),
     (
         "replica_prompt_tokens_usual",
-        "Tokens to compute of a prompt, in the median minute of the last hour.",
+        "Tokens of a prompt, in the median minute of the last hour.",
         SLOW_STALE_S,
     ),
     (

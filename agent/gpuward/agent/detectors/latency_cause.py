@@ -121,8 +121,8 @@ def _words(verdict: Verdict) -> Iterator[Evidence]:
     names = ", ".join(each.name for each in likely[: 1 if verdict.is_determined else 2])
     yield Evidence("verdict", text=verdict.name, source=SOURCE)
     yield Evidence("runner_up", text=names or NOBODY, source=SOURCE)
-    if verdict.gate is not None and verdict.gate.endpoint:
-        yield Evidence("upstream", text=verdict.gate.endpoint, source=verdict.gate.source)
+    if verdict.gate is not None and verdict.gate.upstream:
+        yield Evidence("upstream", text=verdict.gate.upstream, source=verdict.gate.source)
     if best is not None and verdict.is_determined:
         yield Evidence("advice", text=best.hypothesis.advice, source=SOURCE)
     else:
@@ -147,7 +147,7 @@ def _rows(verdict: Verdict) -> Iterator[Evidence]:
 def _row(verdict: Verdict, item: str, side: str) -> Evidence:
     seen = verdict.seen[item]
     no = "" if seen.is_present else "not so: "
-    words = seen.text or seen.endpoint
+    words = seen.text or seen.upstream
     about = f" ({words})" if words else ""
     return Evidence(
         item,

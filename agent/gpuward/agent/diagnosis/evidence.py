@@ -71,7 +71,7 @@ _ROWS: dict[Group, tuple[tuple[str, int, str, Callable[[Case], Seen]], ...]] = {
         ("gpu_saturated", 1, "a GPU is at a ceiling and requests wait", of_load.saturated),
     ),
     Group.INPUT: (
-        ("prompts_longer", 3, "requests bring more tokens to compute", of_requests.prompts_longer),
+        ("prompts_longer", 3, "prompts are longer than usual", of_requests.prompts_longer),
     ),
     Group.MEMORY: (
         ("kv_cache_full", 1, "the KV cache is full", of_memory.kv_cache_full),

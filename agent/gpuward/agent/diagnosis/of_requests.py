@@ -76,7 +76,7 @@ def arrivals_up(case: Case) -> Seen:
 
 
 def prompts_longer(case: Case) -> Seen:
-    """Look whether a request brings more tokens to compute than usual."""
+    """Look whether prompts are longer than usual."""
     return _against_usual(
         case,
         prompt_tokens(case.window, case.key(""), MINUTE_S),

@@ -48,5 +48,5 @@ def _refuses(upstream: Upstream, case: Case) -> Seen:
         source="upstream",
         at_s=case.window.now_s,
         window_s=RECENT_S,
-        endpoint=upstream.name,
+        upstream=upstream.name,
     )

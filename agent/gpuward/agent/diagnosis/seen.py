@@ -31,8 +31,7 @@ class Seen:
     # Who or what, where a number does not tell: a process, an upstream, a line of a log.
     text: str = ""
     gpu: str = ""
-    # The name of an upstream.
-    endpoint: str = ""
+    upstream: str = ""
     source: str = ""
     at_s: float | None = None
     # Over how long it was looked at; 0: one reading.

@@ -68,7 +68,7 @@ def seen_of(finding: Finding) -> Seen:
         limit=fact.threshold if fact else None,
         text=finding.summary,
         gpu=finding.subject.gpu,
-        endpoint=finding.subject.endpoint,
+        upstream="" if finding.subject.service else finding.subject.endpoint,
         source=fact.source if fact else "detector",
         at_s=fact.at_s if fact else None,
         action=finding.action,

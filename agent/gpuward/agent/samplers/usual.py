@@ -2,8 +2,7 @@
 
 "Longer than usual" needs a usual that outlives the five minutes of a window.  It is the median of
 the last hour's minutes: an anomaly of less than half of that time does not move it, a day's rise
-and fall does.  A prompt counts by the tokens that have to be computed, those found in the prefix
-cache left out: a cache that is hit no more is as heavy as longer prompts.
+and fall does.
 """
 
 from __future__ import annotations
