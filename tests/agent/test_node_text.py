@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from gpuward.agent.node_view import FindingRow, NodeView, ServiceRow, Unchecked
+from gpuward.agent.node_view import FindingRow, Lasted, NodeView, ServiceRow, Unchecked
 from gpuward.agent.node_view_gpus import GpuRow, Loudness, Verdict
 from gpuward.agent.node_view_processes import ProcessRow
 from gpuward.agent.scan_command import Status, as_json, as_text, status
@@ -107,7 +107,20 @@ PROCESSES = (
 
 
 def service(requests, over_objective=0):
-    return ServiceRow("chat", "127.0.0.1:8000", True, 12, 64, requests, 5, 1, over_objective)
+    """Return an instance whose first tokens take 0.2 s on average and further ones 25 ms."""
+    return ServiceRow(
+        service="chat",
+        instance="127.0.0.1:8000",
+        ready=True,
+        waiting=12,
+        running=64,
+        requests=requests,
+        failed=5,
+        timed_out=1,
+        over_objective=over_objective,
+        first_token=Lasted(0.2 * requests, requests),
+        inter_token=Lasted(0.025 * 100 * requests, 100 * requests),
+    )
 
 
 def view(at_s=1_800_000_000.0, **changes):
@@ -234,3 +247,24 @@ def test_rates():
     ]
     assert rates(view(1_800_000_010.0, services=(service(10),)), view()) == {}
     assert rates(view(), view()) == {}
+
+
+@pytest.mark.parametrize(
+    ("now", "was", "mean_s"),
+    [
+        pytest.param(Lasted(12.0, 30.0), Lasted(10.0, 20.0), 0.2, id="what came since"),
+        pytest.param(Lasted(10.0, 20.0), Lasted(10.0, 20.0), None, id="nothing came"),
+        pytest.param(Lasted(1.0, 2.0), Lasted(10.0, 20.0), None, id="it began anew"),
+        pytest.param(Lasted(1.0, 30.0), Lasted(10.0, 20.0), None, id="anew, and busy"),
+        pytest.param(None, Lasted(10.0, 20.0), None, id="no longer told"),
+        pytest.param(Lasted(10.0, 20.0), None, None, id="not told before"),
+    ],
+)
+def test_means_of_durations(now, was, mean_s):
+    """Of the time between two pictures, not of an engine's life."""
+    before = view(services=(replace(service(1_000), first_token=was),))
+    after = view(1_800_000_010.0, services=(replace(service(1_300), first_token=now),))
+
+    (found,) = rates(after, before).values()
+    assert found.first_token_s == (None if mean_s is None else pytest.approx(mean_s))
+    assert found.inter_token_s == pytest.approx(0.025)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gpuward.agent.node_view import Unchecked, node_view
+from gpuward.agent.node_view import Lasted, Unchecked, node_view
 from gpuward.agent.node_view_gpus import Loudness, Verdict
 from gpuward.v1 import agent_pb2, finding_pb2
 
@@ -190,3 +190,24 @@ def test_evidence_in_words():
     ]
     (row,) = node_view(snapshot(findings=[finding("PAGE", evidence=evidence)])).findings
     assert row.evidence == ("x" * 120, "width 8 (limit 16)", "heat 61.5 celsius")
+
+
+def test_durations_of_a_replica():
+    """Of this replica only; half of a duration is none."""
+    message = snapshot()
+    message.service_totals.add(service="chat", instance="a:1")
+    message.service_totals.add(service="chat", instance="b:2")
+    for endpoint, signal, value in (
+        ("a:1", "replica_first_token_seconds_total", 4.0),
+        ("a:1", "replica_first_tokens_total", 20.0),
+        ("a:1", "replica_inter_token_seconds_total", 5.0),
+        ("b:2", "replica_inter_token_seconds_total", 6.0),
+        ("b:2", "replica_inter_tokens_total", 300.0),
+    ):
+        series = agent_pb2.SeriesKey(signal=signal, service="chat", endpoint=endpoint)
+        message.values.add(series=series, value=value)
+
+    first, second = node_view(message).services
+
+    assert (first.first_token, first.inter_token) == (Lasted(4.0, 20.0), None)
+    assert (second.first_token, second.inter_token) == (None, Lasted(6.0, 300.0))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from gpuward.agent.node_view_gpus import Figures, GpuRow, Loudness, gpu_rows
 from gpuward.agent.node_view_processes import ProcessRow, process_rows
-from gpuward.v1 import finding_pb2, report_pb2
+from gpuward.v1 import finding_pb2
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -63,6 +63,14 @@ class FindingRow:
 
 
 @dataclass(frozen=True, slots=True)
+class Lasted:
+    """A duration as an engine counts it: the sum of seconds, and how many it is of."""
+
+    seconds: float
+    count: float
+
+
+@dataclass(frozen=True, slots=True)
 class ServiceRow:
     """One instance of a service, since it started."""
 
@@ -75,6 +83,9 @@ class ServiceRow:
     failed: int
     timed_out: int
     over_objective: int
+    # ``None`` where its engine does not tell.
+    first_token: Lasted | None = None
+    inter_token: Lasted | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +151,7 @@ def node_view(
         ),
         processes=process_rows(figures, indexes),
         findings=tuple(findings),
-        services=tuple(map(_service_row, snapshot.service_totals)),
+        services=tuple(_service_rows(snapshot)),
         unchecked=(*unchecked, *_unwell(snapshot)),
     )
 
@@ -189,18 +200,35 @@ def _fact(fact: finding_pb2.Evidence) -> str:
     return f"{fact.name} {fact.value:g}{unit}{limit}"
 
 
-def _service_row(totals: report_pb2.ServiceTotals) -> ServiceRow:
-    return ServiceRow(
-        service=totals.service,
-        instance=totals.instance,
-        ready=totals.ready,
-        waiting=totals.waiting,
-        running=totals.running,
-        requests=totals.requests,
-        failed=totals.failed,
-        timed_out=totals.timed_out,
-        over_objective=totals.over_objective,
-    )
+def _service_rows(snapshot: agent_pb2.Snapshot) -> Iterator[ServiceRow]:
+    told = {
+        (value.series.service, value.series.endpoint, value.series.signal): value.value
+        for value in snapshot.values
+        if value.series.endpoint
+    }
+    for totals in snapshot.service_totals:
+        replica = (totals.service, totals.instance)
+        yield ServiceRow(
+            service=totals.service,
+            instance=totals.instance,
+            ready=totals.ready,
+            waiting=totals.waiting,
+            running=totals.running,
+            requests=totals.requests,
+            failed=totals.failed,
+            timed_out=totals.timed_out,
+            over_objective=totals.over_objective,
+            first_token=_lasted(told, replica, "first_token"),
+            inter_token=_lasted(told, replica, "inter_token"),
+        )
+
+
+def _lasted(
+    told: Mapping[tuple[str, str, str], float], replica: tuple[str, str], name: str
+) -> Lasted | None:
+    seconds = told.get((*replica, f"replica_{name}_seconds_total"))
+    count = told.get((*replica, f"replica_{name}s_total"))
+    return None if seconds is None or count is None else Lasted(seconds, count)
 
 
 def _unwell(snapshot: agent_pb2.Snapshot) -> Iterator[Unchecked]:

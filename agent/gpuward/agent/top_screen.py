@@ -25,11 +25,13 @@ from gpuward.memory_map.text import plain, size_text
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from gpuward.agent.node_view import FindingRow, NodeView, ServiceRow
+    from gpuward.agent.node_view import FindingRow, Lasted, NodeView, ServiceRow
     from gpuward.agent.node_view_processes import ProcessRow
 
 # Heading and two lines: below that a section says nothing.
 LEAST_LINES = 3
+# From here on a tenth of a millisecond is of no interest.
+TENTH_S = 0.1
 # Older than this the picture is said to be old.
 OLD_S = 3.0
 
@@ -41,6 +43,9 @@ class Rates:
     requests: float | None = None
     failed: float | None = None
     over_objective: float | None = None
+    # Means of what ended between the pictures, in seconds.
+    first_token_s: float | None = None
+    inter_token_s: float | None = None
 
 
 # Of an instance that is new, or has started anew.
@@ -103,8 +108,17 @@ def rates(view: NodeView, before: NodeView) -> dict[tuple[str, str], Rates]:
                 requests=(row.requests - was.requests) / seconds,
                 failed=(row.failed + row.timed_out - was.failed - was.timed_out) / seconds,
                 over_objective=(row.over_objective - was.over_objective) / seconds,
+                first_token_s=_mean(row.first_token, was.first_token),
+                inter_token_s=_mean(row.inter_token, was.inter_token),
             )
     return found
+
+
+def _mean(now: Lasted | None, was: Lasted | None) -> float | None:
+    """Return the mean of what came after ``was``; ``None`` when nothing did, or it began anew."""
+    if now is None or was is None or now.count <= was.count or now.seconds < was.seconds:
+        return None
+    return (now.seconds - was.seconds) / (now.count - was.count)
 
 
 def _head(view: NodeView, age_s: float) -> str:
@@ -170,6 +184,8 @@ def _services(
         Column("waiting", tuple(Cell(str(row.waiting)) for row in rows), 1),
         Column("running", tuple(Cell(str(row.running)) for row in rows), 2),
         Column("req/s", tuple(_rate(rate.requests) for rate in now), 4),
+        Column("ttft ms", tuple(_milliseconds(rate.first_token_s) for rate in now), 8),
+        Column("itl ms", tuple(_milliseconds(rate.inter_token_s) for rate in now), 9),
         Column("slow/s", tuple(_rate(rate.over_objective) for rate in now), 5),
         Column("failed/s", tuple(_rate(rate.failed) for rate in now), 6),
     ]
@@ -189,6 +205,12 @@ def _count(value: float | None) -> Cell:
 
 def _rate(value: float | None) -> Cell:
     return Cell(NOTHING if value is None else f"{value:.1f}")
+
+
+def _milliseconds(value: float | None) -> Cell:
+    if value is None:
+        return Cell(NOTHING)
+    return Cell(f"{1e3 * value:.0f}" if value >= TENTH_S else f"{1e3 * value:.1f}")
 
 
 def _ready(row: ServiceRow) -> Cell:
