@@ -83,9 +83,9 @@ class Notifier:
 
 
 class Node:
-    """The node of ``scenario``; ``seen`` is each finding that the page has shown."""
+    """The node of scenario ``name``, whose agent asks ``engines``."""
 
-    def __init__(self, folder, name):
+    def __init__(self, folder, name, engines):
         described, profile = scenario.load(name, SCENARIOS / f"{name}.toml")
         self.state = state_module.State.create(folder / "state", len(profile.gpus))
         profile.write_to(self.state)
@@ -107,7 +107,7 @@ class Node:
             components=Components(),
             notifier=Notifier(),
         )
-        self.nvml, *self.samplers = self._samplers(folder)
+        self.nvml, *self.samplers = self._samplers(folder, engines)
         self.events = []
         self.page = ""
         # By (kind, GPU's index, code): when it was first shown, each way it was shown with the page
@@ -117,7 +117,7 @@ class Node:
         self._silent = set()
         self._exposition = Exposition()
 
-    def _samplers(self, folder):
+    def _samplers(self, folder, engines):
         """Return the samplers of an agent's own table, the one of NVML first."""
         for name in ("tap", "agent"):
             (folder / name).mkdir()
@@ -127,6 +127,7 @@ class Node:
             pci=PciConfig(devices=str(self.root / "sys/bus/pci/devices")),
             tap=TapConfig(directory=str(folder / "tap")),
             probes=ProbesConfig(mode="off"),
+            engines=engines,
         )
         env = libraries.environment(self.state.path, self.root)
         paced = {
@@ -228,8 +229,8 @@ def node(tmp_path):
     """Begin the drill of a scenario: ``async with node("power") as it``."""
 
     @asynccontextmanager
-    async def begin(name):
-        it = Node(tmp_path, name)
+    async def begin(name, *engines):
+        it = Node(tmp_path, name, engines)
         it.player.begin()
         try:
             async with AsyncExitStack() as parts:
