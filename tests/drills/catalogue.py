@@ -417,9 +417,14 @@ OUTSIDE = (
         ("gpu.pcie.replays",),
     ),
     Row(
+        "pressure on processor, memory and disk",
+        "/proc/pressure",
+        ("node_cpu_pressure_ratio", "node_memory_pressure_ratio", "node_io_pressure_ratio"),
+    ),
+    Row(
         "who holds the device files",
         "/proc/*/fd",
-        left_out="needs a walk over every process; NVML's lists name those that hold memory",
+        left_out="no signal: needs a walk over every process; `gpuward agent release` makes it",
     ),
 )
 CATALOGUE = (*IDENTITY, *MEMORY, *CLOCKS_AND_HEAT, *LINKS, *ACTIVITY, *EVENTS, *OUTSIDE)
