@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 SEEDS = 10
 HEALTHY_GPU_HOURS = 200.0
 RAMP_HOURS = 1.0
+QUICK_HOURS = 0.1
 TOLD_EVERY_S = 5.0
 BAR = 30
 
@@ -37,10 +38,12 @@ BAR = 30
 def plan(seeds: Sequence[int], *, quick: bool, only: Sequence[str]) -> list[Job]:
     """Return all cases, the long ones first, so that no core is left alone with one of them."""
     severities = (1,) if quick else range(len(SEVERITIES))
-    healthy = [(name, 0.2 if quick else RAMP_HOURS) for name in ("load ramp", "larger model")]
+    healthy = [
+        (name, QUICK_HOURS if quick else RAMP_HOURS) for name in ("load ramp", "larger model")
+    ]
     nodes = 1 if quick else int(HEALTHY_GPU_HOURS / QUIET_GPUS / RAMP_HOURS / SEEDS * len(seeds))
     jobs = [
-        Job("healthy", ("healthy",), 0, 100 * seed + number, 0.2 if quick else RAMP_HOURS)
+        Job("healthy", ("healthy",), 0, 100 * seed + number, QUICK_HOURS if quick else RAMP_HOURS)
         for seed in seeds
         for number in range(max(1, nodes // len(seeds)))
     ]
