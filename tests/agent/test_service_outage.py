@@ -14,19 +14,20 @@ BAD, UNKNOWN, DOUBTFUL = Outcome.BAD, Outcome.UNKNOWN, Outcome.DOUBTFUL
 STEADY_10 = [10.0 * second for second in range(301)]
 
 
-def probes(address, answers, *, gateway=False, unreachable=0, last_s=995.0, every_s=15.0):
-    """Own requests, oldest first: 1 was answered; of the last ones so many found nobody."""
+def probes(address, answers, *, gateway=False, unreachable=0, late=0, last_s=995.0):
+    """Own requests, oldest first: 1 was answered; so many last found nobody, or were late."""
     about = {"service": "chat", "endpoint": address}
     yield Sample(SeriesKey("endpoint_gateway", **about), NOW_S - 1, float(gateway))
-    found_nobody = 0
+    found_nobody = timed_out = 0
     for place, answer in enumerate(answers):
-        at_s = last_s - every_s * (len(answers) - 1 - place)
+        at_s = last_s - 15.0 * (len(answers) - 1 - place)
         found_nobody += place >= len(answers) - unreachable
+        timed_out += place >= len(answers) - late
         yield Sample(SeriesKey("endpoint_up", **about), at_s, float(answer))
         yield Sample(
             SeriesKey("endpoint_probes_unreachable_total", **about), at_s, float(found_nobody)
         )
-        yield Sample(SeriesKey("endpoint_probes_timed_out_total", **about), at_s, 0.0)
+        yield Sample(SeriesKey("endpoint_probes_timed_out_total", **about), at_s, float(timed_out))
 
 
 def counters(until_s=NOW_S, **values):
@@ -180,6 +181,47 @@ def test_counters(sources, expected):
 )
 def test_a_service_that_stands_still(values, more, expected):
     assert expected == [outcome for outcome, _ in found(requests(values, **more))]
+
+
+SLOW = {"service_tokens_total": STEADY_10}
+LATE = list(probes("a:1", [1, 0, 0], late=2))
+
+
+@pytest.mark.parametrize(
+    ("sources", "expected"),
+    [
+        pytest.param([LATE, requests(0.0, **SLOW)], [DOUBTFUL], id="tokens come, so it is slow"),
+        pytest.param([LATE, requests(0.0, service_tokens_total=9.0)], [BAD], id="no token comes"),
+        pytest.param([LATE, requests(0.0)], [BAD], id="nobody counts tokens"),
+        pytest.param(
+            [probes("a:1", [1, 0, 0], late=1), requests(0.0, **SLOW)],
+            [BAD],
+            id="one failed at once",
+        ),
+        pytest.param(
+            [LATE, probes("g", [1, 0, 0], gateway=True, late=2), requests(0.0, **SLOW)],
+            [DOUBTFUL],
+            id="slow behind the gateway",
+        ),
+        pytest.param(
+            [
+                probes("a:1", [1, 1]),
+                probes("g", [1, 0, 0], gateway=True, late=2),
+                requests(0.0, **SLOW),
+            ],
+            [BAD],
+            id="the gateway alone hangs",
+        ),
+        pytest.param(
+            [probes("g", [1, 0, 0], gateway=True, late=2), requests(0.0, **SLOW)],
+            [BAD],
+            id="it hangs, and no replica was asked",
+        ),
+    ],
+)
+def test_slow_is_not_out(sources, expected):
+    """An engine of few places, each taken for minutes, answers nobody in ten seconds."""
+    assert expected == [outcome for outcome, _ in found(*map(list, sources))]
 
 
 @pytest.mark.parametrize(

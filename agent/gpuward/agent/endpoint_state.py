@@ -59,11 +59,16 @@ class Endpoint:
         return self.standing is Standing.FAILING and self.unreachable >= self.failures
 
     @property
+    def is_slow(self) -> bool:
+        """Whether nothing else is wrong with it than that answers do not come in time."""
+        return self.failures > 0 and self.timed_out >= self.failures
+
+    @property
     def words(self) -> str:
         """Return what requests met, for a sentence."""
         if self.may_restart:
             return "nobody listens there"
-        if self.timed_out >= self.failures:
+        if self.is_slow:
             return "requests are not answered in time"
         return "requests fail"
 

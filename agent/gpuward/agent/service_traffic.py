@@ -56,6 +56,8 @@ class Traffic:
     failed: float = 0.0
     # Requests that are there now: running, or waiting.
     inside: float = 0.0
+    # Output tokens of the last twenty seconds.
+    tokens: float = 0.0
 
 
 @once_a_window
@@ -75,7 +77,8 @@ def traffic_of(window: Window, service: str) -> Traffic | None:
         ending = Ending.NONE_END
     else:
         ending = Ending.UNTOLD
-    return Traffic(ending, ended, failed, inside)
+    tokens = window.risen(SeriesKey(TOKENS, service=service), since_s)
+    return Traffic(ending, ended, failed, inside, tokens)
 
 
 def _risen(window: Window, service: str, since_s: float) -> tuple[float, float]:

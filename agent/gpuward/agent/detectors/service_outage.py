@@ -5,6 +5,9 @@ users come; and counters of engines and ingresses, where enough requests come.  
 request in a hundred seconds, the other needs no endpoint to be configured.  Requests that end well
 speak against an engine's failing endpoint, not against a gateway's: whoever comes by it fails.
 
+An engine that is overloaded does not answer in time either, but tokens come out of it: it is slow,
+not out.
+
 Where nobody listens at all, an engine may be being restarted: that is a ticket for four minutes,
 and then a page.
 """
@@ -113,6 +116,8 @@ def _judge(window: Window, service: str) -> Outage | None:
     standings = {it.standing for it in front}
     answered_s = max((it.since_s or 0.0 for it in front if it.standing is Standing.UP), default=0.0)
     fails = standings == {Standing.FAILING}
+    if fails and traffic is not None and _is_overloaded(known, traffic):
+        return Outage(service, Outcome.DOUBTFUL, front, traffic)
     if fails and (ending is not Ending.WELL or front[0].is_gateway):
         since_s = max(it.since_s or 0.0 for it in front)
         return Outage(service, Outcome.BAD, front, traffic, since_s)
@@ -122,6 +127,12 @@ def _judge(window: Window, service: str) -> Outage | None:
         return None
     is_blind = traffic is None and standings <= {Standing.UNKNOWN}
     return Outage(service, Outcome.UNKNOWN if is_blind else Outcome.DOUBTFUL, front, traffic)
+
+
+def _is_overloaded(known: tuple[Endpoint, ...], traffic: Traffic) -> bool:
+    """Return whether all is slow, the replicas themselves too, and yet tokens come."""
+    is_replica_asked = any(not it.is_gateway for it in known)
+    return traffic.tokens > 0 and is_replica_asked and all(it.is_slow for it in known)
 
 
 def _finding(window: Window, outage: Outage) -> Finding:
