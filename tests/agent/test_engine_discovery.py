@@ -196,6 +196,18 @@ async def test_an_engine_without_processes_is_gone_after_a_minute():
     assert (len(still), gone) == (1, ())
 
 
+async def test_the_first_process_is_looked_at_at_once():
+    """A scan lasts some seconds, and learns of processes in its second turn."""
+    async with Server() as server:
+        processes = []
+        one = discovery(processes)
+        before = await one.engines(0.0)
+        processes.append(server.process())
+        after = await one.engines(1.0)
+
+    assert (len(before), len(after)) == (0, 1)
+
+
 async def test_ranks_of_one_server_are_one_engine():
     async with Server() as server:
         ranks = [server.process(rank=f"TP{rank}") for rank in range(4)]

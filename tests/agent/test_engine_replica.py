@@ -208,9 +208,29 @@ async def test_what_an_engine_does_not_tell_is_said_once(clock):
         ("engine.figures_broken", None),
         ("engine.recognised", "vllm"),
     ]
+    assert logs[0]["objective_judged_at_s"] is None
     assert "requests_waiting" in logs[0]["does_not_tell"]
     assert "requests_waiting" not in logs[2]["does_not_tell"]
     assert "vllm:num_requests_waiting is nan" in sampler.health.reason
+
+
+@pytest.mark.parametrize(
+    ("objective_s", "judged_at_s"),
+    [
+        pytest.param(5.0, 5.0, id="an edge"),
+        pytest.param(6.0, 10.0, id="between two"),
+        pytest.param(9e9, None, id="beyond all"),
+    ],
+)
+async def test_at_which_edge_the_objective_is_judged_is_said(clock, objective_s, judged_at_s):
+    with capture_logs() as logs:
+        async with Engine((FOLDER / "vllm.txt").read_text()) as engine:
+            config = EngineConfig(
+                service="chat", url=f"http://{engine.address}", objective_s=objective_s
+            )
+            await EngineSampler([config], clock).sample(1_000.0)
+
+    assert logs[0]["objective_judged_at_s"] == judged_at_s
 
 
 @pytest.mark.parametrize(

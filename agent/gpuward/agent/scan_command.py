@@ -48,7 +48,7 @@ def scan(config: AgentConfig) -> NodeView:
     rights = Rights(
         is_root=os.geteuid() == 0,
         sees_every_pid=sees_every_pid(Path("/proc")),
-        has_engines=bool(config.engines),
+        has_engines=bool(config.engines or seen.snapshot.services),
     )
     return node_view(
         wire.snapshot_message(seen.snapshot),

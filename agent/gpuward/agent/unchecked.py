@@ -118,7 +118,9 @@ def _rights(rights: Rights) -> Iterator[Unchecked]:
             " run on the host, or with its PID namespace",
         )
     if not rights.has_engines:
-        yield Unchecked("inference servers", "none is configured under [[engines]]")
+        yield Unchecked(
+            "inference servers", "none was found, and none is configured under [[engines]]"
+        )
 
 
 def _untapped(snapshot: Snapshot) -> Iterator[Unchecked]:

@@ -23,10 +23,12 @@ class Buckets:
         Exact, where a percentile is a guess inside a bucket: it misses only those between objective
         and edge.  ``None`` when the objective lies above the last edge: nothing can be told then.
         """
-        for edge, count in zip(self.edges[:-1], self.counts, strict=False):
-            if edge >= objective_s:
-                return self.counts[-1] - count
-        return None
+        edge = self.edge_of(objective_s)
+        return None if edge is None else self.counts[-1] - self.counts[self.edges.index(edge)]
+
+    def edge_of(self, objective_s: float) -> float | None:
+        """Return the edge nearest to ``objective_s`` that is not below it, if there is one."""
+        return next((edge for edge in self.edges[:-1] if edge >= objective_s), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,13 @@ class Reading:
     def is_empty(self) -> bool:
         """Whether the page told nothing that its engine's map knows."""
         return not (self.figures or self.durations or self.broken)
+
+    def judged_at_s(self, objective_s: float) -> float | None:
+        """Return the latency beyond which requests are counted as having missed the objective."""
+        latency = self.durations.get("latency")
+        if latency is None or latency.buckets is None:
+            return None
+        return latency.buckets.edge_of(objective_s)
 
     def over(self, objective_s: float) -> float | None:
         """Return how many requests missed the objective; ``None`` where no bucket tells."""

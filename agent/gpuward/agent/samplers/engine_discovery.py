@@ -89,13 +89,15 @@ class EngineDiscovery:
 
     async def engines(self, now_s: float) -> tuple[EngineConfig, ...]:
         """Return the engines that were found and are still there."""
-        if now_s - self._looked_s >= LOOK_EVERY_S:
+        listed = [one for one in self._processes() if one.engine in KINDS and one.port]
+        # The first process that is listed is looked at at once.
+        if (listed or self._found) and now_s - self._looked_s >= LOOK_EVERY_S:
             self._looked_s = now_s
-            await self._look(now_s)
+            await self._look(listed[:PROCESSES], now_s)
         return tuple(self._found.values())
 
-    async def _look(self, now_s: float) -> None:
-        candidates = await self._candidates()
+    async def _look(self, listed: Sequence[Process], now_s: float) -> None:
+        candidates = await self._candidates(listed)
         trials = 0
         for engine in candidates:
             url = engine.url
@@ -132,22 +134,13 @@ class EngineDiscovery:
         finally:
             page.close()
 
-    async def _candidates(self) -> list[EngineConfig]:
+    async def _candidates(self, listed: Sequence[Process]) -> list[EngineConfig]:
         """Return an engine for each address that a known engine's process listens on."""
         ours = network_namespace("self", self._proc_root)
-        listed = [
-            one
-            for one in self._processes()
-            if one.engine in KINDS
-            and one.port
-            and ours
-            and network_namespace(one.pid, self._proc_root) == ours
-        ]
-        if not listed:
-            return []
-        taken = await self._taken(listed[0].pid)
+        near = [one for one in listed if network_namespace(one.pid, self._proc_root) == ours != ""]
+        taken = await self._taken(near[0].pid) if near else frozenset()
         found: dict[str, EngineConfig] = {}
-        for process in listed[:PROCESSES]:
+        for process in near:
             address = None if process.port in taken else self._address(process)
             if address is not None:
                 engine = _engine_of(process, address)

@@ -165,6 +165,8 @@ class Replica:
                 engine=self.engine.url,
                 kind=reading.kind,
                 does_not_tell=reading.missing,
+                # A bucket's edge is to be at the objective: then misses are exact.
+                objective_judged_at_s=reading.judged_at_s(self.engine.objective_s),
             )
         wall_s = self._clock.wall_s()
         before = self.seen
