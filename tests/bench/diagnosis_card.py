@@ -38,6 +38,8 @@ class StrainedCard(Card):
     held_s = 0.0
     corrected = 0.0
     busy_s = 0.0
+    # Bits that were ever set for a fault: what counts them never falls again.
+    _once_held = 0
 
     def _fast(self, load: float, used: float, noon: float) -> dict[str, float]:
         strain, chance = self.strain, self.random
@@ -63,8 +65,6 @@ class StrainedCard(Card):
         signals["gpu_clock_event_reasons"] = float(reasons)
         self._heat(signals)
         return signals
-
-    _once_held = 0
 
     def _heat(self, signals: dict[str, float]) -> None:
         hotter = self.strain.hotter_celsius

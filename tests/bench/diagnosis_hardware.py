@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from diagnosis_plan import Line
+from diagnosis_plan import GROSS, Line
 from diagnosis_strain import HW_SLOWDOWN, HW_THERMAL, POWER_BRAKE, SW_THERMAL
 
 from gpuward.simulator.llm.faults import PageTrouble, Trouble
@@ -52,7 +52,7 @@ def _thermal(plan: Plan) -> None:
     """A fan dies; a minute later the clocks go down, and up, and down."""
     plan.is_local = True
     duty, clock = plan.pick(0.4, 0.7, 0.95), plan.pick(0.85, 0.75, 0.55)
-    hardware = plan.severity == len("ab") or plan.random.random() < 1 / 3
+    hardware = plan.severity == GROSS or plan.random.random() < 1 / 3
     bits = HW_THERMAL | HW_SLOWDOWN if hardware else SW_THERMAL
     mean = 1.0 - duty * (1.0 - clock)
     plan.fault(plan.victim, Trouble.SLOWER, _slower_by(mean), after_s=60.0)

@@ -6,6 +6,7 @@ service calls; the host under them.  Healthy but for what the plan does to it.
 
 from __future__ import annotations
 
+import random
 from typing import TYPE_CHECKING
 
 from diagnosis_around import Surroundings
@@ -30,6 +31,8 @@ ASKED_EVERY_S = 15
 GPU_IS_LOST = 15
 PROBED_EVERY_S, COPIED_EVERY_S, LISTED_EVERY_S = 10, 60, 5
 TIMEOUT_S = 10.0
+# What each request before it in the queue costs a request of our own, about.
+WAITING_COSTS_S = 0.4
 
 
 class Node:
@@ -37,7 +40,7 @@ class Node:
 
     def __init__(self, plan: Plan, replicas: int = 2) -> None:
         self.plan = plan
-        self.random = plan.random.__class__(f"node/{plan.name}/{plan.severity}/{plan.seed}")
+        self.random = random.Random(f"node/{plan.name}/{plan.severity}/{plan.seed}")
         machine = profile.load(KIND)
         self.cards = [
             StrainedCard({**machine.gpu, **values}, index, self.random)
@@ -190,7 +193,7 @@ class Node:
             }
             if is_up:
                 metrics = replica.engine.metrics
-                waits_s = 0.4 * metrics.waiting if metrics.waiting > 1 else 0.0
+                waits_s = WAITING_COSTS_S * metrics.waiting if metrics.waiting > 1 else 0.0
                 took_s = 0.02 + 0.001 * metrics.running * under.slower + waits_s
                 figures["endpoint_probe_seconds"] = min(TIMEOUT_S, took_s)
                 figures["endpoint_first_token_seconds"] = min(TIMEOUT_S, took_s)

@@ -25,6 +25,7 @@ REPLICAS = 2
 # A provider that refuses some requests is seen by those who send them.
 PROBED = ("vector-db", "feature-store")
 SEVERITIES = ("mild", "clear", "gross")
+GROSS = 2
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ simulator holds equal to what the agent reads off the page.
 
 from __future__ import annotations
 
+import random
 from typing import TYPE_CHECKING
 
 from diagnosis_fluid import FluidEngine
@@ -40,7 +41,7 @@ class Replica:
         self.card = card
         self.endpoint = f"127.0.0.1:{8_000 + index}"
         self.process = f"vllm-{index}.service"
-        seed = hash_of(plan, index)
+        seed = random.Random(f"{plan.name}/{plan.severity}/{plan.seed}/{index}").getrandbits(30)
         traffic = Traffic(plan.demand, seed)
         faults = plan.faults.get(index, ())
         kind = FluidEngine if plan.is_fluid else LlmEngine
@@ -143,9 +144,9 @@ class Replica:
 
     def _tap(self, free_bytes: float) -> dict[str, float]:
         strain, chance = self.card.strain, self.card.random
-        self.retries += (chance.random() < strain.retries_per_minute / 12) * max(
-            1.0, strain.retries_per_minute / 12
-        )
+        # Told every five seconds: of some the next flush is yet to come, of others several came.
+        due = strain.retries_per_minute / 12
+        self.retries += max(1.0, due) if chance.random() < due else 0.0
         reserved = self.held_bytes - CONTEXT_BYTES
         base = TAKEN * self.card.facts["memory_total_bytes"] - CONTEXT_BYTES
         stranded = reserved - base + 0.002 * base
@@ -170,9 +171,3 @@ class Replica:
             "process_out_of_memory_total": 0.0,
             "process_memory_expandable_segments": 0.0,
         }
-
-
-def hash_of(plan: Plan, index: int) -> int:
-    """Return a seed that is the same in every process."""
-    chance = plan.random.__class__(f"{plan.name}/{plan.severity}/{plan.seed}/{index}")
-    return chance.randrange(1 << 30)
