@@ -38,6 +38,7 @@ WELL = Machine(
     torch={},
     agent="127.0.0.1:9478",
     agent_trouble="",
+    probes=ComponentHealth("sampler.probe", Result.OK),
     taken_ports=(),
     coordinator="centre:9479",
     coordinator_trouble="",
@@ -130,6 +131,11 @@ def test_of_driver_and_processes(shown, expected):
             {"tap_folder": replace(TAP, group="root")}, ("WARN", "tap directory"), id="group"
         ),
         pytest.param({"agent_trouble": "nobody"}, ("WARN", "agent"), id="no agent"),
+        pytest.param(
+            {"probes": ComponentHealth("sampler.probe", Result.UNKNOWN, "cpu: no worker")},
+            ("WARN", "probes"),
+            id="a probe worker that does not measure",
+        ),
         pytest.param({"coordinator": ""}, ("WARN", "coordinator"), id="no coordinator"),
         pytest.param({"coordinator_trouble": "refused"}, ("FAIL", "coordinator"), id="unreachable"),
         pytest.param({"state_free_bytes": 256 * MIB}, None, id="room"),
@@ -230,3 +236,24 @@ def test_facts_of_the_network():
 
 def test_the_clock_is_asked():
     assert facts.clock_is_synchronised() in (True, False, None)
+
+
+@pytest.mark.parametrize(
+    ("probes", "found"),
+    [
+        pytest.param(None, [], id="no agent that could say, or none that measures"),
+        pytest.param(("ok", ""), ["measure"], id="they measure"),
+        pytest.param(
+            ("ok", "GPU-1: not now: vllm is 3 s old"),
+            ["GPU-1: not now: vllm is 3 s old"],
+            id="not now",
+        ),
+    ],
+)
+def test_probes(probes, found):
+    """Why a GPU is not measured now is told, and is nothing to mend."""
+    health = probes and ComponentHealth("sampler.probe", Result(probes[0]), probes[1])
+    lines = [c for c in checks(snapshot(), replace(WELL, probes=health)) if c.what == "probes"]
+
+    assert [line.found for line in lines] == found
+    assert {line.level for line in lines} <= {Level.OK}

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import msgspec
 
-from gpuward.v1 import agent_pb2, agent_pb2_grpc
+from gpuward.agent.model import ComponentHealth, Result
+from gpuward.v1 import agent_pb2, agent_pb2_grpc, finding_pb2
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,6 +59,14 @@ class Agent:
         answer = self.ask(self.stub.GetSnapshot, agent_pb2.GetSnapshotRequest())
         snapshot: agent_pb2.Snapshot = answer.snapshot
         return snapshot
+
+    def component(self, name: str) -> ComponentHealth | None:
+        """Return how its part ``name`` is; ``None`` where it has none of that name."""
+        found = next((each for each in self.snapshot().components if each.component == name), None)
+        if found is None:
+            return None
+        word = finding_pb2.CheckResult.Name(found.result).removeprefix("CHECK_RESULT_").lower()
+        return ComponentHealth(name, Result(word), found.reason)
 
     def ask(self, method: Any, request: Any) -> Any:
         """Return the answer of ``method`` to ``request``."""

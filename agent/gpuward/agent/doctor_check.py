@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from gpuward.agent.doctor_facts import Folder
+    from gpuward.agent.model import ComponentHealth
 
 
 class Level(IntEnum):
@@ -48,6 +49,8 @@ class Machine:
     # Why not, by address; empty: somebody listens there.  The agent's own, then the coordinator's.
     agent: str
     agent_trouble: str
+    # What the running agent says of its probes, whether that is trouble, and why.
+    probes: ComponentHealth | None
     taken_ports: Sequence[str]
     coordinator: str
     coordinator_trouble: str

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from gpuward.agent.doctor_check import Check, Level, Machine
 from gpuward.agent.doctor_checks_gpus import gpu_checks
 from gpuward.agent.doctor_facts import CAP_SYS_PTRACE, CAP_SYSLOG
+from gpuward.agent.model import Result
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,6 +37,7 @@ def checks(snapshot: Snapshot, machine: Machine) -> tuple[Check, ...]:
         *_tap_directory(machine),
         *_taps(snapshot, machine),
         *_agent(machine),
+        *_probes(machine),
         *_coordinator(machine),
         *_disk(machine),
         *_clock(machine),
@@ -139,6 +141,19 @@ def _agent(machine: Machine) -> Iterator[Check]:
             f"{address} is taken by another program",
             f"stop what listens there (ss -ltnp), or choose another address than {address}",
         )
+
+
+def _probes(machine: Machine) -> Iterator[Check]:
+    probes = machine.probes
+    if probes is None:
+        return
+    if probes.result is Result.OK:
+        yield Check(Level.OK, "probes", probes.reason or "measure")
+    else:
+        mend = (
+            "systemctl status 'gpuward-probe@*' says why; [probes] mode = \"cpu\" leaves GPUs alone"
+        )
+        yield Check(Level.WARN, "probes", probes.reason, mend)
 
 
 def _coordinator(machine: Machine) -> Iterator[Check]:

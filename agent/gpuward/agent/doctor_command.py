@@ -22,9 +22,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from gpuward.agent.config import AgentConfig
-    from gpuward.agent.model import Snapshot
+    from gpuward.agent.model import ComponentHealth, Snapshot
 
 PROC = Path("/proc")
+PROBES = "sampler.probe"
 _TONES = {Level.OK: Tone.GOOD, Level.WARN: Tone.WARNING, Level.FAIL: Tone.BAD}
 # "fabric manager", "persistence mode".
 _WHAT_WIDTH = 16
@@ -59,7 +60,7 @@ def _lines(found: Sequence[Check], *, colours: bool) -> Iterator[str]:
 
 def _machine(config: AgentConfig, snapshot: Snapshot) -> Machine:
     agent = address_of(config)
-    trouble = _trouble(agent)
+    trouble, probes = _ask(agent)
     addresses = [config.http.address, config.grpc.address]
     coordinator = config.coordinator.address
     blind = [process.pid for process in snapshot.processes if not process.tapped]
@@ -76,19 +77,20 @@ def _machine(config: AgentConfig, snapshot: Snapshot) -> Machine:
         torch={pid: facts.has_torch(PROC, pid) for pid in blind},
         agent=agent,
         agent_trouble=trouble,
+        probes=probes,
         taken_ports=[address for address in addresses if trouble and _is_taken(address)],
         coordinator=coordinator,
         coordinator_trouble=facts.connects(coordinator) if coordinator else "",
     )
 
 
-def _trouble(address: str) -> str:
+def _ask(address: str) -> tuple[str, ComponentHealth | None]:
+    """Return why the running agent does not answer, or what it says of its probes."""
     with connected(address) as agent:
         try:
-            agent.snapshot()
+            return "", agent.component(PROBES)
         except NoAnswerError as error:
-            return str(error)
-    return ""
+            return str(error), None
 
 
 def _is_taken(address: str) -> bool:
