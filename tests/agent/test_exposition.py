@@ -340,6 +340,40 @@ def test_page_after_page_says_what_is_in_its_own_snapshot(pages):
         assert shown == expected
 
 
+# What a node may have: GPUs, processes that change their names and GPUs, and what is seen of them.
+OF_GPUS = ((), (Gpu("GPU-1", 0, "H100", "1B"),), (Gpu("GPU-1", 0, "H100", "1B", serial="7"),))
+OF_PROCESSES = (
+    (),
+    (Process("vllm", 7, 1, gpus=("GPU-1",)),),
+    (Process("vllm", 7, 1, gpus=("GPU-1", "GPU-2"), tapped=True),),
+    (Process("vllm", 7, 1, gpus=("GPU-1",), service="chat", tapped=True),),
+)
+OF_SERIES = (
+    "process_memory_reserved_bytes",
+    "process_tap_degraded",
+    "gpu_power_draw_watts",
+)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(OF_GPUS),
+            st.sampled_from(OF_PROCESSES),
+            st.sets(st.sampled_from(OF_SERIES)),
+        )
+    )
+)
+def test_page_after_page_says_who_is_there_now(pages):
+    """Whatever changes from one page to the next, alone or together with others."""
+    exposition = Exposition()
+    for gpus, processes, seen in pages:
+        samples = [sample(name, gpu="GPU-1", process="vllm") for name in sorted(seen)]
+        now = snapshot(*samples, gpus=gpus, processes=processes)
+
+        assert Exposition().text(now) == exposition.text(now)
+
+
 @pytest.mark.parametrize(
     ("numbers", "expected"),
     [

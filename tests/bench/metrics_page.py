@@ -161,9 +161,9 @@ async def _serve_agent() -> None:
     clock, node = SystemClock(), Node(SERIES)
     judge = new_judge(clock)
     judge.take("bench", node.batch(clock.mono_s()))
+    judge.tick()
     async with asyncio.TaskGroup() as group:
         group.create_task(judge.run())
-        await asyncio.sleep(0)
         await _listen(_exporter(judge).server())
         # As the agent does when it has started.
         gc.freeze()

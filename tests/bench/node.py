@@ -36,13 +36,16 @@ VALUES = {
     "process_out_of_memory_total": 0.0,
     "gpu_memory_unattributed_bytes": 0.0,
     "gpu_memory_tapped_ratio": 1.0,
+    "gpu_fabric_state": 3.0,
+    "gpu_fabric_healthy": 1.0,
     "driver_up": 1.0,
 }
 
 # What a healthy GPU has none of.
 NEVER = re.compile(
     "gpu_(aer_|ecc_|row_remap_|retired_|repair_|recovery_|pcie_(replays|errors)|nvlink_.*error|"
-    "clock_event_.*_seconds|clock_event_reasons)"
+    "clock_event_.*_seconds|clock_event_reasons|probe_.*(evidence|shift|gap))|"
+    "node_.*_pressure|probe_cpu_(stolen|longest_gap)"
 )
 
 
@@ -88,7 +91,8 @@ class Node:
 def _value(signal: str, now_s: float) -> float:
     # A share stays one, and what never happens goes on not happening.
     value = VALUES.get(signal, 0.0 if NEVER.match(signal) else 12.5)
-    return value if not value or signal.endswith("_ratio") else value + int(now_s % 7)
+    stays = not value or signal.endswith("_ratio") or signal.startswith("gpu_fabric_")
+    return value if stays else value + int(now_s % 7)
 
 
 def _names(scope: Scope) -> list[str]:

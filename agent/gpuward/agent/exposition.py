@@ -47,34 +47,47 @@ class Exposition:
         self._order: list[int] = []
         self._gpus: tuple[Gpu, ...] = ()
         self._checks: list[str] = []
+        self._processes: tuple[Process, ...] = ()
+        self._process_lines: list[str] = []
 
     def text(self, snapshot: Snapshot, others: str = "") -> str:
         """Return the metrics of ``snapshot``, in the order of ``SIGNALS``, each family once.
 
         ``others`` is the text of further families, which comes last: a page is copied only once.
         """
+        self._renew(snapshot)
         lines: list[str] = []
         lines += _driver(snapshot, self._heading)
         lines += _gpus(snapshot, self._heading)
         lines += _limiters(snapshot, self._heading)
-        lines += _processes(snapshot, self._heading)
+        lines += self._process_lines
         lines += self._series(snapshot)
+        lines += self._checks
         lines += _findings(snapshot, self._heading)
         lines += _components(snapshot, self._heading)
         lines.append(others)
         return "".join(lines)
 
-    def _series(self, snapshot: Snapshot) -> list[str]:
+    def _renew(self, snapshot: Snapshot) -> None:
+        """Make anew what changes only with what there is: of series, GPUs and processes."""
         keys = list(snapshot.samples)
-        if keys != self._keys or snapshot.gpus != self._gpus:
+        has_changed = keys != self._keys
+        if has_changed:
             self._lay_out(keys)
-            # What is checked changes only with what there is.
+        if has_changed or snapshot.gpus != self._gpus:
             self._gpus, self._checks = snapshot.gpus, list(_checks(snapshot, self._heading))
+        if has_changed or snapshot.processes != self._processes:
+            self._processes = snapshot.processes
+            self._process_lines = list(_processes(snapshot, self._heading))
+
+    def _series(self, snapshot: Snapshot) -> list[str]:
         values = [sample.value for sample in snapshot.samples.values()]
         lines = [""] * (2 * len(self._order))
         lines[::2] = self._before
         lines[1::2] = map(repr, map(values.__getitem__, self._order))
-        return [*lines, "\n", *self._checks] if lines else self._checks
+        if lines:
+            lines.append("\n")
+        return lines
 
     def _lay_out(self, keys: list[SeriesKey]) -> None:
         families: dict[str, list[int]] = {}
