@@ -24,6 +24,7 @@ from gpuward.agent.samplers.engine_page import EnginePage
 
 MIB = 1 << 20
 NAME = "vllm:num_requests_waiting"
+COUNT = "vllm:generation_tokens_total"
 
 
 def reader():
@@ -114,6 +115,15 @@ def test_the_reason_is_said(text, reason):
         pytest.param(f"{NAME} NaN", f"{NAME} is nan", id="NaN"),
         pytest.param(f"{NAME} -1", f"{NAME} is -1", id="negative"),
         pytest.param(f"{NAME} 1e999", f"{NAME} is inf", id="beyond all numbers"),
+        pytest.param(f"{NAME} 1e300", f"{NAME} is 1e+300", id="beyond all counting"),
+        pytest.param(
+            f"{NAME} 4294967296", f"{NAME} is 4.29497e+09, above 2.14748e+09", id="beyond requests"
+        ),
+        pytest.param(
+            f'{COUNT}{{a="1"}} 9007199254740992\n{COUNT}{{a="2"}} 9007199254740992',
+            f"{COUNT} is 1.80144e+16, above 9.0072e+15",
+            id="a sum beyond all counting",
+        ),
     ],
 )
 def test_a_figure_that_cannot_be_is_absent_and_said(line, broken):
@@ -121,6 +131,21 @@ def test_a_figure_that_cannot_be_is_absent_and_said(line, broken):
 
     assert found.figures == {"requests_running": 2.0}
     assert found.broken == (broken,)
+
+
+@pytest.mark.parametrize("start", ["NaN", "-1", "0", "1e300", "+Inf"])
+def test_a_start_that_cannot_be_is_none(start):
+    assert reader().read(f"{NAME} 1\nprocess_start_time_seconds {start}\n").started_wall_s is None
+
+
+def test_series_that_come_and_go_are_forgotten_rightly():
+    """Whatever was forgotten on the way, each page says what it says to a stranger."""
+    one = reader()
+    for n in range(30):
+        for size in (1, 400):
+            text = "".join(f'{NAME}{{a="{n}-{place}"}} {place}\n' for place in range(size))
+            for _ in range(2):
+                assert one.read(text) == reader().read(text)
 
 
 @pytest.mark.parametrize(
@@ -197,9 +222,9 @@ def test_whatever_a_page_holds(kind, data):
     for _ in range(2):
         with contextlib.suppress(ParseError):
             found = one.read(text)
-            assert all(0 <= value < float("inf") for value in found.figures.values())
+            assert all(0 <= value <= 2**53 for value in found.figures.values())
             counts = [timing.count for timing in found.durations.values()]
-            assert all(count is None or count >= 0 for count in counts)
+            assert all(count is None or 0 <= count <= 2**53 for count in counts)
 
 
 async def test_bad_utf_8_is_read_as_far_as_it_goes():

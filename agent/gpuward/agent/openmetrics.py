@@ -145,6 +145,7 @@ class PageParser(Generic[Place]):
         """Find out anew what every line is."""
         self._known.clear()
         self._remembered = 0
+        self._lines = 0
 
     def _new(self, line: str, start: str) -> tuple[Place | None, float]:
         name = _NAME.match(line)

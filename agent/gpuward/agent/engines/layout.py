@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from gpuward.agent.openmetrics import Series
 
 
+# The year 2286: a start beyond it is none.
+LATEST_WALL_S = 1e10
+
+
 class Layout:
     """The samples of a page in their order, and what they are for.
 
@@ -58,19 +62,19 @@ class Layout:
         figures = {
             name: value
             for name, terms in self._figures.items()
-            if (value := figure_of(terms, values, broken, is_ratio=name.endswith("_ratio")))
-            is not None
+            if (value := figure_of(name, terms, values, broken)) is not None
         }
         durations = {
             name: timing
             for name, parts in self._durations.items()
             if (timing := timing_of(parts, values, broken)) is not None
         }
+        started = [values[at] for at in self._started if 0 < values[at] < LATEST_WALL_S]
         return Reading(
             kind=self._kind,
             figures=figures,
             durations=durations,
-            started_wall_s=min((values[at] for at in self._started), default=None),
+            started_wall_s=min(started, default=None),
             model=self._model,
             kv_cache=engine_kv_cache.read(self._kv_caches, [values[at] for at in self._usages]),
             missing=self._missing,

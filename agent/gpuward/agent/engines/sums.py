@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 # Where a sample stands on the page.
 At = int
 
+# Counters are whole numbers: from here on a float is not exact, and no engine counts so far.
+MOST = 2.0**53
+# Of requests at one time; a gauge of more is broken, and no message has room for it.
+MOST_AT_ONCE = 2.0**31
+
 
 @dataclass(frozen=True, slots=True)
 class Sum:
@@ -33,7 +38,7 @@ class Sum:
         for group in self.groups:
             value = values[group[0]] if len(group) == 1 else max(values[at] for at in group)
             # Also false of NaN.
-            if not 0 <= value < math.inf:
+            if not 0 <= value <= MOST:
                 broken.append(f"{self.name} is {value:g}")
                 return None
             together = max(together, value) if self.is_largest else together + value
@@ -63,7 +68,7 @@ class Histogram:
         total, *others = (counts(values) for counts in self.counts)
         for other in others:
             total = tuple(a + b for a, b in zip(total, other, strict=True))
-        if total[0] >= 0 and all(map(le, total, total[1:])) and total[-1] < math.inf:
+        if total[0] >= 0 and all(map(le, total, total[1:])) and total[-1] <= MOST:
             return Buckets(self.edges, total)
         broken.append(f"{self.name} has buckets that fall")
         return None
@@ -78,9 +83,7 @@ class Parts:
     histogram: Histogram | None = None
 
 
-def figure_of(
-    terms: Sequence[Sum], values: Values, broken: list[str], *, is_ratio: bool
-) -> float | None:
+def figure_of(name: str, terms: Sequence[Sum], values: Values, broken: list[str]) -> float | None:
     """Return the sum of ``terms``; ``None`` when there are none or one is broken."""
     total = 0.0
     for term in terms:
@@ -88,10 +91,18 @@ def figure_of(
         if value is None:
             return None
         total += value
-    if is_ratio and total > 1:
-        broken.append(f"{terms[0].name} is {total:g}, above 1")
+    most = _most(name)
+    if total > most:
+        broken.append(f"{terms[0].name} is {total:g}, above {most:g}")
         return None
     return total if terms else None
+
+
+def _most(name: str) -> float:
+    """Return the largest value that a figure can have."""
+    if name.endswith("_total"):
+        return MOST
+    return 1.0 if name.endswith("_ratio") else MOST_AT_ONCE
 
 
 def timing_of(parts: Parts, values: Values, broken: list[str]) -> Timing | None:

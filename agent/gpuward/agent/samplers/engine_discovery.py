@@ -9,6 +9,7 @@ every engine that is configured.  What was refused is tried again ever less ofte
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING
@@ -98,14 +99,15 @@ class EngineDiscovery:
 
     async def _look(self, listed: Sequence[Process], now_s: float) -> None:
         candidates = await self._candidates(listed)
-        trials = 0
         for engine in candidates:
-            url = engine.url
-            if url in self._found:
-                self._seen_s[url] = now_s
-            elif self._is_worth_a_try(url, now_s) and trials < TRIALS:
-                trials += 1
-                await self._try(engine, now_s)
+            if engine.url in self._found:
+                self._seen_s[engine.url] = now_s
+        untried = [engine for engine in candidates if self._is_worth_a_try(engine.url, now_s)]
+        room = min(TRIALS, ENGINES - len(self._found))
+        # All at once: one that accepts and says nothing holds up nobody for longer than it may.
+        async with asyncio.TaskGroup() as group:
+            for engine in untried[:room]:
+                group.create_task(self._try(engine, now_s))
         for url in [url for url, at_s in self._seen_s.items() if now_s - at_s > KEPT_S]:
             log.info("engine.gone", engine=url, service=self._found[url].service)
             del self._found[url], self._seen_s[url]
@@ -114,7 +116,7 @@ class EngineDiscovery:
 
     def _is_worth_a_try(self, url: str, now_s: float) -> bool:
         refused = self._refused.get(url)
-        return len(self._found) < ENGINES and (refused is None or now_s >= refused.until_s)
+        return url not in self._found and (refused is None or now_s >= refused.until_s)
 
     async def _try(self, engine: EngineConfig, now_s: float) -> None:
         page = EnginePage(engine)
