@@ -140,13 +140,22 @@ class EngineDiscovery:
         """Return an engine for each address that a known engine's process listens on."""
         ours = network_namespace("self", self._proc_root)
         near = [one for one in listed if network_namespace(one.pid, self._proc_root) == ours != ""]
-        taken = await self._taken(near[0].pid) if near else frozenset()
+        if not near:
+            return []
+        listeners = listeners_of(near[0].pid, self._proc_root)
+        taken = await self._taken(near[0].pid)
         found: dict[str, EngineConfig] = {}
         for process in near:
-            address = None if process.port in taken else self._address(process)
-            if address is not None:
+            # The event loop has its turn before each process, whose files may be many.
+            await asyncio.sleep(0)
+            for address in _addresses(listeners, process.port):
                 engine = _engine_of(process, address)
-                found.setdefault(engine.url, engine)
+                if engine.url in found or process.port in taken:
+                    continue
+                inodes = inodes_of(listeners, address, process.port)
+                # Who holds the socket of an engine that is watched was found out before.
+                if engine.url in self._found or self._serves(process, inodes):
+                    found[engine.url] = engine
         return list(found.values())
 
     async def _taken(self, pid: int) -> frozenset[int]:
@@ -158,17 +167,13 @@ class EngineDiscovery:
             if target.address.is_loopback or target.address in own
         )
 
-    def _address(self, process: Process) -> IPv4Address | IPv6Address | None:
-        """Return where to reach the port of ``process``; ``None`` unless it listens there."""
-        listeners = listeners_of(process.pid, self._proc_root)
-        for address in _addresses(listeners, process.port):
-            inodes = inodes_of(listeners, address, process.port)
-            if any(self._holds(pid, inodes) for pid in lineage(process.pid, self._proc_root)):
-                return address
-        return None
-
-    def _holds(self, pid: int, inodes: frozenset[int]) -> bool:
-        return any(inodes & held for held in sockets_of(pid, self._proc_root))
+    def _serves(self, process: Process, inodes: frozenset[int]) -> bool:
+        """Return whether ``process`` or an ancestor holds one of the sockets."""
+        return any(
+            inodes & held
+            for pid in lineage(process.pid, self._proc_root)
+            for held in sockets_of(pid, self._proc_root)
+        )
 
 
 def _addresses(listeners: Iterable[Listener], port: int) -> list[IPv4Address | IPv6Address]:
