@@ -143,7 +143,8 @@ def test_read(lane, call, answer, values):
 def test_every_gpu_signal_has_a_source():
     """Nothing in the table of GPU signals is left without a source, nor the other way round."""
     by_others = {"gpu_processes", "gpu_activity_source", "gpu_nvml_call_seconds"}
-    by_others |= {name for name in SIGNALS if name.startswith("gpu_mig_memory_")}
+    of_slices = tuple(f"gpu_mig_{what}_" for what in ("memory", "sm", "tensor", "dram"))
+    by_others |= {name for name in SIGNALS if name.startswith((*of_slices, "gpu_probe_"))}
     by_pci = {"gpu_on_pci_bus", *(f"gpu_aer_{how}_total" for how in ERRORS)}
     by_accounts = {
         f"gpu_memory_{what}"

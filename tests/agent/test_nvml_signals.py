@@ -170,14 +170,26 @@ async def test_what_a_product_lacks_is_absent(machine, name, lacks):
 
 
 async def test_mig_devices(machine):
-    """A cut GPU has its MIG devices, each with its memory; activity of the whole is unknown."""
+    """A cut GPU has MIG devices, each with memory and activity; that of the whole is unknown."""
     state, nvml = machine("h100-mig-x1")
-    second = state.gpu(0).mig_devices[1]
+    first, second = state.gpu(0).mig_devices[0], state.gpu(0).mig_devices[1]
     assert state.take(0, os.getpid(), 512 * MIB, mig_device=2)
-    key = (second.uuid.decode(), "gpu_mig_memory_used_bytes")
-    gpus, values = await collect(nvml, lambda found: key in found)
+    second.gpm_sm_active_permille, second.gpm_sm_occupancy_permille = 640, 300
+    second.gpm_tensor_permille, second.gpm_dram_permille = 250, 910
+    first.gpm_sm_active_permille = 10
+    busy = (second.uuid.decode(), "gpu_mig_sm_active_ratio")
+    idle = (first.uuid.decode(), "gpu_mig_sm_active_ratio")
+    gpus, values = await collect(nvml, lambda found: {busy, idle} <= found.keys())
 
-    assert values[key] == 512.0 * MIB
+    of_second = {name: value for (owner, name), value in values.items() if owner == busy[0]}
+    assert of_second.pop("gpu_mig_memory_used_bytes") == 512.0 * MIB
+    assert {name: round(value, 3) for name, value in of_second.items() if "ratio" in name} == {
+        "gpu_mig_sm_active_ratio": 0.64,
+        "gpu_mig_sm_occupancy_ratio": 0.3,
+        "gpu_mig_tensor_active_ratio": 0.25,
+        "gpu_mig_dram_active_ratio": 0.91,
+    }
+    assert round(values[idle], 3) == 0.01
     assert [each.gpu_instance for each in gpus[0].mig] == [2, 3, 9, 10]
     assert gpus[0].mig[1].uuid == second.uuid.decode()
     assert (gpus[0].uuid, "gpu_sm_active_ratio") not in values

@@ -1,7 +1,8 @@
 """GPM: how busy the parts of a GPU are, between two samples; Hopper and newer.
 
 A kernel that runs on one multiprocessor keeps a GPU as "utilized" as one that runs on all; GPM
-counts multiprocessors, tensor cores and bandwidth.  Source: nvml.h, "GPM Functions".
+counts multiprocessors, tensor cores and bandwidth.  Source: nvml.h, "GPM Functions".  Of a GPU that
+is cut into MIG devices only its GPU instances are measured, by a call of their own.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ METRICS = {
 }
 SIGNALS_OF_GPM = frozenset(signal for signal, _ in METRICS.values())
 RATIOS = frozenset(signal for signal, factor in METRICS.values() if factor == PERCENT)
+# Traffic over PCIe and NVLink is nobody's but the whole GPU's.
+MIG_SIGNALS = {signal: f"gpu_mig_{signal.removeprefix('gpu_')}" for signal in RATIOS}
 # NVML refreshes its counters about ten times a second; shorter spans say little.
 SHORTEST_S = 0.5
 # Calls from several threads at once have been seen to crash; one that hangs must not hold others.
@@ -37,11 +40,12 @@ PATIENCE_S = 0.2
 
 
 class Gpm:
-    """The two samples of one GPU; used by one thread."""
+    """The two samples of one GPU, or of one GPU instance of it; used by one thread."""
 
-    def __init__(self, nvml: Any, handle: Any) -> None:
+    def __init__(self, nvml: Any, handle: Any, gpu_instance: int | None = None) -> None:
         self._nvml = nvml
         self._handle = handle
+        self._gpu_instance = gpu_instance
         self._older: Any = None
         self._newer: Any = None
         self._older_s = 0.0
@@ -71,11 +75,17 @@ class Gpm:
             self._older, self._newer = nvml.nvmlGpmSampleAlloc(), nvml.nvmlGpmSampleAlloc()
         if self._has_older and now_s - self._older_s < SHORTEST_S:
             return {}
-        nvml.nvmlGpmSampleGet(self._handle, self._newer)
+        self._take()
         values = self._metrics() if self._has_older else {}
         self._older, self._newer = self._newer, self._older
         self._older_s, self._has_older = now_s, True
         return values
+
+    def _take(self) -> None:
+        if self._gpu_instance is None:
+            self._nvml.nvmlGpmSampleGet(self._handle, self._newer)
+        else:
+            self._nvml.nvmlGpmMigSampleGet(self._handle, self._gpu_instance, self._newer)
 
     def _metrics(self) -> dict[str, float]:
         if self._request is None:

@@ -9,6 +9,7 @@ from gpuward.agent.mig_device import MigDevice
 from gpuward.agent.nvml_call import Call, Lane
 from gpuward.agent.nvml_calls import MEMORY_V2
 from gpuward.agent.nvml_conditions import Unavailable, Unsupported
+from gpuward.agent.nvml_gpm import MIG_SIGNALS, Gpm
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,6 +44,9 @@ class Slices:
         self._handle = handle
         self._slot = slot
         self._slices: tuple[Slice, ...] = ()
+        # By GPU instance; none where the GPU, or its driver, cannot measure them.
+        self._activity: dict[int, Gpm] = {}
+        self._may_have_gpm = True
 
     @property
     def devices(self) -> tuple[MigDevice, ...]:
@@ -51,6 +55,8 @@ class Slices:
     def find(self) -> None:
         """Look again: somebody may have cut the GPU anew."""
         self._slices = tuple(self._found())
+        for instance in self._activity.keys() - {d.gpu_instance for d in self.devices}:
+            self._activity.pop(instance).close()
 
     def _found(self) -> Iterator[Slice]:
         try:
@@ -79,12 +85,39 @@ class Slices:
         return Slice(device, handle)
 
     def read(self) -> dict[str, dict[str, float]]:
-        """Return signal values by the MIG device's UUID; one that is gone is left out."""
+        """Return signal values by the MIG device's UUID; one that is gone is left out.
+
+        Activity is that of its GPU instance, which compute instances share.
+        """
         values: dict[str, dict[str, float]] = {}
+        activity = {it: self._read_activity(it) for it in {d.gpu_instance for d in self.devices}}
         for each in self._slices:
             try:
                 with self._slot.calling(MEMORY.name):
                     values[each.device.uuid] = MEMORY.make(self._nvml, each.handle)
             except (Unsupported, Unavailable):
                 continue
+            values[each.device.uuid] |= activity[each.device.gpu_instance]
         return values
+
+    def _read_activity(self, instance: int) -> dict[str, float]:
+        if not self._may_have_gpm:
+            return {}
+        try:
+            with self._slot.calling("nvmlGpmMigSampleGet"):
+                gpm = self._activity.get(instance)
+                if gpm is None:
+                    gpm = self._activity[instance] = Gpm(self._nvml, self._handle, instance)
+                measured = gpm.read()
+        except Unsupported:
+            self.close()
+            self._may_have_gpm = False
+            return {}
+        except Unavailable:
+            return {}
+        return {MIG_SIGNALS[name]: value for name, value in measured.items() if name in MIG_SIGNALS}
+
+    def close(self) -> None:
+        """Give back what the driver holds for us."""
+        while self._activity:
+            self._activity.popitem()[1].close()

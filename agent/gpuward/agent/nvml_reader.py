@@ -83,6 +83,7 @@ class Reader(threading.Thread):
             self._read_lanes(gpu, self._identity(handle))
         finally:
             gpu.device.close()
+            gpu.slices.close()
 
     def _read_lanes(self, gpu: _Parts, who: protocol.Found) -> None:
         gpu.slices.find()

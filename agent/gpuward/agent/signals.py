@@ -89,6 +89,18 @@ _GPU = (
     ("gpu_mig_memory_total_bytes", "Memory of a MIG device; its UUID stands for the GPU.", 10.0),
     ("gpu_mig_memory_used_bytes", "Memory of a MIG device in use.", 10.0),
     ("gpu_mig_memory_free_bytes", "Memory of a MIG device that nobody holds.", 10.0),
+    ("gpu_mig_sm_active_ratio", "Share of a MIG device's multiprocessors with work.", 10.0),
+    (
+        "gpu_mig_sm_occupancy_ratio",
+        "Share of a MIG device's possible warps that were resident.",
+        10.0,
+    ),
+    (
+        "gpu_mig_tensor_active_ratio",
+        "Share of time in which a MIG device's tensor cores worked.",
+        10.0,
+    ),
+    ("gpu_mig_dram_active_ratio", "Share of a MIG device's memory bandwidth in use.", 10.0),
 )
 _PROCESS = (
     (
