@@ -56,10 +56,17 @@ class Card:
 
     def start(self, program: str, *arguments, python: str = TORCH_PYTHON, **env: str) -> Program:
         """Start ``program``, a path below tests/, by default under torch's interpreter."""
+        return self._start([python, TESTS / program, *map(str, arguments)], env)
+
+    def start_module(self, *arguments: str) -> Program:
+        """Start this interpreter with ``arguments``: ``-m``, a module of ours, and its own."""
+        return self._start([sys.executable, *arguments], {})
+
+    def _start(self, argv: list[object], env: dict[str, str]) -> Program:
         # One GPU, so that index 0 is the same for CUDA and for NVML, whatever else is there.
         variables = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "PYTHONWARNINGS": "ignore", **env}
         child = subprocess.Popen(
-            [python, TESTS / program, *map(str, arguments)],
+            argv,
             env={**os.environ, **variables},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -39,13 +39,14 @@ OLDEST = (3, 11)
 ASK_TORCH = "import torch, sys; sys.exit(0 if torch.cuda.is_available() else 3)"
 NO_GPU = 3
 WHAT_IT_DOES = """\
-It would run tests/gpu on the first NVIDIA GPU of this machine, in about six minutes and 64 GiB of
+It would run tests/gpu on the first NVIDIA GPU of this machine, in about ten minutes and 64 GiB of
 its memory (with 20 GiB in four times that), from source: nothing is installed, and no setting of
 the GPU is changed.
   driver      what NVML answers to every question, and what of it this GPU does not support
   tap         a real torch in pieces, seen from outside; workers that are forked and spawned
   allocator   torch's own against the replica, block for block; what empty_cache() gives back
   costs       statistics, walks, summaries at 1,000, 10,000 and 100,000 blocks; who waits for whom
+  probes      what a probe worker holds and takes of the card, and what a neighbour feels of it
   trace       memory that slowly goes to pieces until a request fails, sampled once a second
 RECORD=FOLDER keeps what was seen, as fixtures, below 5 MB."""
 
@@ -57,6 +58,11 @@ def missing(torch_python: str) -> list[str]:
         found.append(f"Python {OLDEST[0]}.{OLDEST[1]} or newer: {sys.executable} is older")
     if lacks := [pip for name, pip in MODULES.items() if importlib.util.find_spec(name) is None]:
         found.append(f"modules: {sys.executable} -m pip install {' '.join(lacks)}")
+    if importlib.util.find_spec("cupy") is None:
+        found.append(
+            "CuPy: cupy-cuda13x and nvidia-cuda-nvrtc, or cupy-cuda12x and"
+            " nvidia-cuda-nvrtc-cu12, whichever the driver's CUDA is"
+        )
     try:
         ctypes.CDLL("libnvidia-ml.so.1")
     except OSError:

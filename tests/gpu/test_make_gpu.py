@@ -19,7 +19,10 @@ from gpuward.simulator.state import State
 ROOT = Path(__file__).parents[2]
 RUN = Path(__file__).with_name("run.py")
 TORCH_PYTHON = os.environ.get("GPUWARD_TORCH_PYTHON", ROOT / ".venv" / "torch" / "bin" / "python")
-RECORDED = {"costs", "nvml-answers", "releasable", "stall", "tap-phases", "traces", "workers"}
+RECORDED = {
+    *("costs", "nvml-answers", "probe-costs", "probe-neighbour", "releasable", "stall"),
+    *("tap-phases", "traces", "workers"),
+}
 
 
 def test_without_a_gpu_it_says_what_it_lacks():
@@ -61,6 +64,8 @@ def simulated(state):
     except (NotBuiltError, TorchError) as error:
         pytest.skip(str(error))
     return environment | {
+        # CuPy takes no driver but NVIDIA's.
+        "PYTHONPATH": str(ROOT / "tests" / "starts" / "simulated"),
         "GPUWARD_SIM_STATE": str(state.path),
         "GPUWARD_TORCH_PYTHON": str(TORCH_PYTHON),
     }

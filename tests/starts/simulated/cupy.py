@@ -28,6 +28,15 @@ def _take(size: int) -> None:
         raise RuntimeError(f"cudaErrorMemoryAllocation: {size} bytes of GPU {_index}")
 
 
+def _malloc(size: int) -> int:
+    _take(size)
+    return size
+
+
+def _free(size: int) -> None:
+    _state.give_back(_index, os.getpid(), size)
+
+
 class _Event:
     done = True
 
@@ -92,7 +101,7 @@ cuda = SimpleNamespace(
     Stream=_Stream,
     get_elapsed_time=lambda begin, end: EVENT_MS,
     nvrtc=SimpleNamespace(getVersion=lambda: (13, 0)),
-    runtime=SimpleNamespace(memcpyAsync=_copy),
+    runtime=SimpleNamespace(memcpyAsync=_copy, malloc=_malloc, free=_free),
     set_allocator=_allocator,
     set_pinned_memory_allocator=_allocator,
 )

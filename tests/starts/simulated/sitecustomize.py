@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from functools import partial
-
-from gpuward.agent import probe_rules, probe_schedule
 
 SPEED = float(os.environ.get("GPUWARD_STARTS_SPEED", "1"))
 
 if SPEED != 1.0:
+    from functools import partial
+
+    from gpuward.agent import probe_rules, probe_schedule
+
     known = probe_rules.Limits()
     limits = probe_rules.Limits(young_s=known.young_s / SPEED, growing_s=known.growing_s / SPEED)
     probe_rules.hindrance = partial(probe_rules.hindrance, limits=limits)

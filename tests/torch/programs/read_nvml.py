@@ -10,6 +10,7 @@ handle = pynvml.nvmlDeviceGetHandleByIndex(int(sys.argv[1]))
 memory = pynvml.nvmlDeviceGetMemoryInfo(handle, version=pynvml.nvmlMemory_v2)
 processes = pynvml.nvmlDeviceGetComputeRunningProcesses(handle)
 answer = {
+    "uuid": pynvml.nvmlDeviceGetUUID(handle),
     "used": memory.used,
     "free": memory.free,
     "total": memory.total,
