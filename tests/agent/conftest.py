@@ -147,6 +147,8 @@ class LlmServer:
         self.asked = []
         self.under_way = 0
         self.most_under_way = 0
+        # To any other page than /metrics.
+        self.get_status = 200
         # What /metrics says; ``None``: there is no such page.
         self.page = None
         self.url = ""
@@ -172,7 +174,7 @@ class LlmServer:
             if head.startswith("GET /metrics"):
                 self._write(writer, 200 if self.page else 404, (self.page or "").encode())
             elif head.startswith("GET"):
-                self._write(writer, 200, b"")
+                self._write(writer, self.get_status, b"")
             else:
                 await self._generate(head, reader, writer)
         except (ConnectionError, EOFError):

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpuward.agent.samplers.endpoint_request import AnswerError, has_token, read, write
+from gpuward.agent.samplers.endpoint_request import AnswerError, ask_build, has_token, read, write
 
 
 @pytest.mark.parametrize(
@@ -36,6 +36,21 @@ def test_request_of_sglang():
     assert written.path == "/generate"
     sampling = json.loads(written.body)["sampling_params"]
     assert sampling == {"max_new_tokens": 16, "temperature": 0}
+
+
+@pytest.mark.parametrize(
+    ("kind", "path"),
+    [
+        pytest.param("completions", "/version", id="vLLM"),
+        pytest.param("chat", "/version", id="vLLM, chat"),
+        pytest.param("sglang", "/get_model_info", id="SGLang"),
+        pytest.param("triton", "/v2/models/a%2Fb", id="Triton"),
+    ],
+)
+def test_what_tells_the_build(kind, path):
+    asked = ask_build(kind, "a/b")
+
+    assert (asked.path, asked.body) == (path, b"")
 
 
 def test_no_model_is_named_where_none_is_configured():

@@ -430,3 +430,13 @@ async def test_canary(llm, watch):
     assert node.values("endpoint_up")[-1] == 1.0
     assert node.values("endpoint_canary_agreement_ratio")[-1] == 0.0
     assert node.values("endpoint_canary_evidence_ratio")[-1] >= 1.0
+
+
+async def test_a_canary_whose_build_is_not_told_is_not_compared(llm, watch):
+    """It might be another model; the request counts all the same."""
+    llm.get_status = 503
+    node = await watch(at(llm, canary_interval_s=60.0))
+    await node.turn(60 * 8)
+
+    assert set(node.values("endpoint_up")) == {1.0}
+    assert node.values("endpoint_canary_agreement_ratio") == []

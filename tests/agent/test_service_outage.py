@@ -183,6 +183,35 @@ def test_a_service_that_stands_still(values, more, expected):
     assert expected == [outcome for outcome, _ in found(requests(values, **more))]
 
 
+def ingress(ended, failed):
+    """So many requests in the last ten seconds, as the ingress counts them."""
+    for signal, count in (
+        ("ingress_requests_total", ended),
+        ("ingress_requests_failed_total", failed),
+    ):
+        key = SeriesKey(signal, service="chat", endpoint="i")
+        yield Sample(key, NOW_S - 10, 0.0)
+        yield Sample(key, NOW_S, float(count))
+
+
+@pytest.mark.parametrize(
+    ("sources", "expected"),
+    [
+        pytest.param([ingress(100, 100)], [BAD], id="all fail"),
+        pytest.param([ingress(100, 94)], [], id="some do not"),
+        pytest.param([ingress(9, 9)], [DOUBTFUL], id="too few to tell"),
+        pytest.param([ingress(100, 100), requests(0.0)], [BAD], id="no engine ever saw them"),
+        pytest.param(
+            [ingress(100, 100), probes("a:1", [1, 1], last_s=NOW_S - 19)],
+            [],
+            id="an own request was just answered",
+        ),
+    ],
+)
+def test_ingress(sources, expected):
+    assert expected == [outcome for outcome, _ in found(*sources)]
+
+
 SLOW = {"service_tokens_total": STEADY_10}
 LATE = list(probes("a:1", [1, 0, 0], late=2))
 

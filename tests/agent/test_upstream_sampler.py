@@ -122,6 +122,14 @@ async def test_http_answers(sampler_of, llm, answer, up):
     assert heads[0].startswith(b"GET / HTTP/1.1\r\n")
 
 
+async def test_no_key_can_be_had(llm, sampler_of):
+    """Then nothing is known of the upstream, and why is told."""
+    sampler, turn = sampler_of(upstream(llm, api_key_file="/nowhere/key"))
+
+    assert await turn(1_000.0) == {}
+    assert sampler.health.reason == "vectors: /nowhere/key: No such file or directory"
+
+
 async def test_callers_page(llm, sampler_of):
     llm.page = OTEL
     sampler, turn = sampler_of(upstream(llm, kind="otel", url=f"{llm.url}/metrics"))

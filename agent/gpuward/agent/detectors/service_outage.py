@@ -30,7 +30,7 @@ from gpuward.agent.model import (
     Subject,
 )
 from gpuward.agent.remembered import once_a_window
-from gpuward.agent.service_traffic import REQUESTS, Ending, traffic_of
+from gpuward.agent.service_traffic import INGRESS_REQUESTS, REQUESTS, Ending, traffic_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,7 +49,8 @@ KIND = Kind(
     clear_after_s=30.0,
     page_when_failed=True,
 )
-PAGE_FAILURES = "replica_page_failures_total"
+# Each of them says that there is a service, whether it answers or not.
+KNOWN_BY = (GATEWAY, REQUESTS, INGRESS_REQUESTS, "replica_page_failures_total")
 RESTARTED_WITHIN_S = 240.0
 # An answer older than that says nothing against what counters say of now.
 ANSWER_FRESH_S = 20.0
@@ -102,8 +103,8 @@ def is_out(window: Window, service: str) -> bool:
 
 
 def _services(window: Window) -> list[str]:
-    keys = (*window.keys(GATEWAY), *window.keys(REQUESTS), *window.keys(PAGE_FAILURES))
-    names = [key.service for key in keys] + [totals.service for totals in window.services]
+    names = [key.service for signal in KNOWN_BY for key in window.keys(signal)]
+    names += [totals.service for totals in window.services]
     return list(dict.fromkeys(names))
 
 
