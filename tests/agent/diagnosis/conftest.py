@@ -87,7 +87,6 @@ HEALTHY = {
         "gpu_pcie_link_width_max": 16,
         "gpu_nvlink_links": 18,
         "gpu_nvlink_links_active": 18,
-        "gpu_probe_clock_hertz": 1.755e9,
         "gpu_probe_gap_ratio": 0.0,
         **{
             f"gpu_probe_{figure}_{suffix}_ratio": 0.0

@@ -74,7 +74,7 @@ HARDWARE: tuple[Hypothesis, ...] = (
         signs=(
             Sign("power_limit_lowered", 12, -5, _DATASHEET),
             Sign("power_brake", 25, 0, _DATASHEET),
-            Sign("power_capped", 5, -10, _DATASHEET),
+            Sign("power_capped", 5, -3, _DATASHEET),
             Sign("clock_low", 8, -5),
             Sign("probe_clock_low", 5, -3),
             Sign("inter_token_slow", 8, -15),

@@ -74,8 +74,8 @@ LOAD: tuple[Hypothesis, ...] = (
         "look who takes the cores; give the engine cores of its own",
         gate=("cpu_starved", "cpu_pressure"),
         signs=(
-            Sign("cpu_starved", 15, -10),
-            Sign("cpu_pressure", 15, -10),
+            Sign("cpu_starved", 20, -12),
+            Sign("cpu_pressure", 8, -5),
             Sign("host_bound", 5),
             Sign("inter_token_slow", 5, -5),
             Sign("probe_kernel_slow", -3),
@@ -119,9 +119,10 @@ LOAD: tuple[Hypothesis, ...] = (
         gate=("queueing", "batch_full", "arrivals_up"),
         signs=(
             Sign("queueing", 15, -20, _EXPERIMENT),
-            Sign("arrivals_up", 20, -8, _EXPERIMENT),
+            Sign("arrivals_up", 20, -4, _EXPERIMENT),
             Sign("batch_full", 12, -5),
             Sign("gpu_saturated", 5),
+            Sign("objective_missed", 4),
             Sign("prompts_longer", -5),
             # A queue before a GPU that is as fast as ever, and has room, is a matter of load.
             Sign("inter_token_slow", 0, 4, _EXPERIMENT),

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from gpuward.agent.diagnosis.seen import Seen
 
 HIGHEST = "gpu_sm_clock_max_hertz"
-PROBED = "gpu_probe_clock_hertz"
 MINUTE_S = 60.0
 # Research on detectors: a bit that is set for a fifth of a minute is no flicker.
 HEAT_RATIO = 0.2
@@ -67,16 +66,6 @@ def low(case: Case, gpu: str) -> Seen:
         return UNKNOWN
     value = median(figures)
     return seen_on(case, gpu, value, "hertz", usual, is_there=value < usual, window_s=MINUTE_S)
-
-
-@on_every_gpu
-def probed_low(case: Case, gpu: str) -> Seen:
-    """Look whether a kernel of the probe really had a lower clock than the card holds."""
-    probed, usual = case.window.latest(SeriesKey(PROBED, gpu=gpu)), _usual(case, gpu)
-    if probed is None or usual is None:
-        return UNKNOWN
-    is_low = probed.value < usual
-    return seen_on(case, gpu, probed.value, "hertz", usual, is_there=is_low, source="probe")
 
 
 def _usual(case: Case, gpu: str) -> float | None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gpuward.agent.detectors import gpu_probe_preempted
 from gpuward.agent.diagnosis.per_gpu import on_every_gpu, seen_on
 from gpuward.agent.diagnosis.seen import UNKNOWN, worst
+from gpuward.agent.diagnosis.told import told
 from gpuward.agent.model import SeriesKey
 
 if TYPE_CHECKING:
@@ -16,9 +18,6 @@ if TYPE_CHECKING:
 
 # By what a finding takes.
 ENOUGH = 1.0
-# Share of its time that a probe's kernel stands still while others have the GPU.
-GAP_RATIO = 0.05
-GAPS = "gpu_probe_gap_ratio"
 
 
 def _slower(*figures: str) -> Callable[[Case], Seen]:
@@ -35,15 +34,8 @@ def _shift(case: Case, gpu: str, figure: str) -> Seen:
     return seen_on(case, gpu, shift.value, "ratio", 0.0, is_there=is_there, source="probe")
 
 
+clock_low = _slower("clock")
 kernels_slow = _slower("event")
 copies_slow = _slower("host_to_device", "device_to_host")
 memory_slow = _slower("device_copy")
-
-
-@on_every_gpu
-def preempted(case: Case, gpu: str) -> Seen:
-    """Look whether probes stand still while somebody else's kernels run."""
-    gaps = case.window.latest(SeriesKey(GAPS, gpu=gpu))
-    if gaps is None:
-        return UNKNOWN
-    return seen_on(case, gpu, gaps.value, "ratio", GAP_RATIO, source="probe")
+preempted = told(gpu_probe_preempted.detect, needs="gpu_probe_gap_ratio")

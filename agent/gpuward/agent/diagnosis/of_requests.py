@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import pairwise
+from math import sqrt
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ from gpuward.agent.diagnosis.told import told
 from gpuward.agent.replica_demand import (
     ARRIVALS_USUAL,
     PROMPT_TOKENS_USUAL,
+    PROMPTS,
     arrivals,
     prompt_tokens,
 )
@@ -29,18 +31,23 @@ if TYPE_CHECKING:
 MINUTE_S = 60.0
 # Of the requests that can run at once; the last places are seldom filled at every look.
 FULL_BATCH_RATIO = 0.95
-# Prompts differ by two orders of magnitude, so that the mean of a minute's differs by a tenth.
+MOSTLY_RATIO = 0.8
 LONGER_RATIO = 1.3
+PROMPTS_S = 120.0
+# Prompts differ by two orders of magnitude: their deviation is taken to be 1.5 times their mean, and
+# a mean that is off by five deviations of a mean to be no chance.
+SPREAD, CHANCES = 1.5, 5.0
+UNSURE = 0.7
 MORE_RATIO = 1.25
 # Steps take up to a second; a minute without a token, with requests inside, is a stand-still.
 STOPPED_S = 15.0
 RESTARTED_S = 300.0
 
-_slow = told(latency_inter_token.detect, needs="replica_inter_token_evidence_ratio")
+_slow = told(latency_inter_token.detect, needs="replica_inter_token_evidence_ratio", hint=True)
 objective = told(latency_objective.detect, needs="replica_objective_burn_ratio")
 errors = told(service_errors.detect, needs="replica_requests_failed_usual_ratio")
 outage = told(service_outage.detect, needs="replica_requests_total")
-queue = told(latency_queue.detect, needs="replica_requests_waiting")
+queue = told(latency_queue.detect, needs="replica_requests_waiting", hint=True)
 
 
 def slow(case: Case) -> Seen:
@@ -52,53 +59,55 @@ def slow(case: Case) -> Seen:
 def batch_full(case: Case) -> Seen:
     """Look whether as many requests run as can.
 
-    vLLM's page does not tell how many that are; but a number that stays the same for a minute,
-    while others wait, is a limit.
+    vLLM's page does not tell how many that are; but a number that is never passed, and mostly
+    reached while others wait, is a limit.
     """
     told_limit = case.latest("replica_requests_limit")
     running = case.figures("replica_requests_running", MINUTE_S)
-    waiting = case.figures("replica_requests_waiting", MINUTE_S)
-    if not running or (told_limit is None and not waiting):
+    if not running:
         return UNKNOWN
-    value, most = median(running), max(running)
-    limit = most if told_limit is None else told_limit.value
-    is_full = value >= FULL_BATCH_RATIO * limit
-    if told_limit is None and not (min(waiting) > 0 and min(running) >= FULL_BATCH_RATIO * most):
-        return UNKNOWN
-    return Seen(presence(is_there=is_full), value, "1", limit, source="engine", window_s=MINUTE_S)
+    limit = max(running) if told_limit is None else told_limit.value
+    full = sum(each >= FULL_BATCH_RATIO * limit for each in running) / len(running)
+    if told_limit is None:
+        waiting = case.figures("replica_requests_waiting", MINUTE_S)
+        some_wait = bool(waiting) and sum(each > 0 for each in waiting) >= len(waiting) / 2
+        if full < MOSTLY_RATIO or not some_wait:
+            return UNKNOWN
+    there = presence(is_there=full >= MOSTLY_RATIO)
+    return Seen(there, median(running), "1", limit, source="engine", window_s=MINUTE_S)
 
 
 def arrivals_up(case: Case) -> Seen:
     """Look whether more requests come than usual."""
-    return _against_usual(
-        case, arrivals(case.window, case.key(""), MINUTE_S), ARRIVALS_USUAL, MORE_RATIO, "1/s"
-    )
+    now, usual = arrivals(case.window, case.key(""), MINUTE_S), case.latest(ARRIVALS_USUAL)
+    if now is None or usual is None:
+        return UNKNOWN
+    return _against_usual(case, now, usual.value, MORE_RATIO, unit="1/s", for_s=MINUTE_S)
 
 
 def prompts_longer(case: Case) -> Seen:
-    """Look whether prompts are longer than usual."""
-    return _against_usual(
-        case,
-        prompt_tokens(case.window, case.key(""), MINUTE_S),
-        PROMPT_TOKENS_USUAL,
-        LONGER_RATIO,
-        "1",
-    )
-
-
-def _against_usual(case: Case, now: float | None, usual: str, ratio: float, unit: str) -> Seen:
-    known = case.latest(usual)
-    if now is None or known is None:
+    """Look whether prompts are longer than usual; it is certain where chance is out of question."""
+    now = prompt_tokens(case.window, case.key(""), PROMPTS_S)
+    usual, count = case.latest(PROMPT_TOKENS_USUAL), case.risen(PROMPTS, PROMPTS_S)
+    if now is None or usual is None or not count:
         return UNKNOWN
+    seen = _against_usual(case, now, usual.value, LONGER_RATIO, unit="1", for_s=PROMPTS_S)
+    sure = 1.0 + CHANCES * SPREAD / sqrt(count)
+    return replace(seen, strength=1.0 if now >= sure * usual.value else UNSURE)
+
+
+def _against_usual(
+    case: Case, now: float, usual: float, ratio: float, *, unit: str, for_s: float
+) -> Seen:
     return Seen(
-        presence(is_there=now >= ratio * known.value),
+        presence(is_there=now >= ratio * usual),
         now,
         unit,
-        known.value,
+        usual,
         text="usual: the median minute of an hour",
         source="engine",
         at_s=case.window.now_s,
-        window_s=MINUTE_S,
+        window_s=for_s,
     )
 
 

@@ -5,10 +5,16 @@ from __future__ import annotations
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from gpuward.agent.detectors import driver_missing, driver_unresponsive, gpu_lost, gpu_missing
+from gpuward.agent.detectors import (
+    cpu_starved,
+    driver_missing,
+    driver_unresponsive,
+    gpu_lost,
+    gpu_missing,
+)
 from gpuward.agent.diagnosis.case import cases
 from gpuward.agent.diagnosis.seen import UNKNOWN, Presence, Seen, presence
-from gpuward.agent.diagnosis.told import findings, seen_of
+from gpuward.agent.diagnosis.told import findings, seen_of, told
 from gpuward.agent.endpoint_state import Standing, endpoints_of
 from gpuward.agent.model import Outcome, SeriesKey
 
@@ -21,6 +27,8 @@ MINUTE_S = 60.0
 # Shorter is a page that came late.
 UNREAD_S = 30.0
 LEAST_UNREAD = 3.0
+# A third of the time is what a busy host has; nobody's tokens are late for it.
+PRESSURE_RATIO = 0.4
 SILENT_S = 60.0
 STEP_S = 60.0
 PAGE_FAILURES = "replica_page_failures_total"
@@ -82,8 +90,9 @@ def endpoint_answers(case: Case) -> Seen:
     standings = {each.standing for each in known}
     if standings.isdisjoint((Standing.UP, Standing.FAILING)):
         return UNKNOWN
-    there = presence(is_there=Standing.FAILING not in standings)
-    return Seen(there, source="endpoint", text=", ".join(each.words for each in known))
+    failing = [each for each in known if each.standing is Standing.FAILING]
+    words = ", ".join(f"{each.address}: {each.words}" for each in failing)
+    return Seen(presence(is_there=not failing), source="endpoint", text=words)
 
 
 def above(
@@ -107,7 +116,7 @@ def above(
     return look
 
 
-cpu_starved = above("probe_cpu_stolen_ratio", 0.1, "ratio", source="probe")
-cpu_pressure = above("node_cpu_pressure_ratio", 0.4, "ratio", for_s=MINUTE_S)
+starved = told(cpu_starved.detect, needs="node_cpu_pressure_ratio", hint=True)
+cpu_pressure = above("node_cpu_pressure_ratio", PRESSURE_RATIO, "ratio", for_s=MINUTE_S)
 coordinator_silent = above("node_coordinator_silence_seconds", SILENT_S, "seconds", source="agent")
 clock_stepped = above("node_clock_step_seconds", STEP_S, "seconds", source="agent")

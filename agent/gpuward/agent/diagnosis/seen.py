@@ -36,12 +36,18 @@ class Seen:
     at_s: float | None = None
     # Over how long it was looked at; 0: one reading.
     window_s: float = 0.0
+    # Below 1 it is a hint: it weighs less, and is no reason to look for a cause.
+    strength: float = 1.0
     # What the finding behind it advises, where that is more than its kind does.
     action: Action | None = None
 
     @property
     def is_present(self) -> bool:
         return self.presence is Presence.PRESENT
+
+    @property
+    def is_certain(self) -> bool:
+        return self.is_present and self.strength >= 1.0
 
     @property
     def is_absent(self) -> bool:

@@ -5,6 +5,7 @@ What a detector calls bad is not judged a second time here, with other limits.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from gpuward.agent.diagnosis.seen import UNKNOWN, Presence, Seen
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     Detect = Callable[[Window], Iterator[Finding]]
 
+HALF = 0.5
 TROUBLE = frozenset({Result.WARN, Result.FAIL})
 
 
@@ -31,7 +33,10 @@ def findings(window: Window, detect: Detect) -> tuple[Finding, ...]:
 
 
 def told(
-    *detectors: Detect, needs: str = "", results: frozenset[Result] = TROUBLE
+    *detectors: Detect,
+    needs: str = "",
+    results: frozenset[Result] = TROUBLE,
+    hint: bool = False,
 ) -> Callable[[Case], Seen]:
     """Return what asks ``detectors``; it is present when one finds the replica's GPUs bad.
 
@@ -49,6 +54,9 @@ def told(
         for finding in near:
             if finding.outcome is Outcome.BAD and finding.result in results:
                 return seen_of(finding)
+        doubtful = [finding for finding in near if finding.outcome is Outcome.DOUBTFUL]
+        if hint and doubtful:
+            return replace(seen_of(doubtful[0]), strength=HALF)
         if any(finding.outcome is not Outcome.BAD for finding in near):
             return UNKNOWN
         if needs and not _is_told(case, needs):

@@ -8,6 +8,7 @@ named first.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from math import exp, log
 from typing import TYPE_CHECKING
@@ -106,7 +107,7 @@ class Verdict:
 
 def is_open(case: Case) -> bool:
     """Return whether anything is wrong with the replica, or with what it stands on."""
-    return any(ITEMS[name].look(case).is_present for name in OPENING)
+    return any(ITEMS[name].look(case).is_certain for name in OPENING)
 
 
 def judge(case: Case) -> Verdict:
@@ -133,6 +134,9 @@ def _ranked(seen: Mapping[str, Seen]) -> tuple[Standing, ...]:
             found.append(standing)
         if standing.stands:
             explained |= hypothesis.explains
+    parents = Counter(each.hypothesis.parent for each in found if each.stands)
+    # What is said in particular need not be said in general.
+    found = [each for each in found if parents[each.name] != 1]
     # Of equals the one of precedence: sorting keeps their order.
     return tuple(sorted(found, key=lambda each: -each.decibans))
 
@@ -144,7 +148,8 @@ def _standing(
     for sign in hypothesis.signs:
         known, decibans = seen[sign.item], 0.0
         if known.is_present:
-            decibans = sign.present * (EXPLAINED if sign.item in explained else 1.0)
+            decibans = sign.present * known.strength
+            decibans *= EXPLAINED if sign.item in explained else 1.0
         elif known.is_absent:
             decibans = sign.absent
         if decibans:
