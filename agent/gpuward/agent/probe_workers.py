@@ -13,6 +13,7 @@ import importlib.util
 import os
 import signal
 import sys
+from functools import cache
 from typing import TYPE_CHECKING
 
 import structlog
@@ -67,7 +68,7 @@ class Workers:
         """Return whether it is ours to start a worker of ``device``."""
         if device == CPU:
             return True
-        return self._starts_gpu_workers and importlib.util.find_spec("cupy") is not None
+        return self._starts_gpu_workers and _has_cupy()
 
     def answered(self, device: str) -> None:
         """Begin anew with waiting: the worker of ``device`` is there."""
@@ -119,3 +120,9 @@ class Workers:
         if self._ours >= 0:
             os.close(self._ours)
         self._ours = -1
+
+
+@cache
+def _has_cupy() -> bool:
+    """Return whether cupy is installed: a search of every folder, and asked every second."""
+    return importlib.util.find_spec("cupy") is not None
