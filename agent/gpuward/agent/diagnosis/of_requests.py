@@ -34,8 +34,8 @@ FULL_BATCH_RATIO = 0.95
 MOSTLY_RATIO = 0.8
 LONGER_RATIO = 1.3
 PROMPTS_S = 120.0
-# Prompts differ by two orders of magnitude: their deviation is taken to be 1.5 times their mean, and
-# a mean that is off by five deviations of a mean to be no chance.
+# Prompts differ by two orders of magnitude: their deviation is taken for 1.5 times their mean, and
+# what is off by five deviations of a mean for no chance.
 SPREAD, CHANCES = 1.5, 5.0
 UNSURE = 0.7
 MORE_RATIO = 1.25
