@@ -37,6 +37,11 @@ endif
 	@.ci/install-venv torch tests/torch/requirements.txt --no-deps
 	@touch $@
 
+# The compilers that CuPy uses, of CUDA 12 and 13, for the kernels of the probes.
+.venv/nvrtc.stamp: tests/native/nvrtc.txt .venv/base.stamp
+	@.ci/install-venv nvrtc tests/native/nvrtc.txt --no-deps
+	@touch $@
+
 # --- for users -----------------------------------------------------------------------------------
 
 demo: .venv/base.stamp ## play one incident from first fault to review (ARGS=--once plays it through)
@@ -44,7 +49,7 @@ demo: .venv/base.stamp ## play one incident from first fault to review (ARGS=--o
 
 # --- for developers ------------------------------------------------------------------------------
 
-test: .venv/base.stamp .venv/peers.stamp .venv/torch.stamp ## run every test that this machine can run
+test: .venv/base.stamp .venv/peers.stamp .venv/torch.stamp .venv/nvrtc.stamp ## run every test that this machine can run
 	@$(BIN)/python -m pytest -m "not gpu" -n $(WORKERS) --dist worksteal $(ARGS)
 
 check: .venv/base.stamp ## format, lint, types, architecture, contracts, documents, spelling
