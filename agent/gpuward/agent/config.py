@@ -217,7 +217,8 @@ class RecordingConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
         bool,
         Meta(
             description="Whether `gpuward agent record` may write down what this agent sees:"
-            " figures and times, and names only when it is asked for them; no prompts."
+            " figures and times, and names when it is asked for them, but no prompts; whoever"
+            " reaches the `[grpc]` address can then record, so a `unix:` address is best."
         ),
     ] = False
 
