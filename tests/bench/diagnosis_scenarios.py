@@ -15,7 +15,7 @@ from diagnosis_plan import Plan
 from diagnosis_surroundings import SURROUNDINGS
 
 from gpuward.simulator.llm.faults import Trouble
-from gpuward.simulator.llm.platforms import PLATFORMS
+from gpuward.simulator.llm.platforms import BLOCK_TOKENS, PLATFORMS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from diagnosis_strain import NodeStrain
 
 GIB = float(1 << 30)
+# Means of the trace, and what of a prompt is not in the prefix cache.
+PROMPT_TOKENS, ANSWER_TOKENS, NOT_CACHED = 1_400.0, 211.0, 0.85
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,20 +56,46 @@ def _fragmentation(plan: Plan) -> None:
     plan.strains.append(strain)
 
 
+def _step_s(plan: Plan, sequences: float) -> float:
+    """Return how long a step takes with so many sequences, prompts of new ones among them."""
+    prompts = PROMPT_TOKENS * NOT_CACHED * sequences / ANSWER_TOKENS
+    context = sequences * (PROMPT_TOKENS + ANSWER_TOKENS / 2)
+    return plan.platform.law.seconds(int(sequences + prompts), int(sequences), int(context))
+
+
+def _answers_that_fill(plan: Plan, share: float, room: float, each: float) -> float:
+    """Return how many times as long answers fill ``room`` to ``share``.
+
+    ``each``: what a sequence takes of the room when it begins; its answer adds a half of itself
+    where the room is one of tokens, which is where ``each`` is above 1.
+    """
+    longer = 1.0
+    for _ in range(400):
+        answer = ANSWER_TOKENS * longer
+        running = plan.demand.requests_per_second * answer * _step_s(plan, room * share / each)
+        taken = running * (each + (answer / 2 if each > 1.0 else 0.0))
+        if taken >= share * room:
+            break
+        longer += 0.02
+    return longer
+
+
 def _kv_exhaustion(plan: Plan) -> None:
     """Sessions grow long: what they hold no longer fits, and sequences are put back."""
     plan.is_local = True
     plan.platform = replace(plan.platform, kv_blocks=2_100)
     plan.demand = replace(plan.demand, requests_per_second=plan.random.uniform(3.5, 4.5))
-    plan.fault(plan.victim, Trouble.LONGER_ANSWERS, plan.pick(3.0, 4.0, 6.0))
+    room = float(plan.platform.kv_blocks * BLOCK_TOKENS)
+    longer = _answers_that_fill(plan, plan.pick(1.15, 1.5, 2.5), room, PROMPT_TOKENS)
+    plan.fault(plan.victim, Trouble.LONGER_ANSWERS, longer)
 
 
 def _neighbour_memory(plan: Plan) -> None:
     """Somebody starts a notebook on the GPU, and takes what the engine left for its bursts."""
     plan.is_local = True
-    taken, retries = plan.pick(8.2, 8.8, 9.3) * GIB, plan.pick(5.0, 15.0, 40.0)
-    plan.fault(plan.victim, Trouble.STALL, retries / 6 * 0.1, after_s=15.0)
-    plan.fault(plan.victim, Trouble.SLOWER_PREFILL, plan.pick(1.2, 1.5, 2.0), after_s=15.0)
+    taken, retries = plan.pick(8.2, 8.8, 9.3) * GIB, plan.pick(10.0, 20.0, 50.0)
+    plan.fault(plan.victim, Trouble.STALL, retries / 6 * 0.15, after_s=15.0)
+    plan.fault(plan.victim, Trouble.SLOWER_PREFILL, plan.pick(1.3, 1.6, 2.2), after_s=15.0)
 
     def strain(node: NodeStrain, since_s: float) -> None:
         gpu = node.gpu(plan.victim)
@@ -84,17 +112,25 @@ def _saturation(plan: Plan) -> None:
     plan.is_local = True
     plan.platform = replace(plan.platform, max_num_seqs=24)
     plan.demand = replace(plan.demand, requests_per_second=plan.random.uniform(3.5, 4.5))
-    plan.fault(plan.victim, Trouble.LONGER_ANSWERS, plan.pick(3.0, 4.0, 6.0))
+    places = float(plan.platform.max_num_seqs)
+    longer = _answers_that_fill(plan, plan.pick(1.1, 1.5, 2.5), places, 1.0)
+    plan.fault(plan.victim, Trouble.LONGER_ANSWERS, longer)
 
 
 def _overload(plan: Plan) -> None:
     """More come than the engines can serve."""
     plan.platform = replace(plan.platform, max_num_seqs=48)
     plan.demand = replace(plan.demand, requests_per_second=plan.random.uniform(3.5, 4.5))
-    plan.everywhere(Trouble.OVERLOAD, plan.pick(4.5, 6.0, 9.0))
+    places = plan.platform.max_num_seqs
+    most = places / (ANSWER_TOKENS * _step_s(plan, places))
+    plan.everywhere(
+        Trouble.OVERLOAD, plan.pick(1.1, 1.5, 2.5) * most / plan.demand.requests_per_second
+    )
 
 
 def _longer_prompts(plan: Plan) -> None:
+    """Somebody sends whole documents along; the engine is busy enough for that to be felt."""
+    plan.demand = replace(plan.demand, requests_per_second=plan.random.uniform(4.5, 6.0))
     plan.everywhere(Trouble.LONGER_PROMPTS, plan.pick(2.5, 4.0, 6.0))
 
 

@@ -38,7 +38,7 @@ def bench(monkeypatch):
 
 
 def test_all_that_was_promised_is_lived(bench):
-    """22 scenarios in three severities and ten seeds, four pairs, and 200 GPU-hours."""
+    """22 scenarios in three severities and ten seeds, four pairs; 200 GPU-hours that are judged."""
     jobs = bench["main"].plan(range(10), quick=False, only=())
     singles = [job for job in jobs if job.part == "single"]
     healthy = [job for job in jobs if job.part == "healthy"]
@@ -46,7 +46,7 @@ def test_all_that_was_promised_is_lived(bench):
     assert 22 == len({job.names for job in singles})
     assert 22 * 3 * 10 == len({(job.names, job.severity, job.seed) for job in singles})
     assert 4 * 10 == sum(job.part == "double" for job in jobs)
-    assert 200.0 == sum(job.hours for job in healthy) * 4
+    assert 200.0 == sum(job.hours for job in healthy if job.seed // 100 % 2) * 4
     assert len(healthy) == len({job.seed for job in healthy})
     assert 20 == sum(job.part == "quiet" for job in jobs)
 
@@ -59,7 +59,7 @@ def test_seeds_for_tuning_share_no_case_with_those_that_are_reported(bench):
     even, odd = ({(job.names, job.severity, job.seed) for job in jobs} for jobs in plans)
 
     assert not even & odd
-    assert len(even) == len(odd)
+    assert {names for names, _, _ in even} == {names for names, _, _ in odd}
 
 
 def test_a_case_is_the_same_each_time(bench):
