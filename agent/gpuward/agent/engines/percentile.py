@@ -9,6 +9,7 @@ interpolated, so then only that edge is known, a lower bound.
 from __future__ import annotations
 
 import math
+from array import array
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -38,25 +39,27 @@ class RecentPercentile:
     """Follows one histogram of one engine."""
 
     def __init__(self) -> None:
-        self._looks: deque[tuple[float, Buckets]] = deque()
+        self._edges: tuple[float, ...] = ()
+        # Counts of an hour, as numbers alone: as tuples they take four times the memory.
+        self._looks: deque[tuple[float, array[float]]] = deque()
+        self._last: tuple[float, ...] = ()
 
     def note(self, now_s: float, buckets: Buckets) -> Percentile | None:
         """Return the percentile now, ``None`` while too few requests are known."""
-        if self._looks and _went_back(self._looks[-1][1], buckets):
+        if buckets.edges != self._edges or _fell(self._last, buckets.counts):
             self._looks.clear()
+        self._edges, self._last = buckets.edges, buckets.counts
         while self._looks and now_s - self._looks[0][0] > LONGEST_SPAN_S:
             self._looks.popleft()
         found = self._of_shortest_span(now_s, buckets)
         if not self._looks or now_s - self._looks[-1][0] >= STEP_S:
-            self._looks.append((now_s, buckets))
+            self._looks.append((now_s, array("d", buckets.counts)))
         return found
 
     def _of_shortest_span(self, now_s: float, buckets: Buckets) -> Percentile | None:
         for at_s, before in reversed(self._looks):
-            if now_s - at_s < SPAN_S:
-                continue
-            if buckets.counts[-1] - before.counts[-1] >= FEWEST:
-                counts = [new - old for new, old in zip(buckets.counts, before.counts, strict=True)]
+            if now_s - at_s >= SPAN_S and buckets.counts[-1] - before[-1] >= FEWEST:
+                counts = [new - old for new, old in zip(buckets.counts, before, strict=True)]
                 return percentile(buckets.edges, counts)
         return None
 
@@ -78,8 +81,6 @@ def percentile(edges: Sequence[float], counts: Sequence[float], q: float = Q) ->
     return Percentile(lower * (upper / lower) ** share)
 
 
-def _went_back(before: Buckets, after: Buckets) -> bool:
-    """Return whether the engine began anew, or has other buckets now."""
-    return before.edges != after.edges or any(
-        new < old for new, old in zip(after.counts, before.counts, strict=True)
-    )
+def _fell(before: Sequence[float], after: Sequence[float]) -> bool:
+    """Return whether the engine began anew."""
+    return any(new < old for new, old in zip(after, before, strict=False))
