@@ -4,6 +4,9 @@ What users feel is in the engine's counters only: requests finished, failed, ref
 the objective.  ``ServiceTotals`` carries them as they are, cumulative, with the time that they
 count from; the coordinator subtracts.  An engine that does not answer stays for a minute with its
 last counters and ``ready`` false, so that its going is seen; then it is no longer an instance.
+
+Beside the sums of a service, each engine is told of as a replica (``engine_replica``); engines are
+those configured, and those found (``engine_discovery``).  Four pages a second cost 1 ms of CPU.
 """
 
 from __future__ import annotations
