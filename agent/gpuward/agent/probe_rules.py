@@ -159,8 +159,8 @@ def _modes(window: Window, device: Device, limits: Limits) -> Iterator[str]:
     if is_cut and not device.slice_uuid:
         yield "the GPU is cut into MIG devices: enable gpuward-probe@ with the UUID of one"
     if device.slice_uuid:
-        seen = window.values(SeriesKey("gpu_mig_memory_total_bytes", gpu=device.uuid), 0.0)
-        if not seen or seen[0].at_s > since_s:
+        total = SeriesKey("gpu_mig_memory_total_bytes", gpu=device.uuid)
+        if not _is_known_since(window, total, since_s):
             yield "the MIG device was made a moment ago, or first seen then"
 
 
@@ -199,8 +199,7 @@ def _memory(window: Window, device: Device, worker: Worker, limits: Limits) -> I
         yield f"{free / MIB:.0f} MiB are free, a probe needs {needed / MIB:.0f}"
     used = SeriesKey(f"{device.memory}_used_bytes", gpu=device.uuid)
     since_s = window.now_s - limits.growing_s
-    seen = window.values(used, 0.0)
-    if worker.context_s is None and (not seen or seen[0].at_s > since_s):
+    if worker.context_s is None and not _is_known_since(window, used, since_s):
         yield f"its memory has not been watched for {limits.growing_s:g} s yet"
     # What the worker itself took is no growth of an engine.
     figures = window.figures(used, max(since_s, worker.context_s or 0.0))
@@ -228,6 +227,11 @@ def _age_s(window: Window, device: Device, process: Process) -> float:
     key = SeriesKey("process_gpu_memory_bytes", gpu=device.card.uuid, process=process.key)
     seen = window.values(key, 0.0)
     return window.now_s - seen[0].at_s if seen else 0.0
+
+
+def _is_known_since(window: Window, key: SeriesKey, since_s: float) -> bool:
+    seen = window.values(key, 0.0)
+    return bool(seen) and seen[0].at_s <= since_s
 
 
 def _value(window: Window, signal: str, gpu: str) -> float | None:

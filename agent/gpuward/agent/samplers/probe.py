@@ -85,6 +85,7 @@ class ProbeSampler:
         self._is_released = is_released
         # GPUs come and go, but there are never many of them.
         self._devices: dict[str, _Device] = {}
+        self._ports: dict[str, str] = {}
 
     @property
     def health(self) -> ComponentHealth:
@@ -109,10 +110,12 @@ class ProbeSampler:
         present = self._present(window)
         for uuid in self._devices.keys() - present:
             self._devices[uuid].trouble = self._devices[uuid].suspended = ""
+        due = list(self._due(present, now_s))
+        if not due:
+            return Batch()
         async with asyncio.TaskGroup() as group:
             turns = [
-                group.create_task(self._turn(uuid, probe, window, now_s))
-                for uuid, probe in self._due(present, now_s)
+                group.create_task(self._turn(uuid, probe, window, now_s)) for uuid, probe in due
             ]
         return Batch(samples=tuple(sample for turn in turns for sample in turn.result()))
 
@@ -151,13 +154,20 @@ class ProbeSampler:
         present = {CPU: CPU}
         if self._mode == "cpu" or self._is_released():
             return present
+        listening = set(self._workers.listening())
         for card in window.gpus:
             slices = [each.uuid for each in card.mig]
-            known = [u for u in (card.uuid, *slices) if self._workers.path(u).exists()]
-            port = root_port(self._pci_devices, card.pci_bus_id)
+            known = [u for u in (card.uuid, *slices) if u in listening]
             started = [u for u in slices or [card.uuid] if self._workers.starts(u)]
-            present |= dict.fromkeys((*known, *started), port)
+            if known or started:
+                present |= dict.fromkeys((*known, *started), self._port(card.pci_bus_id))
         return present
+
+    def _port(self, bus_id: str) -> str:
+        # Asked for every second, and a card is not plugged in elsewhere while it is there.
+        if bus_id not in self._ports:
+            self._ports[bus_id] = root_port(self._pci_devices, bus_id)
+        return self._ports[bus_id]
 
     def _device(self, uuid: str) -> _Device:
         if uuid not in self._devices:
