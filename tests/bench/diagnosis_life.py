@@ -76,11 +76,18 @@ class Verdict:
     """What the agent said of one replica."""
 
     verdict: str
+    # The next best, best first, with commas between.
     runner_up: str = ""
     upstream: str = ""
     confidence: float = 0.0
     action: str = ""
     endpoint: str = ""
+
+    @property
+    def ranking(self) -> tuple[str, ...]:
+        """Return the causes that it names, best first."""
+        named = (self.verdict, *self.runner_up.split(", "))
+        return tuple(name for name in named if name not in (UNDETERMINED, NONE, ""))
 
     @classmethod
     def of(cls, finding: Finding) -> Verdict:
@@ -116,6 +123,8 @@ class Lived:
     false: list[str] = field(default_factory=list)
     lived_s: float = 0.0
     others: list[str] = field(default_factory=list)
+    # Whether a quiet node was ever said to be slow for a reason that is not known.
+    abstained: bool = False
 
 
 class Life:
@@ -225,10 +234,11 @@ def live_quietly(name: str, severity: int, seed: int, hours: float, replicas: in
         life = Life(plan, Path(folder), replicas)
         for second in range(1, int(hours * 3_600) + 1):
             life.second(second)
-            if second % STEP_S == 0:
-                for one in life.verdicts():
-                    if one.verdict not in (UNDETERMINED, *BY_NAME[name].also):
-                        lived.false.append(f"{one.verdict} at {second} s, {one.endpoint}")
+            for one in life.verdicts() if second % STEP_S == 0 else ():
+                if one.verdict == UNDETERMINED:
+                    lived.abstained = True
+                elif one.verdict not in BY_NAME[name].also:
+                    lived.false.append(f"{one.verdict} at {second} s, {one.endpoint}")
     lived.lived_s = float(second)
     return lived
 

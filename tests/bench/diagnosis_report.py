@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from diagnosis_job import Job
-    from diagnosis_life import Lived
+    from diagnosis_life import Lived, Verdict
 
 LEAST_FIRST, LEAST_FIRST_HARD, LEAST_BOTH = 0.90, 0.95, 0.75
 FIRST_AMONG = ("first", "among")
@@ -47,7 +48,7 @@ def show_cases(done: list[tuple[Job, Lived]]) -> None:
 
 
 def by_scenario(done: list[tuple[Job, Lived]]) -> None:
-    print(f"{'scenario':24}{'cases':>6}{'AC@1':>7}{'AC@2':>7}{'wrong':>7}{'delay s':>9}  instead")
+    print(f"{'scenario':24}{'cases':>6}{'AC@1':>7}{'AC@3':>7}{'wrong':>7}{'delay s':>9}  instead")
     for scenario in FAULTS:
         mine = [one for job, one in done if job.part == "single" and one.name == scenario.name]
         if not mine:
@@ -63,14 +64,20 @@ def by_scenario(done: list[tuple[Job, Lived]]) -> None:
 
 
 def _instead(mine: list[Lived]) -> str:
-    counts: dict[str, int] = {}
+    counts: Counter[str] = Counter()
     for lived in mine:
-        for verdict in lived.verdicts:
-            if verdict.verdict not in lived.truths:
-                counts[verdict.verdict] = counts.get(verdict.verdict, 0) + 1
-        if not lived.verdicts:
-            counts["nothing said"] = counts.get("nothing said", 0) + 1
-    return ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
+        counts.update(_mistake(lived, one) for one in lived.verdicts)
+        counts["nothing said"] += not lived.verdicts
+    del counts[""]
+    return ", ".join(f"{count} {name}" for name, count in sorted(counts.items()) if count)
+
+
+def _mistake(lived: Lived, verdict: Verdict) -> str:
+    if verdict.verdict not in lived.truths:
+        return verdict.verdict
+    if verdict.upstream != lived.upstream:
+        return verdict.upstream
+    return "of the other replica" if lived.victim not in ("", verdict.endpoint) else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +119,7 @@ def bounds(done: list[tuple[Job, Lived]]) -> list[Bound]:
             lambda it: score(it).first,
             LEAST_FIRST_HARD,
         ),
-        _share("AC@2 (verdict or runner-up)", single, lambda it: score(it).among),
+        _share("AC@3 (or among the runners-up)", single, lambda it: score(it).among),
         _share("wrong verdicts", single, lambda it: float(score(it).was_wrong)),
         _share(
             "both of a double in the top two", double, lambda it: float(has_both(it)), LEAST_BOTH
@@ -121,6 +128,8 @@ def bounds(done: list[tuple[Job, Lived]]) -> list[Bound]:
     hours = QUIET_GPUS * sum(one.lived_s for one in quiet) / 3_600
     exposure = f"in {hours:.1f} GPU-hours of {len(quiet)} nodes"
     found.append(Bound("verdicts on quiet nodes", _count(quiet), most=0, detail=exposure))
+    silent = sum(one.abstained for one in quiet)
+    found.append(Bound('  nodes with "undetermined"', silent))
     before = [one for one in (*single, *double) if one.false]
     said = f"of {len(single) + len(double)} cases, two minutes each"
     found.append(Bound("verdicts before the onset", len(before), most=0, detail=said))

@@ -20,6 +20,9 @@ ABSTENTION = 0.3
 RESTART = "restart_application"
 FRAGMENTATION = "fragmentation"
 BINS = 10
+BEST = 3
+# "Slow, as if the GPU were": all that can be said while its causes cannot be told apart.
+PARENTS = {"gpu_slow": ("power_cap", "thermal", "ecc_degraded", "noisy_neighbour_compute")}
 Z = 1.96
 
 
@@ -40,13 +43,14 @@ def score(lived: Lived) -> Score:
         is_right = NONE in scenario.also
         return Score(float(is_right) or ABSTENTION, float(is_right), was_wrong=False)
     first = [_first(lived, one) for one in said]
-    among = [float(_is_right(lived, one) or _is_runner_up(lived, one)) for one in said]
-    wrong = any(one.verdict != UNDETERMINED and not _is_right(lived, one) for one in said)
+    among = [float(_is_among(lived, one)) for one in said]
+    wrong = any(one == 0.0 for one in first)
     return Score(statistics.mean(first), statistics.mean(among), was_wrong=wrong)
 
 
 def _first(lived: Lived, verdict: Verdict) -> float:
-    if verdict.verdict == UNDETERMINED:
+    children = PARENTS.get(verdict.verdict, ())
+    if verdict.verdict == UNDETERMINED or set(children) & set(lived.truths):
         return ABSTENTION
     return float(_is_right(lived, verdict))
 
@@ -58,14 +62,14 @@ def _is_right(lived: Lived, verdict: Verdict) -> bool:
     return verdict.verdict in lived.truths and named and placed
 
 
-def _is_runner_up(lived: Lived, verdict: Verdict) -> bool:
-    return verdict.runner_up in lived.truths
+def _is_among(lived: Lived, verdict: Verdict) -> bool:
+    return _is_right(lived, verdict) or bool(set(verdict.ranking[:BEST]) & set(lived.truths))
 
 
 def has_both(lived: Lived) -> bool:
     """Return whether both causes of a double fault are in the two best, on any one replica."""
     wanted = set(lived.truths)
-    best = [{one.verdict, one.runner_up} for one in lived.verdicts]
+    best = [set(one.ranking[:2]) for one in lived.verdicts]
     # Causes of another replica's trouble are told of that replica.
     best.append({one.verdict for one in lived.verdicts})
     return any(wanted <= each for each in best)

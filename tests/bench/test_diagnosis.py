@@ -137,6 +137,9 @@ def lived(bench, *verdicts, name="thermal", truths=("thermal",), **more):
         pytest.param([("power_cap", "thermal")], 0.0, 1.0, True, id="second"),
         pytest.param([("power_cap", "overload")], 0.0, 0.0, True, id="wrong"),
         pytest.param([("undetermined", "thermal")], 0.3, 1.0, False, id="abstains"),
+        pytest.param([("undetermined", "gpu_slow, thermal")], 0.3, 1.0, False, id="two best"),
+        pytest.param([("gpu_slow", "overload")], 0.3, 0.0, False, id="only the parent"),
+        pytest.param([("overload", "a, b, thermal")], 0.0, 0.0, True, id="fourth is too late"),
         pytest.param([], 0.3, 0.0, False, id="silent"),
         pytest.param([("thermal", ""), ("overload", "")], 0.5, 0.5, True, id="half"),
     ],
@@ -174,7 +177,9 @@ def test_silence_is_right_about_a_restart(bench):
     [
         pytest.param([("thermal", "overload")], True, id="one says both"),
         pytest.param([("thermal", ""), ("overload", "")], True, id="each says one"),
+        pytest.param([("undetermined", "overload, thermal")], True, id="both next best"),
         pytest.param([("thermal", "none")], False, id="one is missing"),
+        pytest.param([("thermal", "gpu_slow, overload")], False, id="third is too late"),
         pytest.param([], False, id="silent"),
     ],
 )
