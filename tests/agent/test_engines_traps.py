@@ -208,21 +208,32 @@ def test_a_counter_that_comes_with_its_first_event(lines, failed):
     assert figures("tgi", *lines).get("requests_failed_total") == failed
 
 
+SUCCESS = 'trtllm_request_success_total{finished_reason="stop"}'
+
+
 @pytest.mark.parametrize(
-    ("lines", "rejected"),
+    ("lines", "requests", "failed"),
     [
-        pytest.param(["# TYPE trtllm_request_error_total counter"], 0.0, id="declared"),
-        pytest.param(["# HELP trtllm_request_error_total counter"], None, id="talked about"),
-        pytest.param(['trtllm_request_error_total{http_code="400"} 3'], 0.0, id="others"),
-        pytest.param(['trtllm_request_error_total{http_code="503"} 3'], 3.0, id="counted"),
+        pytest.param(["# TYPE trtllm_request_success_total counter"], None, None, id="declared"),
+        pytest.param([f"{SUCCESS} 4"], 4.0, 0.0, id="no error yet"),
+        pytest.param(['trtllm_request_error_total{http_code="500"} 3'], 3.0, 3.0, id="errors only"),
+        pytest.param(
+            [f"{SUCCESS} 4", 'trtllm_request_error_total{http_code="500"} 3'], 7.0, 3.0, id="both"
+        ),
+        pytest.param(
+            [f"{SUCCESS} 4", 'trtllm_request_error_total{http_code="400"} 3'],
+            4.0,
+            0.0,
+            id="clients' errors",
+        ),
     ],
 )
-def test_a_counter_that_is_declared_has_counted_nothing(lines, rejected):
-    assert figures("trtllm", *lines).get("requests_failed_total") == rejected
+def test_a_counter_that_is_declared_may_never_count(lines, requests, failed):
+    """TensorRT-LLM declares counters of requests also when it was not asked to count them."""
+    found = figures("trtllm", *lines)
 
-
-def test_a_gauge_that_is_declared_is_unknown():
-    assert figures("trtllm", "# TYPE trtllm_num_requests_waiting gauge") == {}
+    assert found.get("requests_total") == requests
+    assert found.get("requests_failed_total") == failed
 
 
 def test_a_percentile_beyond_the_last_edge_is_more_than_it():

@@ -26,17 +26,12 @@ LATEST_WALL_S = 1e10
 
 
 class Layout:
-    """The samples of a page in their order, and what they are for.
+    """The samples of a page in their order, and what they are for."""
 
-    ``declared``: counters that the page names; one without a sample has counted nothing yet.
-    """
-
-    def __init__(
-        self, kind: str, engine_map: EngineMap, page: Sequence[Series], declared: Container[str]
-    ) -> None:
+    def __init__(self, kind: str, engine_map: EngineMap, page: Sequence[Series]) -> None:
         self._kind = kind
         self._map = engine_map
-        self._series = _PageSeries(page, declared, engine_map.copies)
+        self._series = _PageSeries(page, engine_map.copies)
         self._figures = {
             name: self._series.terms(terms, is_count=name.endswith("_total"))
             for name, terms in engine_map.figures.items()
@@ -85,11 +80,8 @@ class Layout:
 class _PageSeries:
     """The series of a page, found by selectors."""
 
-    def __init__(
-        self, page: Sequence[Series], declared: Container[str], copies: Container[str]
-    ) -> None:
+    def __init__(self, page: Sequence[Series], copies: Container[str]) -> None:
         self._page = page
-        self._declared = declared
         self._copies = copies
         self._at: dict[str, list[At]] = defaultdict(list)
         for at, series in enumerate(page):
@@ -123,8 +115,8 @@ class _PageSeries:
     def _term(self, figure: Figure, *, is_count: bool) -> Sum | None:
         for one in map(selector, figure.names):
             groups = self._groups(one)
-            is_zero = is_count and (one.name in self._at or one.name in self._declared)
-            if groups or is_zero:
+            # A counter that is there for others has counted nothing of these.
+            if groups or (is_count and one.name in self._at):
                 return Sum(one.name, groups, figure.factor, is_largest=figure.across == "max")
         if figure.zero_beside in self._at:
             return Sum(figure.names[0], (), figure.factor)

@@ -6,7 +6,6 @@ once for a layout (``layout.py``); after that a page costs its lines and a few s
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from gpuward.agent import engine_kv_cache
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
 # A server whose series come and go has so many times those of its page remembered, at most.
 OFTEN = 4
 FEW = 256
-# A server declares a counter that has labels before it has counted anything.
-_DECLARED = re.compile(r"^# TYPE (\S+) counter$", re.MULTILINE)
 
 
 class PageReader:
@@ -62,10 +59,7 @@ class PageReader:
         if len(self._series) > FEW + OFTEN * len(places):
             self._forget()
             return self._lay_out(text, self._parser.read(text)[0])
-        declared = self.names.intersection(_DECLARED.findall(text))
-        return Layout(
-            self._kind, self.engine_map, [self._series[place] for place in places], declared
-        )
+        return Layout(self._kind, self.engine_map, [self._series[place] for place in places])
 
     def _forget(self) -> None:
         self._parser.forget()
