@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 
 from gpuward.agent.fragmentation import (
     AllocatorState,
+    LargeRequests,
     Walked,
     headroom_fast,
     headroom_ratio,
     headroom_safe,
     is_virtual,
-    mean_large_request,
     rounding_waste_ratio,
     unusable_free_ratio,
 )
@@ -140,7 +140,31 @@ def test_headroom_without_a_walk():
     ],
 )
 def test_mean_large_request(history, mean):
-    assert mean == mean_large_request(history)
+    requests = LargeRequests()
+    for at_s, (count, size) in enumerate(history):
+        requests.add(at_s, count, size)
+
+    assert mean == requests.mean
+
+
+@given(st.lists(st.tuples(st.integers(0, 40), st.integers(0, 9), st.integers(0, 9), st.booleans())))
+def test_the_mean_is_of_the_last_minute_alone(steps):
+    """As if what came before the last minute had never been; a reset at any place counts once."""
+    requests, seen, now_s = LargeRequests(), [], 0
+    count = size = 0
+    for passes_s, more, larger, is_reset in steps:
+        now_s += passes_s
+        count, size = (more, larger) if is_reset else (count + more, size + more * larger)
+        requests.add(now_s, count, size)
+        requests.forget_before(now_s - 60)
+        seen.append((now_s, count, size))
+        recent = [one for one in seen if one[0] >= now_s - 60]
+
+        anew = LargeRequests()
+        for one in recent:
+            anew.add(*one)
+
+        assert anew.mean == requests.mean
 
 
 @pytest.mark.parametrize(

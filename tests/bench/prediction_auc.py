@@ -9,14 +9,13 @@ allocated.
 from __future__ import annotations
 
 import random
-from collections import deque
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING
 
 from prediction_workloads import GIB, WORKLOADS, Workload
 
-from gpuward.agent.fragmentation import AllocatorState, headroom_safe, mean_large_request
+from gpuward.agent.fragmentation import AllocatorState, LargeRequests, headroom_safe
 from gpuward.simulator.allocator import CachingAllocator
 from gpuward.simulator.allocator_config import AllocatorConfig
 from gpuward.simulator.allocator_device import FixedDevice
@@ -66,24 +65,24 @@ def run(workload: str, config: str, device_gib: int, seed: int) -> Run:
     allocator = CachingAllocator(device, options)
     chance = random.Random(f"{workload}/{config}/{device_gib}/{seed}")
     work = Workload(allocator, chance, load=chance.uniform(0.3, 1.6))
-    large: deque[tuple[int, int]] = deque(maxlen=MEAN_STEPS)
+    large = LargeRequests()
     steps = []
-    for _ in range(STEPS):
+    for step in range(STEPS):
         WORKLOADS[workload](work)
         stats = allocator.memory_stats()
-        large.append(
-            (
-                stats["allocation"]["large_pool"]["allocated"],
-                stats["allocated_bytes"]["large_pool"]["allocated"],
-            )
+        large.add(
+            step,
+            stats["allocation"]["large_pool"]["allocated"],
+            stats["allocated_bytes"]["large_pool"]["allocated"],
         )
+        large.forget_before(step + 1 - MEAN_STEPS)
         state = AllocatorState(
             stats["reserved_bytes"]["all"]["current"],
             stats["active_bytes"]["all"]["current"],
             stats["inactive_split_bytes"]["all"]["current"],
             options.expandable_segments,
         )
-        mean = mean_large_request(large)
+        mean = large.mean
         headroom = headroom_safe(state, device.free_bytes)
         gap = state.reserved - stats["allocated_bytes"]["all"]["current"]
         steps.append(

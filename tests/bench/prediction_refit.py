@@ -20,7 +20,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections import deque
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,7 +28,7 @@ from prediction_auc import CONFIGS, MEAN_STEPS, NO_REQUEST_RATIO, STEPS, auc, la
 from prediction_seen import published
 from prediction_workloads import GIB, WORKLOADS, Workload
 
-from gpuward.agent.fragmentation import AllocatorState, headroom_safe, mean_large_request
+from gpuward.agent.fragmentation import AllocatorState, LargeRequests, headroom_safe
 from gpuward.simulator.allocator import CachingAllocator
 from gpuward.simulator.allocator_config import AllocatorConfig
 from gpuward.simulator.allocator_device import FixedDevice
@@ -54,17 +53,18 @@ FIELDS = (
 
 def ratios(trace: dict[str, Any]) -> list[float]:
     """Return the headroom of each sample in mean large requests, as the agent counts it."""
-    large: deque[tuple[int, int]] = deque(maxlen=MEAN_STEPS)
+    large = LargeRequests()
     found = []
-    for sample in trace["samples"]:
-        large.append((sample["large_allocations"], sample["large_allocated_bytes"]))
+    for step, sample in enumerate(trace["samples"]):
+        large.add(step, sample["large_allocations"], sample["large_allocated_bytes"])
+        large.forget_before(step + 1 - MEAN_STEPS)
         state = AllocatorState(
             sample["reserved_bytes"],
             sample["active_bytes"],
             sample["inactive_split_bytes"],
             bool(trace.get("expandable")),
         )
-        mean = mean_large_request(large)
+        mean = large.mean
         headroom = headroom_safe(state, sample["device_free_bytes"])
         found.append(headroom / mean if mean else NO_REQUEST_RATIO)
     return found

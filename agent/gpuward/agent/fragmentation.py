@@ -9,11 +9,12 @@ workloads.  Names as in ``c10/cuda/CUDACachingAllocator.cpp``; all sizes are byt
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
 # Reserved beyond what the driver says the process holds: the counters describe memory that is not
 # mapped now (vLLM's sleep mode, torch_memory_saver).  The slack covers readings a tick apart.
@@ -109,20 +110,39 @@ def headroom_ratio(headroom: int, mean_large_request: float | None) -> float | N
     return headroom / mean_large_request if mean_large_request else None
 
 
-def mean_large_request(history: Iterable[tuple[int, int]]) -> float | None:
-    """Return the mean size of the large allocations between the first and last of ``history``.
+class LargeRequests:
+    """The mean size of large allocations of late, from cumulative counts and bytes.
 
-    ``history``: cumulative (count, bytes), oldest first.  A fall is a reset by the framework, after
-    which counting starts anew; ``None`` when nothing was allocated.
+    A fall is a reset by the framework, after which counting starts anew.
     """
-    count = size = 0
-    before: tuple[int, int] | None = None
-    for now in history:
-        if before is not None and now[0] >= before[0] and now[1] >= before[1]:
-            count += now[0] - before[0]
-            size += now[1] - before[1]
-        before = now
-    return size / count if count and size else None
+
+    def __init__(self) -> None:
+        self._seen: deque[tuple[float, int, int]] = deque()
+        # Between the first and the last of them.
+        self._count = self._bytes = 0
+
+    @property
+    def mean(self) -> float | None:
+        """Return the mean; ``None`` when nothing was allocated."""
+        return self._bytes / self._count if self._count and self._bytes else None
+
+    def add(self, at_s: float, count: int, size: int) -> None:
+        """Take in what was counted by ``at_s``."""
+        now = (at_s, count, size)
+        if self._seen:
+            self._move(self._seen[-1], now, 1)
+        self._seen.append(now)
+
+    def forget_before(self, at_s: float) -> None:
+        """Forget what was counted before, but for the last that was."""
+        while len(self._seen) > 1 and self._seen[0][0] < at_s:
+            self._move(self._seen.popleft(), self._seen[0], -1)
+
+    def _move(self, then: tuple[float, int, int], now: tuple[float, int, int], sign: int) -> None:
+        count, size = now[1] - then[1], now[2] - then[2]
+        if count >= 0 and size >= 0:
+            self._count += sign * count
+            self._bytes += sign * size
 
 
 def unusable_free_ratio(free_blocks: Sequence[tuple[int, int]], request: float) -> float:

@@ -6,7 +6,6 @@ import random
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gpuward.agent.model import SeriesKey
 from gpuward.agent.probe_workers import Workers
 from gpuward.agent.process_identity import sees_every_pid
 from gpuward.agent.samplers.dcgm import DcgmSampler
@@ -33,6 +32,7 @@ from gpuward.agent.samplers.tap_identity import WriterNames
 from gpuward.agent.samplers.tap_samples import DeviceMemory
 from gpuward.agent.samplers.upstream import UpstreamSampler
 from gpuward.agent.samplers.usual import UsualLoad
+from gpuward.agent.series_key import series_key
 
 if TYPE_CHECKING:
     from gpuward.agent.config import AgentConfig
@@ -163,5 +163,5 @@ def device_memory(snapshot: Snapshot, device: str) -> DeviceMemory | None:
 
 def latest(snapshot: Snapshot, signal: str, gpu: str) -> float | None:
     """Return the fresh value of a GPU's ``signal``."""
-    sample = snapshot.samples.get(SeriesKey(signal, gpu=gpu))
+    sample = snapshot.samples.get(series_key(signal, gpu))
     return None if sample is None else sample.value

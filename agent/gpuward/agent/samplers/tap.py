@@ -88,6 +88,8 @@ class TapSampler:
         self._identify = identify
         self._holder_of = holder_of
         self._writers: dict[str, Writer] = {}
+        # Of each device that was asked for in this turn.
+        self._memories: dict[str, DeviceMemory | None] = {}
         # Devices with news of writers that nobody has named yet: an error waits for its process.
         self._unnamed: dict[str, set[int]] = {}
 
@@ -131,6 +133,7 @@ class TapSampler:
         gone = self._directory.update(now_s)
         if (gpus := tuple(self._gpus())) != self._names.gpus:
             self._names = GpuNames(gpus)
+        self._memories = {}
         fresh: dict[str, set[int]] = {}
         for name, file in self._directory.files.items():
             writer = self._writers.setdefault(name, Writer())
@@ -218,7 +221,11 @@ class TapSampler:
                 yield Sample(key, reading.at_s, 1.0)
 
     def _memory_of(self, record: PackedRecord) -> DeviceMemory | None:
-        return self._device_memory(self._names(record.gpu_uuid).device)
+        """Return the memory of the record's device as it is in this turn."""
+        device = self._names(record.gpu_uuid).device
+        if device not in self._memories:
+            self._memories[device] = self._device_memory(device)
+        return self._memories[device]
 
     def _least_free(self, members: Sequence[Reading]) -> DeviceMemory | None:
         """Return the memory of the device of ``members``, of several slices the fullest."""

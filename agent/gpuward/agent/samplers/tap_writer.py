@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from gpuward.agent.allocator_conf import parse_allocator_conf
-from gpuward.agent.fragmentation import mean_large_request
+from gpuward.agent.fragmentation import LargeRequests
 from gpuward.agent.model import Process
 from gpuward.agent.samplers.tap_samples import Reading
 from gpuward.tap import layout
@@ -28,8 +27,8 @@ class Writer:
     alive: bool = False
     process: Process = NOBODY
     readings: dict[int, Reading] = field(default_factory=dict)
-    # Cumulative (at, count, bytes) of large allocations of the last minute, by device index.
-    _large: dict[int, deque[tuple[float, int, int]]] = field(default_factory=dict)
+    # Of the last minute, by device index.
+    _large: dict[int, LargeRequests] = field(default_factory=dict)
     _oom_mono_ns: dict[int, int] = field(default_factory=dict)
     # What ``shown`` returned, and of which process.
     _shown: tuple[Process, Process] = (NOBODY, NOBODY)
@@ -56,13 +55,11 @@ class Writer:
         self, index: int, record: PackedRecord, *, at_s: float, now_s: float, alloc_conf: str
     ) -> None:
         """Take in a record of device ``index``, written at ``at_s``."""
-        large = self._large.setdefault(index, deque())
+        large = self._large.setdefault(index, LargeRequests())
         totals = record.totals
-        large.append((at_s, totals.large_allocations, totals.large_allocated_bytes))
-        while large[0][0] < now_s - LARGE_REQUESTS_S and len(large) > 1:
-            large.popleft()
-        mean = mean_large_request((count, size) for _, count, size in large)
-        self.readings[index] = Reading(record, at_s, mean, parse_allocator_conf(alloc_conf))
+        large.add(at_s, totals.large_allocations, totals.large_allocated_bytes)
+        large.forget_before(now_s - LARGE_REQUESTS_S)
+        self.readings[index] = Reading(record, at_s, large.mean, parse_allocator_conf(alloc_conf))
 
     def take_error(self, index: int) -> Reading | None:
         """Return the reading when it carries an out-of-memory error that was not returned yet."""
