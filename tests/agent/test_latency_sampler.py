@@ -36,6 +36,7 @@ class Engine:
         self.replica = replica
         self.chance = random.Random(seed)
         self.now_s = 1_000.0
+        self.gauges = {"replica_kv_cache_usage_ratio": 0.1}
         self.restart()
         self.said = {}
 
@@ -47,6 +48,7 @@ class Engine:
                 "replica_requests_total",
                 "replica_requests_failed_total",
                 "replica_requests_over_objective_total",
+                "replica_prompt_tokens_total",
             ),
             0.0,
         )
@@ -65,6 +67,7 @@ class Engine:
                     requests,
                     failing * requests,
                     late * requests,
+                    0.0,
                 ),
                 strict=True,
             ):
@@ -76,7 +79,7 @@ class Engine:
     async def scrape(self, process=None):
         samples = tuple(
             Sample(self.replica._replace(signal=signal), self.now_s, value)
-            for signal, value in self.counters.items()
+            for signal, value in (self.counters | self.gauges).items()
         )
         processes = None if process is None else (process,)
         self.readings.apply("engine", Batch(samples=samples, processes=processes), self.now_s)
@@ -250,7 +253,7 @@ async def test_a_clock_that_begins_anew_shows_nothing_of_before(engine):
     engine.readings = Readings()
     engine.sampler = LatencySampler(engine.path, engine.readings.window)
     engine.now_s = 100.0
-    engine.counters = {"replica_requests_total": 1.0}
+    engine.counters, engine.gauges = {"replica_requests_total": 1.0}, {}
     await engine.scrape()
 
     assert set(engine.said) == {USUAL}
@@ -341,7 +344,7 @@ async def test_two_replicas_are_two(tmp_path):
             each.counters["replica_inter_token_seconds_total"] += running * TURN_S
             samples = tuple(
                 Sample(each.replica._replace(signal=signal), engine.now_s, value)
-                for signal, value in each.counters.items()
+                for signal, value in (each.counters | each.gauges).items()
             )
             engine.readings.apply("engine", Batch(samples=samples), engine.now_s)
         batch = await engine.sampler.sample(engine.now_s)

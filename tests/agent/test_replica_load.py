@@ -12,9 +12,11 @@ REPLICA = SeriesKey("", service="chat", endpoint="127.0.0.1:8000")
 TOKENS, SECONDS = "replica_inter_tokens_total", "replica_inter_token_seconds_total"
 PROMPT, CACHED = "replica_prompt_tokens_total", "replica_cached_prompt_tokens_total"
 PREEMPTIONS, KV_CACHE = "replica_preemptions_total", "replica_kv_cache_usage_ratio"
-BEFORE = {TOKENS: 10_000, SECONDS: 100, PROMPT: 5_000, CACHED: 1_000, PREEMPTIONS: 3}
+BEFORE = {TOKENS: 10_000, SECONDS: 100, PROMPT: 5_000, CACHED: 1_000}
+BEFORE |= {PREEMPTIONS: 3, KV_CACHE: 0.2}
 # In five seconds 5,000 tokens of 10 ms each: ten requests at once.
-AFTER = {TOKENS: 15_000, SECONDS: 150, PROMPT: 8_000, CACHED: 2_000, PREEMPTIONS: 3}
+AFTER = {TOKENS: 15_000, SECONDS: 150, PROMPT: 8_000, CACHED: 2_000}
+AFTER |= {PREEMPTIONS: 3, KV_CACHE: 0.2}
 
 
 def window(after, *, now_s=1_005.0, before=BEFORE):
@@ -34,12 +36,12 @@ def step(after, *, before=BEFORE, now_s=1_005.0):
 
 def test_a_step_of_the_mean():
     """500 steps, each of ten tokens and of 2,000 / 500 tokens of prompts that were not cached."""
-    found = step(AFTER | {KV_CACHE: 0.2})
+    found = step(AFTER)
 
     assert found.seconds == pytest.approx(0.01)
     assert found.load.running == pytest.approx(10.0)
     assert found.load.prefill_tokens == pytest.approx(4.0)
-    assert found.load.kv_cache_ratio == 0.2
+    assert found.load.kv_cache_ratio == pytest.approx(0.2)
 
 
 @pytest.mark.parametrize(
@@ -68,19 +70,27 @@ def test_what_is_cached_is_not_computed():
     assert step(AFTER | {CACHED: 9_000}).load.prefill_tokens == 0.0
 
 
-def test_a_page_that_tells_less():
-    """Tokens and their times are enough; the rest is nothing."""
-    after = {TOKENS: 15_000, SECONDS: 150}
-    found = step(after, before={TOKENS: 10_000, SECONDS: 100})
-
-    assert (found.load.prefill_tokens, found.load.kv_cache_ratio) == (0.0, 0.0)
-
-
-@pytest.mark.parametrize("missing", [TOKENS, SECONDS])
-def test_without_token_times_there_is_nothing(missing):
+@pytest.mark.parametrize("missing", [TOKENS, SECONDS, PROMPT])
+def test_without_these_nothing_is_told(missing):
+    """Of tokens, or of the prompts that are read beside them."""
     known = {signal: value for signal, value in AFTER.items() if signal != missing}
 
     assert counters_of(window(known, before={}), REPLICA) is None
+
+
+def test_without_the_cache_there_is_no_load():
+    before = {signal: value for signal, value in BEFORE.items() if signal != KV_CACHE}
+    after = {signal: value for signal, value in AFTER.items() if signal != KV_CACHE}
+
+    assert step(after, before=before) is None
+
+
+def test_what_else_a_page_does_not_tell_is_none():
+    """No prefix cache, no preemptions."""
+    after = {s: v for s, v in AFTER.items() if s not in (CACHED, PREEMPTIONS)}
+    before = {s: v for s, v in BEFORE.items() if s not in (CACHED, PREEMPTIONS)}
+
+    assert step(after, before=before).load.prefill_tokens == pytest.approx(6.0)
 
 
 def test_after_a_long_silence_nothing_is_told():

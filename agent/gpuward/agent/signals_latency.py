@@ -54,7 +54,7 @@ REPLICA = (
     ),
     (
         "replica_inter_token_expected_seconds",
-        "What that time was at such a load before.",
+        "What that time was at such a load before; of engines that tell of prompts and KV cache.",
         STALE_S,
     ),
     (
