@@ -180,6 +180,33 @@ def test_worker_leaves_with_the_agent(tmp_path):
     assert (status, stays) == (0, True)
 
 
+STAYING = """
+import sys
+from gpuward.agent import probe_worker
+from gpuward.agent.probes import card
+card._opened.append(True)
+sys.exit(probe_worker.main(sys.argv[1:]))
+"""
+
+
+def test_worker_with_a_context_stays(tmp_path):
+    """Its end would give memory back; it goes on and answers the next agent until it is asked."""
+    path = tmp_path / "GPU-1.sock"
+    theirs, ours = os.pipe()
+    argv = [sys.executable, "-c", STAYING, "--gpu", "cpu", "--socket", str(path)]
+    with subprocess.Popen([*argv, "--leave-with", str(theirs)], pass_fds=[theirs]) as worker:
+        os.close(theirs)
+        while not path.is_socket():
+            assert worker.poll() is None
+        os.close(ours)
+        replies = [ask(path), ask(path)]
+        worker.send_signal(signal.SIGTERM)
+        status = worker.wait(10)
+
+    assert all(reply["holds_context"] for reply in replies)
+    assert status == 0
+
+
 def test_worker_that_cannot_listen(tmp_path):
     """One line that names the path, no traceback."""
     argv = [sys.executable, "-m", "gpuward.agent.probe_worker", "--gpu", "cpu"]

@@ -20,7 +20,8 @@ measure.
 
 Under systemd it lives on when the agent restarts, so that an upgrade never takes or frees GPU
 memory beside an engine that is starting, and SIGTERM stops it.  One that the agent started leaves
-with the agent, however that ends: when nobody holds the other end of the descriptor any more.
+with the agent, however that ends: when nobody holds the other end of the descriptor any more.  If
+it holds a context by then it goes on, and serves the next agent.
 """
 
 from __future__ import annotations
@@ -119,7 +120,11 @@ def serve(listener: socket.socket, device: str, leave_with: int | None = None) -
     while True:
         readable, _, _ = select.select(watched, [], [])
         if leave_with in readable:
-            return None
+            if not card.is_open():
+                return None
+            watched = [listener]
+            leave_with = None
+            continue
         caller, _ = listener.accept()
         with caller, contextlib.suppress(OSError):
             caller.settimeout(CALLER_S)

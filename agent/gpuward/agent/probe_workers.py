@@ -1,9 +1,9 @@
 """Start the probe workers that nobody else starts, and find those that there are.
 
 Under systemd each worker is a unit, and a GPU is measured where an operator has enabled it.
-Without systemd, where CuPy is installed, the agent starts them: the processor's worker leaves with
-the agent, a GPU's goes on without it in a session of its own, because its end gives memory back,
-which could end an engine that is starting.  It holds nothing until it is asked to measure.
+Without systemd, where CuPy is installed, the agent starts them, each in a session of its own.  They
+leave with the agent, however it ends, but for one that holds a context: it goes on without us,
+because its end gives memory back, which could end an engine that is starting.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ class Workers:
         self._command = command
         self._env = env
         self._started: dict[str, subprocesses.Child] = {}
-        # Our end of a pipe that the processor's worker watches.
-        self._ours = -1
+        # By device, our end of a pipe that its worker watches.
+        self._ours: dict[str, int] = {}
         self._start_s: dict[str, float] = {}
         self._back_off_s: dict[str, float] = {}
 
@@ -91,26 +91,21 @@ class Workers:
         back_off_s = self._back_off_s.get(device, FIRST_BACK_OFF_S)
         self._start_s[device] = now_s + back_off_s
         self._back_off_s[device] = min(2 * back_off_s, LONGEST_BACK_OFF_S)
-        argv = [*self._command, "--gpu", device, "--socket", str(self.path(device))]
-        if device == CPU:
-            self._started[device] = self._start_bound(argv)
-        else:
-            self._started[device] = subprocesses.start(argv, env=self._env)
+        self._started[device] = self._start(device)
 
-    def _start_bound(self, argv: list[str]) -> subprocesses.Child:
-        """Start a worker that leaves with us, however we end."""
-        self._let_go()
-        theirs, self._ours = os.pipe()
+    def _start(self, device: str) -> subprocesses.Child:
+        self._let_go(device)
+        theirs, self._ours[device] = os.pipe()
+        words = ("--gpu", device, "--socket", str(self.path(device)), "--leave-with", str(theirs))
         try:
-            return subprocesses.start(
-                [*argv, "--leave-with", str(theirs)], env=self._env, pass_fds=(theirs,)
-            )
+            return subprocesses.start((*self._command, *words), env=self._env, pass_fds=(theirs,))
         finally:
             os.close(theirs)
 
     async def stop(self) -> None:
-        """Ask the processor's worker that we started to stop; those of GPUs stay."""
-        self._let_go()
+        """Ask the processor's worker that we started to stop, and let go of the others."""
+        for device in list(self._ours):
+            self._let_go(device)
         worker = self._started.pop(CPU, None)
         if worker is None:
             return
@@ -122,11 +117,10 @@ class Workers:
                     return
                 await asyncio.sleep(POLL_S)
 
-    def _let_go(self) -> None:
-        """Close our end of the worker's pipe: it leaves, as it would if we were killed."""
-        if self._ours >= 0:
-            os.close(self._ours)
-        self._ours = -1
+    def _let_go(self, device: str) -> None:
+        """Close our end of the worker's pipe, as it would be if we were killed."""
+        if device in self._ours:
+            os.close(self._ours.pop(device))
 
 
 @cache

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import random
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gpuward.agent.probe_workers import Workers
-from gpuward.agent.process_identity import sees_every_pid
+from gpuward.agent.process_identity import place, sees_every_pid
 from gpuward.agent.samplers.dcgm import DcgmSampler
 from gpuward.agent.samplers.endpoint import EndpointSampler
 from gpuward.agent.samplers.endpoint_canary import Canaries
@@ -149,7 +150,10 @@ def _probe_workers(config: AgentConfig) -> Workers:
         return Workers(OF_SYSTEMD)
     directory = Path(config.state.directory, "probe")
     directory.mkdir(exist_ok=True)
-    return Workers(directory, starts_gpu_workers=True)
+    # What a container runs ends with it, also what holds memory of a GPU.
+    own = place(os.getpid(), PROC)
+    is_contained = os.getpid() == 1 or own is None or bool(own.pod or own.container)
+    return Workers(directory, starts_gpu_workers=not is_contained)
 
 
 def device_memory(snapshot: Snapshot, device: str) -> DeviceMemory | None:
