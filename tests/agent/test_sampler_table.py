@@ -1,4 +1,4 @@
-"""What samplers are told of one another's readings."""
+"""Which samplers there are, and what they are told of one another's readings."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from types import MappingProxyType
 
 import pytest
 
+from gpuward.agent.config import AgentConfig, StateConfig
+from gpuward.agent.engine_config import DiscoveryConfig, EngineConfig
 from gpuward.agent.model import Driver, Sample, SeriesKey, Snapshot
-from gpuward.agent.sampler_table import device_memory
+from gpuward.agent.sampler_table import build_samplers, device_memory
 from gpuward.agent.samplers.tap_samples import DeviceMemory
 
 READ = {
@@ -36,3 +38,27 @@ def test_memory_of_a_device(device, expected):
     snapshot = Snapshot("n", "b", 1.0, 0.0, Driver(up=True), samples=MappingProxyType(samples))
 
     assert expected == device_memory(snapshot, device)
+
+
+ENGINES = (EngineConfig(service="chat", url="http://127.0.0.1:8000"),)
+
+
+@pytest.mark.parametrize(
+    ("engines", "looks", "watched"),
+    [
+        pytest.param((), True, True, id="found ones, as by default"),
+        pytest.param((), False, False, id="none"),
+        pytest.param(ENGINES, False, True, id="configured ones alone"),
+        pytest.param(ENGINES, True, True, id="both"),
+    ],
+)
+def test_whether_engines_are_watched(tmp_path, make_judge, clock, engines, looks, watched):
+    config = AgentConfig(
+        state=StateConfig(directory=str(tmp_path)),
+        engines=engines,
+        discovery=DiscoveryConfig(engines=looks),
+    )
+    samplers = build_samplers(config, judge=make_judge(), clock=clock, boot_id="boot")
+
+    names = {sampler.name for sampler in samplers}
+    assert names & {"engine", "serving"} == ({"engine", "serving"} if watched else set())
