@@ -41,23 +41,20 @@ def test_memory_of_a_device(device, expected):
 
 
 ENGINES = (EngineConfig(service="chat", url="http://127.0.0.1:8000"),)
+NO_SEARCH = DiscoveryConfig(engines=False)
 
 
 @pytest.mark.parametrize(
-    ("engines", "looks", "watched"),
+    ("settings", "watched"),
     [
-        pytest.param((), True, True, id="found ones, as by default"),
-        pytest.param((), False, False, id="none"),
-        pytest.param(ENGINES, False, True, id="configured ones alone"),
-        pytest.param(ENGINES, True, True, id="both"),
+        pytest.param({}, True, id="found ones, as by default"),
+        pytest.param({"discovery": NO_SEARCH}, False, id="none"),
+        pytest.param({"discovery": NO_SEARCH, "engines": ENGINES}, True, id="configured ones"),
+        pytest.param({"engines": ENGINES}, True, id="both"),
     ],
 )
-def test_whether_engines_are_watched(tmp_path, make_judge, clock, engines, looks, watched):
-    config = AgentConfig(
-        state=StateConfig(directory=str(tmp_path)),
-        engines=engines,
-        discovery=DiscoveryConfig(engines=looks),
-    )
+def test_whether_engines_are_watched(tmp_path, make_judge, clock, settings, watched):
+    config = AgentConfig(state=StateConfig(directory=str(tmp_path)), **settings)
     samplers = build_samplers(config, judge=make_judge(), clock=clock, boot_id="boot")
 
     names = {sampler.name for sampler in samplers}

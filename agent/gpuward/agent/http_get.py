@@ -4,6 +4,9 @@ The agent asks inference engines for text once a second: a new connection each t
 reading the page does, and a client library more memory than the rest of the agent's networking
 together.  A server may close what is idle at any time, so a request that gets no answer at all over
 a connection used before is made once more over a new one; nothing else is tried twice.
+
+Servers are not asked to compress: on one node packing a page costs its server more than the page
+costs on the way.
 """
 
 from __future__ import annotations
