@@ -45,7 +45,7 @@ def plan(seeds: Sequence[int], *, quick: bool, only: Sequence[str]) -> list[Job]
     hours = QUICK_HOURS if quick else 1.0
     nodes = int(HEALTHY_GPU_HOURS / QUIET_GPUS / (SEEDS / 2))
     jobs = [
-        Job("healthy", ("healthy",), 0, 100 * seed + number, hours)
+        Job("healthy", ("healthy",), 1, 100 * seed + number, hours)
         for seed in seeds
         for number in range(1 if quick else nodes if seed % 2 else FEWER_NODES)
     ]

@@ -31,7 +31,7 @@ class Job:
         return 5.0 * self.hours or 1.0
 
     def run(self) -> Lived:
-        if self.hours:
-            return live_quietly(self.names[0], self.severity, self.seed, self.hours, QUIET_GPUS)
         is_fluid = (self.seed + self.severity) % FLUID_EVERY == 0
+        if self.hours:
+            return live_quietly(self.names, self.seed, self.hours, QUIET_GPUS, fluid=is_fluid)
         return live(self.names, self.severity, self.seed, fluid=is_fluid)

@@ -30,7 +30,7 @@ from gpuward.agent.samplers.standing import Standing
 from gpuward.agent.samplers.usual import UsualLoad
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterator
+    from collections.abc import Coroutine
 
     from diagnosis_plan import Plan
 
@@ -226,10 +226,13 @@ def _note(lived: Lived, verdicts: list[Verdict], second: int) -> bool:
     return lived.delay_s is not None and second >= lived.onset_s + lived.delay_s + SETTLE_S
 
 
-def live_quietly(name: str, severity: int, seed: int, hours: float, replicas: int) -> Lived:
+def live_quietly(
+    names: tuple[str, ...], seed: int, hours: float, replicas: int, *, fluid: bool = False
+) -> Lived:
     """Live hours of a node on which nothing is wrong."""
-    plan = plan_of((name,), severity, seed)
-    lived = Lived(plan.name, severity, seed, [], "", plan.onset_s)
+    plan = plan_of(names, 1, seed)
+    plan.is_fluid = fluid
+    lived = Lived(plan.name, 1, seed, [], "", plan.onset_s)
     with tempfile.TemporaryDirectory() as folder:
         life = Life(plan, Path(folder), replicas)
         for second in range(1, int(hours * 3_600) + 1):
@@ -237,12 +240,7 @@ def live_quietly(name: str, severity: int, seed: int, hours: float, replicas: in
             for one in life.verdicts() if second % STEP_S == 0 else ():
                 if one.verdict == UNDETERMINED:
                     lived.abstained = True
-                elif one.verdict not in BY_NAME[name].also:
+                elif one.verdict not in BY_NAME[plan.name].also:
                     lived.false.append(f"{one.verdict} at {second} s, {one.endpoint}")
     lived.lived_s = float(second)
     return lived
-
-
-def quiet_hours(lived: Iterator[Lived], replicas: int) -> float:
-    """Return GPU-hours lived."""
-    return sum(one.lived_s for one in lived) / 3_600 * replicas

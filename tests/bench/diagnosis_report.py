@@ -111,20 +111,15 @@ def bounds(done: list[tuple[Job, Lived]]) -> list[Bound]:
     hard = {scenario.name for scenario in FAULTS if scenario.is_hard}
     double = [one for job, one in done if job.part == "double"]
     quiet = [one for job, one in done if job.part in ("healthy", "quiet")]
-    found = [
-        _share("AC@1, single faults", single, lambda it: score(it).first, LEAST_FIRST),
-        _share(
-            "AC@1, where hardware says so",
-            [one for one in single if one.name in hard],
-            lambda it: score(it).first,
-            LEAST_FIRST_HARD,
-        ),
-        _share("AC@3 (or among the runners-up)", single, lambda it: score(it).among),
-        _share("wrong verdicts", single, lambda it: float(score(it).was_wrong)),
-        _share(
-            "both of a double in the top two", double, lambda it: float(has_both(it)), LEAST_BOTH
-        ),
-    ]
+    hardest = [one for one in single if one.name in hard]
+    shares = (
+        ("AC@1, single faults", single, lambda it: score(it).first, LEAST_FIRST),
+        ("AC@1, where hardware says so", hardest, lambda it: score(it).first, LEAST_FIRST_HARD),
+        ("AC@3 (or among the runners-up)", single, lambda it: score(it).among, None),
+        ("wrong verdicts", single, lambda it: float(score(it).was_wrong), None),
+        ("both of a double in the top two", double, lambda it: float(has_both(it)), LEAST_BOTH),
+    )
+    found = [_share(*share) for share in shares if share[1]]
     hours = QUIET_GPUS * sum(one.lived_s for one in quiet) / 3_600
     exposure = f"in {hours:.1f} GPU-hours of {len(quiet)} nodes"
     found.append(Bound("verdicts on quiet nodes", _count(quiet), most=0, detail=exposure))
@@ -148,11 +143,11 @@ def bounds(done: list[tuple[Job, Lived]]) -> list[Bound]:
 
 
 def _share(
-    name: str, cases: list[Lived], of: Callable[[Lived], float], least: float | None = None
+    name: str, cases: list[Lived], of: Callable[[Lived], float], least: float | None
 ) -> Bound:
-    value = statistics.mean(of(one) for one in cases) if cases else 0.0
+    value = statistics.mean(of(one) for one in cases)
     detail = f"of {len(cases)}; 95 % sure of {lower_bound(value, len(cases)):.2f}"
-    return Bound(name, value, least=least if cases else None, detail=detail)
+    return Bound(name, value, least=least, detail=detail)
 
 
 def _count(cases: list[Lived]) -> float:
