@@ -57,6 +57,7 @@ def finding(loudness, kind, summary, **changes):
         "gpu_uuid": "",
         "process": "",
         "service": "",
+        "endpoint": "",
         "action": "drain the node",
         "lasted_s": 75.0,
         "evidence": (),

@@ -22,6 +22,10 @@ def finding(kind, result=Result.FAIL, gpu="GPU-1", code=0, evidence=()):
     return Finding(kind, Subject(gpu=gpu), "words", result=result, code=code, evidence=evidence)
 
 
+def of_service(kind, result=Result.WARN, service="chat"):
+    return Finding(kind, Subject(service=service), "words", result=result)
+
+
 def missing(present, expected):
     fact = Evidence("node_gpus_present", float(present), threshold=float(expected))
     return finding("gpu.missing", gpu="", evidence=(fact,))
@@ -75,6 +79,24 @@ STALLED = finding("driver.unresponsive", Result.WARN, gpu="")
             finding("gpu.clock.slow_under_load", Result.WARN),
             True,
             id="heat, then clocks",
+        ),
+        pytest.param(
+            finding("gpu.thermal.slowdown"),
+            finding("service.latency.inter_token", Result.WARN),
+            True,
+            id="heat, then tokens",
+        ),
+        pytest.param(
+            of_service("service.outage", Result.FAIL),
+            of_service("service.endpoint.failing"),
+            True,
+            id="an outage, the endpoint that shows it",
+        ),
+        pytest.param(
+            of_service("service.outage", Result.FAIL),
+            of_service("service.errors", service="search"),
+            None,
+            id="not another service's errors",
         ),
         pytest.param(
             finding("gpu.power.limit_lowered", Result.OK),

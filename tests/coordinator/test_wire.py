@@ -22,6 +22,7 @@ from gpuward.coordinator.model import (
 )
 from gpuward.coordinator.reader import Reader
 from gpuward.coordinator.report import Report
+from gpuward.coordinator.wire_finding import Known
 from gpuward.v1 import coordinator_pb2, finding_pb2, report_pb2
 
 NOW_S = 1_800_000_000.0
@@ -33,7 +34,7 @@ def at(seconds):
 
 def read(message, node="n1"):
     reader = Reader(NOW_S)
-    return wire.report_from(message, node, reader, wire.Known()), reader.notes
+    return wire.report_from(message, node, reader, Known()), reader.notes
 
 
 def report(**changes):
@@ -85,7 +86,7 @@ CHANGES = st.fixed_dictionaries(
 
 @given(st.lists(st.lists(CHANGES, max_size=3), min_size=1, max_size=5))
 def test_what_is_known_of_the_report_before_changes_nothing_of_what_is_read(reports):
-    known = wire.Known()
+    known = Known()
     for listed in reports:
         message = report(findings=[finding(**changes) for changes in listed])
         (alone, _) = read(copy.deepcopy(message))

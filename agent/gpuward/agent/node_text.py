@@ -102,7 +102,8 @@ def unchecked_lines(rows: Sequence[Unchecked], *, width: int) -> Iterator[str]:
 
 def _subject(row: FindingRow) -> str:
     gpu = f"GPU {row.gpu}" if row.gpu is not None else row.gpu_uuid
-    return plain(", ".join(filter(None, (gpu, row.process, row.service)))) or "the node"
+    words = filter(None, (gpu, row.process, row.service, row.endpoint))
+    return plain(", ".join(words)) or "the node"
 
 
 def _index(row: GpuRow) -> Cell:

@@ -54,6 +54,7 @@ class FindingRow:
     gpu_uuid: str
     process: str
     service: str
+    endpoint: str
     summary: str
     # Empty where nothing need be done.
     action: str
@@ -184,6 +185,7 @@ def _finding_row(
         gpu_uuid=about.gpu_uuid,
         process=about.process_key,
         service=about.service,
+        endpoint=about.endpoint,
         summary=finding.summary,
         action=ACTIONS.get(finding.suggested_action, ""),
         lasted_s=max(0.0, at_s - finding.since.ToNanoseconds() / 1e9),

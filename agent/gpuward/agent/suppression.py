@@ -22,7 +22,7 @@ from gpuward.agent.model import FindingClass
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from gpuward.agent.model import Finding
+    from gpuward.agent.model import Finding, Subject
 
 _LOUDNESS = (FindingClass.STORE, FindingClass.TICKET, FindingClass.PAGE)
 
@@ -31,6 +31,7 @@ class Reach(Enum):
     """Where a cause has its consequences."""
 
     SAME_GPU = "same gpu"
+    SAME_SERVICE = "same service"
     WHOLE_NODE = "whole node"
 
 
@@ -65,6 +66,7 @@ _MEMORY = (
     "gpu.memory.repair_pending",
     "gpu.memory.retired_pages_pending",
 )
+_LATENCY = ("service.latency.inter_token", "service.latency.objective", "service.latency.queue")
 _ACCOUNTS = ("process.memory.blind", "gpu.memory.coverage_fell", "gpu.memory.unattributed")
 
 RULES: tuple[Rule, ...] = (
@@ -86,7 +88,10 @@ RULES: tuple[Rule, ...] = (
     Rule("node.sxid", ("gpu.nvlink.degraded", *_FABRIC), Reach.WHOLE_NODE),
     Rule(
         "gpu.lost",
-        ("gpu.recovery_needed", *_LINKS, *_FABRIC, *_MEMORY, *_SLOW, *_STUCK, *_ACCOUNTS),
+        (
+            *("gpu.recovery_needed", *_LINKS, *_FABRIC, *_MEMORY, *_SLOW, *_STUCK, *_ACCOUNTS),
+            *_LATENCY,
+        ),
     ),
     Rule("gpu.xid", ("gpu.ecc.uncorrected",), codes=frozenset({48, 94, 95, 140, 171, 172})),
     Rule("gpu.xid", ("gpu.memory.remap_failed",), codes=frozenset({64})),
@@ -100,12 +105,17 @@ RULES: tuple[Rule, ...] = (
     Rule("gpu.ecc.uncorrected", ("gpu.memory.remap_pending", "gpu.recovery_needed")),
     Rule("gpu.memory.remap_pending", ("gpu.recovery_needed",)),
     Rule("gpu.nvlink.degraded", (*_FABRIC, "gpu.slower_than_siblings")),
-    Rule("gpu.power.brake", _SLOW),
-    Rule("gpu.thermal.slowdown", _SLOW),
+    Rule("gpu.power.brake", (*_SLOW, *_LATENCY)),
+    Rule("gpu.thermal.slowdown", (*_SLOW, *_LATENCY)),
     Rule("gpu.power.limit_lowered", _SLOW),
     Rule("gpu.pcie.degraded", ("gpu.slower_than_siblings", "gpu.stalled")),
     Rule("gpu.clock.slow_under_load", ("gpu.slower_than_siblings",)),
-    Rule("gpu.wedged", ("gpu.stalled",)),
+    Rule("gpu.wedged", ("gpu.stalled", *_LATENCY)),
+    Rule(
+        "service.outage",
+        ("service.endpoint.failing", "service.errors", *_LATENCY),
+        Reach.SAME_SERVICE,
+    ),
 )
 
 _BY_EFFECT: dict[str, tuple[Rule, ...]] = {
@@ -145,14 +155,23 @@ def explain(findings: Mapping[str, Finding]) -> dict[str, Explanation]:
 
 
 def _causes(rule: Rule, effect: Finding, known: Iterable[Finding]) -> Sequence[Finding]:
-    gpu = effect.subject.gpu
     causes = [
         cause
         for cause in known
         if (not rule.codes or cause.code in rule.codes)
-        and (rule.reach is Reach.WHOLE_NODE or (gpu and cause.subject.gpu == gpu))
+        and _reaches(rule.reach, cause.subject, effect.subject)
     ]
     return causes if rule.suffices(effect, causes) else ()
+
+
+def _reaches(reach: Reach, cause: Subject, effect: Subject) -> bool:
+    match reach:
+        case Reach.WHOLE_NODE:
+            return True
+        case Reach.SAME_SERVICE:
+            return bool(effect.service) and cause.service == effect.service
+        case Reach.SAME_GPU:
+            return bool(effect.gpu) and cause.gpu == effect.gpu
 
 
 def _loudness(finding: Finding) -> int:

@@ -24,6 +24,7 @@ from gpuward.coordinator import wire
 from gpuward.coordinator.filing import Superseded
 from gpuward.coordinator.reader import Reader
 from gpuward.coordinator.version import installed_version
+from gpuward.coordinator.wire_finding import Known
 from gpuward.v1 import coordinator_pb2 as pb
 from gpuward.v1 import coordinator_pb2_grpc
 
@@ -62,7 +63,7 @@ class _Session:
     number: int
     # What needs mending in one report does in the next: the log says it once a session.
     mended: bool = False
-    known: wire.Known = field(default_factory=wire.Known)
+    known: Known = field(default_factory=Known)
 
 
 class Ingest(coordinator_pb2_grpc.CoordinatorServiceServicer):

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from google.protobuf.timestamp_pb2 import Timestamp
 
 NAME_LIMIT = 256
+ID_LIMIT = 128
+# Largest integer that both databases hold.
+INTEGER_LIMIT = (1 << 63) - 1
 NOTES_LIMIT = 20
 # A node's clock may be ahead by this; a finding may be this old.
 AHEAD_S = 300.0

@@ -7,43 +7,27 @@ field must not cost a page.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from gpuward.coordinator.model import (
-    Action,
-    CauseDomain,
-    Evidence,
-    Finding,
-    FindingClass,
-    Result,
-    ServiceTotals,
-    Subject,
-)
-from gpuward.coordinator.reader import AHEAD_S, NAME_LIMIT, Reader
+from gpuward.coordinator.model import Finding, ServiceTotals
+from gpuward.coordinator.reader import AHEAD_S, ID_LIMIT, INTEGER_LIMIT, NAME_LIMIT, Reader
 from gpuward.coordinator.report import Report
-from gpuward.v1 import coordinator_pb2, finding_pb2, report_pb2
+from gpuward.coordinator.wire_finding import finding_from
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from enum import StrEnum
+    from collections.abc import Sequence
+
+    from gpuward.coordinator.wire_finding import Known
+    from gpuward.v1 import coordinator_pb2, report_pb2
 
 PROTOCOL_REVISION = 1
 
 # Lengths: columns of the store, and what a person can read.
-ID_LIMIT = 128
-KEY_LIMIT = 1_200
-TEXT_LIMIT = 2_000
 ADDRESS_LIMIT = 512
 FINDINGS_LIMIT = 1_000
 EVENTS_LIMIT = 500
 TOTALS_LIMIT = 500
-EVIDENCE_LIMIT = 50
-CAUSES_LIMIT = 20
-# Largest integer that both databases hold.
-INTEGER_LIMIT = (1 << 63) - 1
-
-E = TypeVar("E", bound="StrEnum")
 
 
 class BadMessage(Exception):  # noqa: N818 - it names a condition
@@ -60,16 +44,6 @@ class Hello:
     query_address: str
 
 
-def _table(prefix: str, values: Mapping[str, int], kind: type[E]) -> dict[int, E]:
-    return {values[f"{prefix}_{member.name}"]: member for member in kind}
-
-
-RESULTS = _table("CHECK_RESULT", dict(finding_pb2.CheckResult.items()), Result)
-CLASSES = _table("FINDING_CLASS", dict(finding_pb2.FindingClass.items()), FindingClass)
-DOMAINS = _table("CAUSE_DOMAIN", dict(finding_pb2.CauseDomain.items()), CauseDomain)
-ACTIONS = _table("SUGGESTED_ACTION", dict(finding_pb2.SuggestedAction.items()), Action)
-
-
 def hello_from(message: coordinator_pb2.Hello, reader: Reader) -> Hello:
     """Return who calls; raises ``BadMessage`` for another protocol or a nameless node."""
     if message.protocol_revision != PROTOCOL_REVISION:
@@ -84,45 +58,6 @@ def hello_from(message: coordinator_pb2.Hello, reader: Reader) -> Hello:
         agent_version=reader.text(message.agent_version, "agent_version", 64),
         query_address=reader.text(message.query_address, "query_address", ADDRESS_LIMIT),
     )
-
-
-class Known:
-    """The findings of a session's last report: what they say again need not be read again.
-
-    Nineteen of twenty differ from the ones before in when and how often they were seen.
-    """
-
-    def __init__(self) -> None:
-        self._read: dict[str, tuple[finding_pb2.Finding, Finding]] = {}
-
-    def findings(
-        self, items: Sequence[finding_pb2.Finding], node: str, reader: Reader
-    ) -> tuple[Finding, ...]:
-        """Return the findings that ``items`` are, without those that have no identity."""
-        read = {}
-        for item in items:
-            sight = _sight(item, reader)
-            # What is left is what the finding says; the message is ours.
-            item.ClearField("last_seen")
-            item.ClearField("count")
-            said, finding = self._read.get(item.finding_id, (None, None))
-            if said is not None and finding is not None and said == item:
-                finding = replace(
-                    finding,
-                    since_s=sight.since_s,
-                    last_seen_s=sight.at_s,
-                    count=sight.count,
-                )
-            else:
-                finding = _finding(item, sight, node, reader)
-                # A copy: a part of a message keeps the whole of it in memory.
-                said = finding_pb2.Finding()
-                said.CopyFrom(item)
-            if finding is not None:
-                # One finding a raise: of a doubled id the last word stands.
-                read[item.finding_id] = (said, finding)
-        self._read = read
-        return tuple({f.finding_id: f for _, f in read.values()}.values())
 
 
 def report_from(message: report_pb2.Report, node: str, reader: Reader, known: Known) -> Report:
@@ -169,118 +104,10 @@ def _events(
 ) -> tuple[tuple[int, Finding], ...]:
     events = []
     for item in reader.bounded(message.events, "events", EVENTS_LIMIT):
-        finding = _finding(item.finding, _sight(item.finding, reader), node, reader)
+        finding = finding_from(item.finding, node, reader)
         if finding is not None and item.seq <= INTEGER_LIMIT:
             events.append((item.seq, finding))
     return tuple(events)
-
-
-@dataclass(frozen=True, slots=True)
-class _Sight:
-    """Since when, when last, and how often a finding was seen."""
-
-    since_s: float
-    at_s: float
-    count: int
-
-
-def _sight(item: finding_pb2.Finding, reader: Reader) -> _Sight:
-    at_s = reader.at(item.last_seen, "finding.last_seen")
-    since_s = min(reader.at(item.since, "finding.since"), at_s)
-    return _Sight(since_s, at_s, max(1, min(item.count, INTEGER_LIMIT)))
-
-
-def _finding(item: finding_pb2.Finding, sight: _Sight, node: str, reader: Reader) -> Finding | None:
-    """Return the finding; ``None``, with a note, for one that has no usable identity."""
-    if not 0 < len(item.finding_id) <= ID_LIMIT or not item.finding_id.isprintable():
-        reader.note(f"finding_id: dropped, not 1 to {ID_LIMIT} printable characters")
-        return None
-    name = f"finding {item.finding_id}"
-    kind = reader.text(item.kind, f"{name}.kind") or "unknown"
-    subject = _subject(item.subject, node, reader)
-    key = reader.text(item.dedup_key, f"{name}.dedup_key", KEY_LIMIT)
-    return Finding(
-        # Unique on its node only; with the node, whose part ends at the last slash, everywhere.
-        finding_id=f"{node}/{item.finding_id.replace('/', '-')}",
-        dedup_key=key or f"{node}|{kind}|{subject.gpu_uuid}|{subject.process_key}",
-        kind=kind,
-        subject=subject,
-        summary=reader.text(item.summary, f"{name}.summary", TEXT_LIMIT) or kind,
-        # A class that we do not know is at least a ticket: unknown is not harmless.
-        default_class=reader.one_of(
-            CLASSES, item.default_class, FindingClass.TICKET, f"{name}.default_class"
-        ),
-        since_s=sight.since_s,
-        last_seen_s=sight.at_s,
-        domain=reader.one_of(
-            DOMAINS, item.cause_domain, CauseDomain.CAPACITY, f"{name}.cause_domain"
-        ),
-        result=reader.one_of(RESULTS, item.result, Result.UNKNOWN, f"{name}.result"),
-        code=item.code,
-        cleared_at_s=_cleared_at(item, name, reader),
-        count=sight.count,
-        confidence=reader.number(item.confidence, f"{name}.confidence", 0.0, 1.0),
-        evidence=tuple(
-            _evidence(fact, name, reader)
-            for fact in reader.bounded(item.evidence, f"{name}.evidence", EVIDENCE_LIMIT)
-        ),
-        action=reader.one_of(
-            ACTIONS, item.suggested_action, Action.NONE, f"{name}.suggested_action"
-        ),
-        cause_dedup_keys=tuple(
-            reader.text(key, f"{name}.cause_dedup_keys", KEY_LIMIT)
-            for key in reader.bounded(item.cause_dedup_keys, f"{name}.causes", CAUSES_LIMIT)
-        ),
-    )
-
-
-def _cleared_at(item: finding_pb2.Finding, name: str, reader: Reader) -> float | None:
-    if item.state != finding_pb2.FINDING_STATE_CLEARED:
-        return None
-    return reader.at(item.cleared_at, f"{name}.cleared_at")
-
-
-def _subject(item: finding_pb2.Subject, node: str, reader: Reader) -> Subject:
-    def text(name: str) -> str:
-        return reader.text(getattr(item, name), f"subject.{name}")
-
-    return Subject(
-        node=node,
-        gpu_uuid=text("gpu_uuid"),
-        gpu_serial=text("gpu_serial"),
-        process_key=text("process_key"),
-        pid=item.pid,
-        unit=text("unit"),
-        pod=text("pod"),
-        container=text("container"),
-        engine=text("engine"),
-        model=text("model"),
-        service=text("service"),
-        endpoint=text("endpoint"),
-    )
-
-
-def _evidence(fact: finding_pb2.Evidence, name: str, reader: Reader) -> Evidence:
-    where = f"{name}.evidence"
-    bound = 1e300
-    threshold = (
-        reader.number(fact.threshold, f"{where}.threshold", -bound, bound)
-        if fact.HasField("threshold")
-        else None
-    )
-    return Evidence(
-        name=reader.text(fact.name, f"{where}.name"),
-        value=reader.number(fact.value, f"{where}.value", -bound, bound),
-        unit=reader.text(fact.unit, f"{where}.unit", 32),
-        threshold=threshold,
-        text=reader.text(fact.text, f"{where}.text", TEXT_LIMIT),
-        observed_at_s=(
-            reader.at(fact.observed_at, f"{where}.observed_at")
-            if fact.HasField("observed_at")
-            else None
-        ),
-        source=reader.text(fact.source, f"{where}.source", 64),
-    )
 
 
 def _totals(
