@@ -135,6 +135,13 @@ DRILLS = {
             Shown("gpu.pcie.replays", 4, "fail", "page", "gpu_aer_fatal_total", 1, 1),
         ),
     ),
+    "slow_link": (
+        860,
+        (
+            Shown("gpu.pcie.degraded", 0, "fail", "page", "gpu_pcie_link_generation", 3, 3),
+            Shown("gpu.pcie.degraded", 1, "warn", "ticket", "gpu_pcie_link_generation", 3, 3),
+        ),
+    ),
     "aer": (
         1_000,
         # The card's NVML counts no such errors, the kernel does.
