@@ -82,7 +82,7 @@ def test_evidence_has_its_value_its_limit_its_source_and_its_time(node):
     (fact,) = [f for f in told(node(SLOW | HOT)).evidence if f.name == "clock_low"]
 
     assert (fact.value, fact.unit) == (1.2e9, "hertz")
-    assert fact.threshold == pytest.approx(0.9 * 1.755e9)
+    assert fact.threshold == pytest.approx(0.95 * 1.755e9)
     assert (fact.source, fact.at_s) == ("nvml", 1_000.0)
 
 

@@ -27,7 +27,7 @@ HEAT_RATIO = 0.2
 # Every busy card is at its power limit now and then.
 CAPPED_RATIO = 0.5
 # Of what the card was seen to hold; cards of one kind under one load are within a few percent.
-LOW_RATIO = 0.9
+LOW_RATIO = 0.95
 # Of the highest clock, while nobody knows what the card holds: the threshold of NVIDIA's nvbench.
 LOW_OF_HIGHEST_RATIO = 0.75
 
