@@ -95,6 +95,7 @@ def test_what_else_a_page_does_not_tell_is_none():
 
 def test_after_a_long_silence_nothing_is_told():
     """Nobody knows which part of the last minutes the mean is of."""
+    assert step(AFTER, now_s=1_000.0) is None
     assert step(AFTER, now_s=1_060.0) is not None
     assert step(AFTER, now_s=1_060.5) is None
 

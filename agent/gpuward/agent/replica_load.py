@@ -105,7 +105,8 @@ def step_between(
     tokens: that is a queue, not a slow GPU.
     """
     tokens, passed_s = now.tokens - before.tokens, now.at_s - before.at_s
-    if tokens < LEAST_TOKENS or passed_s > 2 * LONGEST_S:
+    # It is not above 0 when a reboot began the clock anew.
+    if tokens < LEAST_TOKENS or not 0.0 < passed_s <= 2 * LONGEST_S:
         return None
     kv_cache = window.figures(replica._replace(signal=KV_CACHE), before.at_s)
     if now.preemptions > before.preemptions or now.seconds <= before.seconds or not kv_cache:
