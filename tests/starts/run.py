@@ -90,9 +90,17 @@ class Watcher(threading.Thread):
         # By GPU.
         self.engines: dict[int, Engine] = {}
         self.over = threading.Event()
+        self._looks = 0
+
+    def has_seen(self) -> None:
+        """Return when all that is so now was seen: a look may be under way, so after the next."""
+        until = self._looks + 2
+        while self._looks < until and self.is_alive():
+            time.sleep(WATCH_S)
 
     def run(self) -> None:
         while not self.over.wait(WATCH_S):
+            self._looks += 1
             ours = set(workers(self._folder))
             for gpu in range(self._state.row.gpu_count):
                 holding = {p.pid for p in self._state.processes(gpu) if p.pid in ours}
@@ -174,11 +182,15 @@ def _round(
     happening: str, gpus: range, speed: float, *, agent: Agent, watcher: Watcher, tally: Tally
 ) -> None:
     """Start an engine on each of ``gpus`` while ``happening`` happens to the agent."""
-    for pid in workers(agent.folder)[::2]:
+    leaving = workers(agent.folder)[::2]
+    for pid in leaving:
         os.kill(pid, signal.SIGTERM)
     if happening == "start":
         agent.stop()
     time.sleep(IDLE_S / speed * random.uniform(0.2, 1.0))
+    while set(leaving) & set(workers(agent.folder)):
+        time.sleep(WATCH_S)
+    watcher.has_seen()
     engines = {gpu: Engine(gpu, START_S / speed, agent.env) for gpu in gpus}
     watcher.engines = engines
     time.sleep(START_S / speed * random.uniform(0.1, 0.7))
