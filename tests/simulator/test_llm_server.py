@@ -19,7 +19,9 @@ from gpuward.simulator.llm.faults import parse
 from gpuward.simulator.llm.platforms import PLATFORMS
 from gpuward.simulator.llm.server import Server
 from gpuward.simulator.llm.traffic import Demand, Traffic
+from gpuward.simulator.state import State
 
+GIB = 1 << 30
 MODEL = "meta-llama/Llama-3.1-8B-Instruct"
 
 
@@ -188,6 +190,39 @@ def test_the_command():
         child.communicate()
 
     assert (200, 0) == (reply.status, status)
+
+
+def test_with_a_gpu_it_holds_memory_and_has_a_tap(tmp_path):
+    """Nine tenths of the simulated GPU, as an engine takes them; both are gone with it."""
+    state = State.create(tmp_path / "state", 1)
+    state.gpu(0).memory_total_bytes = 80 * GIB
+    state.gpu(0).uuid = b"GPU-00000000-1111-2222-3333-444444444444"
+    taps = tmp_path / "tap"
+    taps.mkdir()
+    child = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "gpuward.simulator.llm"),
+            *("--gpu", "0", "--tap-directory", str(taps)),
+        ],
+        env={"GPUWARD_SIM_STATE": str(tmp_path / "state"), "PATH": "/usr/bin:/bin"},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        while "llm.ready" not in child.stderr.readline():
+            pass
+        held, files = state.processes(0), list(taps.iterdir())
+        child.send_signal(signal.SIGTERM)
+        status = child.wait(10)
+    finally:
+        child.kill()
+        child.communicate()
+
+    assert [child.pid] == [process.pid for process in held]
+    assert 70 * GIB < held[0].memory_bytes < 73 * GIB
+    assert [".tap"] == sorted({file.suffix for file in files} - {".lock"})
+    assert 0 == status
+    assert [] == state.processes(0)
 
 
 @pytest.mark.parametrize(
