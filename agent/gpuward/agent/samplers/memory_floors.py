@@ -1,8 +1,7 @@
 """Sample the least of a minute: what stays when the requests are gone.
 
 A server's memory swings with its load, and a leak of a hundredth of the swing is invisible in it;
-the floor of each minute is not.  One point a minute also lets the window's ring, which holds three
-hundred points, reach back five hours.
+the floor of each minute is not.  One point a minute also lets the window keep an hour of them.
 """
 
 from __future__ import annotations
