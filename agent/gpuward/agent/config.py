@@ -181,7 +181,8 @@ class ProbesConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     mode: Annotated[
         Literal["auto", "cpu", "off"],
         Meta(
-            description="Who measures: GPU workers that are enabled too, the CPU alone, or nobody."
+            description="Who measures: workers of GPUs too, where and when that is safe (unit"
+            " `gpuward-probe@UUID`), the CPU alone, or nobody."
         ),
     ] = "auto"
     directory: Annotated[

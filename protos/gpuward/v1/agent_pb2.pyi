@@ -457,7 +457,9 @@ class RunProbeRequest(_message.Message):
     PROBE_FIELD_NUMBER: _builtins.int
     GPU_UUID_FIELD_NUMBER: _builtins.int
     probe: _builtins.str
-    """Probe name: "latency"."""
+    """Probe name: "latency", "host_copy", "device_copy", "product", "allocation"; "latency" alone without
+    a GPU.
+    """
     gpu_uuid: _builtins.str
     """Empty for the node's CPU."""
     def __init__(
