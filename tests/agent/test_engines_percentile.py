@@ -102,14 +102,18 @@ def test_the_span_grows_until_there_are_enough():
     assert all(told[first:])
 
 
-def test_what_is_over_an_hour_old_never_counts():
+@pytest.mark.parametrize(
+    ("age_s", "is_told"),
+    [pytest.param(3_600.0, True, id="just"), pytest.param(3_601.0, False, id="over")],
+)
+def test_what_is_over_an_hour_old_never_counts(age_s, is_told):
+    """A quiet engine: its 400 requests came at once, between the first two looks."""
     engine = Engine()
-    engine.look(at=1, requests=1_000)
-    engine.look(step_s=3_500.0)
-    for _ in range(80):
-        found = engine.look()
+    engine.look()
+    engine.look(at=1, requests=400, step_s=30.0)
+    found = engine.look(step_s=age_s - 30.0)
 
-    assert found is None
+    assert (found is not None) is is_told
 
 
 def test_five_minutes_must_have_passed():

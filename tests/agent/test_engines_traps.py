@@ -67,6 +67,17 @@ def test_names_drift(lines, found):
     assert figures("vllm", *lines).get("kv_cache_usage_ratio") == found
 
 
+def test_a_full_cache_is_no_error():
+    assert figures("vllm", "vllm:kv_cache_usage_perc 1.0") == {"kv_cache_usage_ratio": 1.0}
+
+
+def test_a_count_that_is_not_written_is_that_of_all_buckets():
+    name = "vllm:e2e_request_latency_seconds"
+    found = read("vllm", f'{name}_bucket{{le="1"}} 3\n{name}_bucket{{le="+Inf"}} 5\n{name}_sum 4\n')
+
+    assert (found.durations["latency"].seconds, found.durations["latency"].count) == (4.0, 5.0)
+
+
 def test_an_old_name_of_a_duration():
     found = read(
         "vllm",
