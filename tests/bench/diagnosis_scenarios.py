@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 GIB = float(1 << 30)
 # Means of the trace, and what of a prompt is not in the prefix cache.
 PROMPT_TOKENS, ANSWER_TOKENS, NOT_CACHED = 1_400.0, 211.0, 0.85
+LONGEST = 20.0
+# The largest request must fit.
+LEAST_KV_TOKENS = 33_000.0
+PLACES = 48
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,19 +67,22 @@ def _step_s(plan: Plan, sequences: float) -> float:
     return plan.platform.law.seconds(int(sequences + prompts), int(sequences), int(context))
 
 
-def _answers_that_fill(plan: Plan, share: float, room: float, each: float) -> float:
-    """Return how many times as long answers fill ``room`` to ``share``.
+def _sequences(plan: Plan, longer: float = 1.0) -> float:
+    """Return how many run at the onset, with answers so many times as long: Little's law."""
+    running = 1.0
+    for _ in range(20):
+        running = plan.demand.rate(plan.onset_s) * ANSWER_TOKENS * longer * _step_s(plan, running)
+    return running
 
-    ``each``: what a sequence takes of the room when it begins; its answer adds a half of itself
-    where the room is one of tokens, which is where ``each`` is above 1.
-    """
+
+def _held_tokens(plan: Plan, longer: float = 1.0) -> float:
+    return _sequences(plan, longer) * (PROMPT_TOKENS + ANSWER_TOKENS * longer / 2)
+
+
+def _grown(needs: Callable[[Plan, float], float], plan: Plan, room: float) -> float:
+    """Return how many times as long answers must be to need ``room``."""
     longer = 1.0
-    for _ in range(400):
-        answer = ANSWER_TOKENS * longer
-        running = plan.demand.requests_per_second * answer * _step_s(plan, room * share / each)
-        taken = running * (each + (answer / 2 if each > 1.0 else 0.0))
-        if taken >= share * room:
-            break
+    while needs(plan, longer) < room and longer < LONGEST:
         longer += 0.02
     return longer
 
@@ -83,10 +90,9 @@ def _answers_that_fill(plan: Plan, share: float, room: float, each: float) -> fl
 def _kv_exhaustion(plan: Plan) -> None:
     """Sessions grow long: what they hold no longer fits, and sequences are put back."""
     plan.is_local = True
-    plan.platform = replace(plan.platform, kv_blocks=2_100)
-    plan.demand = replace(plan.demand, requests_per_second=plan.random.uniform(3.5, 4.5))
-    room = float(plan.platform.kv_blocks * BLOCK_TOKENS)
-    longer = _answers_that_fill(plan, plan.pick(1.15, 1.5, 2.5), room, PROMPT_TOKENS)
+    room = max(LEAST_KV_TOKENS, _held_tokens(plan) / 0.45)
+    plan.platform = replace(plan.platform, kv_blocks=int(room / BLOCK_TOKENS) + 1)
+    longer = _grown(_held_tokens, plan, plan.pick(1.15, 1.5, 2.5) * room)
     plan.fault(plan.victim, Trouble.LONGER_ANSWERS, longer)
 
 
@@ -110,22 +116,18 @@ def _neighbour_memory(plan: Plan) -> None:
 def _saturation(plan: Plan) -> None:
     """Longer answers keep all places taken; memory would allow more."""
     plan.is_local = True
-    plan.platform = replace(plan.platform, max_num_seqs=24)
-    plan.demand = replace(plan.demand, requests_per_second=plan.random.uniform(3.5, 4.5))
-    places = float(plan.platform.max_num_seqs)
-    longer = _answers_that_fill(plan, plan.pick(1.1, 1.5, 2.5), places, 1.0)
+    places = 8 + int(2 * _sequences(plan))
+    plan.platform = replace(plan.platform, max_num_seqs=places)
+    longer = _grown(_sequences, plan, plan.pick(1.15, 1.5, 2.5) * places)
     plan.fault(plan.victim, Trouble.LONGER_ANSWERS, longer)
 
 
 def _overload(plan: Plan) -> None:
     """More come than the engines can serve."""
-    plan.platform = replace(plan.platform, max_num_seqs=48)
-    plan.demand = replace(plan.demand, requests_per_second=plan.random.uniform(3.5, 4.5))
-    places = plan.platform.max_num_seqs
-    most = places / (ANSWER_TOKENS * _step_s(plan, places))
-    plan.everywhere(
-        Trouble.OVERLOAD, plan.pick(1.1, 1.5, 2.5) * most / plan.demand.requests_per_second
-    )
+    plan.platform = replace(plan.platform, max_num_seqs=PLACES)
+    most = PLACES / (ANSWER_TOKENS * _step_s(plan, PLACES))
+    more = plan.pick(1.15, 1.5, 2.5) * most / plan.demand.rate(plan.onset_s)
+    plan.everywhere(Trouble.OVERLOAD, more)
 
 
 def _longer_prompts(plan: Plan) -> None:
