@@ -15,7 +15,7 @@ from gpuward.agent.probe_workers import CPU, Workers
 from gpuward.agent.samplers.probe import ProbeSampler
 from gpuward.agent.window import Window
 
-GPUS = (Gpu("GPU-1", 0, "H100", "1B"),)
+GPUS = (Gpu("GPU-1", 0, "H100", "1B"), Gpu("GPU-2", 1, "H100", "1C"))
 FIGURES = {"launch_seconds": 1e-5, "stolen_ratio": 0.5}
 
 
@@ -72,7 +72,9 @@ async def test_figures(make_sampler, clock, probe, gpu):
     [
         pytest.param(("matmul", "GPU-1"), {}, "no such probe", id="no such probe"),
         pytest.param(("product", ""), {}, "no such probe", id="none of the processor"),
-        pytest.param(("latency", "GPU-9"), {}, "gpuward-probe@GPU-9", id="no such GPU"),
+        pytest.param(("latency", "GPU-9"), {}, "no GPU of that UUID", id="no such GPU"),
+        pytest.param(("latency", "GPU-2"), {}, "gpuward-probe@GPU-2 is not", id="no worker"),
+        pytest.param(("latency", "../GPU-1"), {}, "no GPU of that UUID", id="a path"),
         pytest.param(("latency", "GPU-1"), {"compute_mode": 3.0}, "EXCLUSIVE", id="by the rules"),
         pytest.param(("allocation", "GPU-1"), {"free_gib": 0.9}, "MiB are free", id="too full"),
         pytest.param(("latency", "GPU-1"), {"mode": "cpu"}, "mode is cpu", id="mode cpu"),
@@ -91,6 +93,7 @@ async def test_it_is_refused_before_anything_is_touched(
     assert probed.result is Result.UNKNOWN
     assert reason in probed.reason
     assert sampler.asked == []
+    assert sampler._devices.keys() <= {"GPU-1", "GPU-2"}
 
 
 async def test_where_probes_are_off_it_is_refused(clock):

@@ -248,7 +248,15 @@ async def test_one_at_a_time_below_a_port(played, node, ports, at_once):
         played.add(device)
     if ports:
         node.below_ports(*ports)
-    await turns(node.sampler(), 8)
+    sampler = node.sampler()
+    played.answers.clear()
+    first = asyncio.create_task(sampler.sample(999.0))
+    while played.under_way < at_once:
+        assert not first.done()
+        await asyncio.sleep(0.005)
+    played.answers.set()
+    await first
+    await turns(sampler, 8)
 
     assert played.most_under_way == at_once
     assert {device for device, _ in played.measured()} == {"cpu", "GPU-1", "GPU-2"}

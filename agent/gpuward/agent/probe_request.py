@@ -63,6 +63,8 @@ class ProbeRequests:
             return _refused(f"its turn did not come within {ANSWERED_WITHIN_S:g} s")
         finally:
             self._waiting[device] -= 1
+            if not self._waiting[device]:
+                del self._waiting[device]
 
 
 def _probed(reply: Reply) -> Probed:

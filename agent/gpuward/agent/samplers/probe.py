@@ -19,7 +19,7 @@ from gpuward.agent.model import Batch, ComponentHealth, Result
 from gpuward.agent.probe_figures import sample_of, samples_of
 from gpuward.agent.probe_link import Reply, ask
 from gpuward.agent.probe_place import mps_servers, root_port
-from gpuward.agent.probe_rules import Worker, hindrance, pace
+from gpuward.agent.probe_rules import Worker, device_of, hindrance, pace
 from gpuward.agent.probe_schedule import BURST_S, LONGEST_BURST_S, PERIODS_S, GpuTime, Schedule
 from gpuward.agent.probe_workers import CPU, Workers
 
@@ -121,6 +121,9 @@ class ProbeSampler:
 
     async def measure(self, uuid: str, probe: str, clock: Clock) -> Reply:
         """Return what the worker of ``uuid`` measures for a person, or why it must not now."""
+        # The name is a caller's: nothing is looked for or kept by one that is no GPU's.
+        if uuid != CPU and device_of(self._window(clock.mono_s()), uuid) is None:
+            return Reply(error=REFUSED, reason="no GPU of that UUID is seen on this node")
         device = self._device(uuid)
         async with device.turn:
             now_s = clock.mono_s()
