@@ -14,7 +14,7 @@ import pytest
 
 from gpuward.agent import probe_worker
 from gpuward.agent.probes import card, table
-from gpuward.agent.probes.figure import Figure, Stalled, Unsupported
+from gpuward.agent.probes.figure import Figure, Stalled, Unsupported, Unusable
 
 
 @pytest.fixture
@@ -55,6 +55,7 @@ def test_request_that_is_none(play, request_):
         pytest.param(Stalled("no answer"), "stalled", id="stalled"),
         pytest.param(ImportError("no cupy"), "unsupported", id="library missing"),
         pytest.param(Unsupported("no NVRTC"), "unsupported", id="compiler missing"),
+        pytest.param(Unusable("cudaErrorNoDevice"), "unusable", id="driver missing"),
     ],
 )
 def test_conditions(play, raised, error):
@@ -178,6 +179,32 @@ def test_worker_leaves_with_the_agent(tmp_path):
 
     assert "figures" in reply
     assert (status, stays) == (0, True)
+
+
+UNUSABLE = """
+import sys
+from gpuward.agent import probe_worker
+from gpuward.agent.probes import table
+from gpuward.agent.probes.figure import Unusable
+def run(probe, device, meter):
+    raise Unusable("cudaErrorNoDevice")
+table.run = run
+sys.exit(probe_worker.main(sys.argv[1:]))
+"""
+
+
+def test_worker_without_a_driver_says_so_and_ends(tmp_path):
+    """The next one may find it."""
+    path = tmp_path / "GPU-1.sock"
+    argv = [sys.executable, "-c", UNUSABLE, "--gpu", "cpu", "--socket", str(path)]
+    with subprocess.Popen(argv) as worker:
+        while not path.is_socket():
+            assert worker.poll() is None
+        reply = ask(path)
+        status = worker.wait(10)
+
+    assert (reply["error"], reply["reason"]) == ("unusable", "cudaErrorNoDevice")
+    assert status == 0
 
 
 STAYING = """

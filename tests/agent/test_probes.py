@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpuward.agent.probes import card, product_cuda, table
-from gpuward.agent.probes.figure import Meter, Stalled, Unsupported, spread
+from gpuward.agent.probes.figure import Meter, Stalled, Unsupported, Unusable, spread
 from gpuward.agent.probes.spin import spin_figures
 
 MIB = 1 << 20
@@ -113,10 +113,12 @@ class PlayedCupy:
     ``looks``: how often an event is asked before it is done; ``wrong``: the product has an error.
     """
 
-    def __init__(self, *, looks=1, event_ms=0.004, wrong=False, nvrtc=""):
+    def __init__(self, *, looks=1, event_ms=0.004, wrong=False, nvrtc="", driver=""):
         self.launched, self.copied, self.taken = [], [], []
         self.allocators = {"device": "pool", "pinned": "pool"}
-        self.looks, self.wrong, self.nvrtc = looks, wrong, nvrtc
+        self.looks, self.wrong = looks, wrong
+        # What stands in the way.
+        self.nvrtc, self.driver = nvrtc, driver
         self.cuda = SimpleNamespace(
             Event=self._event,
             Stream=self._stream,
@@ -128,9 +130,16 @@ class PlayedCupy:
             get_elapsed_time=lambda begin, end: event_ms,
             nvrtc=SimpleNamespace(getVersion=self._version),
             runtime=SimpleNamespace(
-                memcpyAsync=self._copy, malloc=self._malloc, free=self.taken.remove
+                getDeviceCount=self._devices,
+                memcpyAsync=self._copy,
+                malloc=self._malloc,
+                free=self.taken.remove,
             ),
         )
+
+    def _devices(self):
+        if self.driver:
+            raise RuntimeError(self.driver)
 
     def _version(self):
         if self.nvrtc:
@@ -350,6 +359,14 @@ def test_without_a_compiler_no_context_is_made(play, words):
     play(nvrtc=words)
 
     with pytest.raises(Unsupported, match="no NVRTC for CuPy"):
+        measure("latency")
+    assert not card.is_open()
+
+
+def test_without_a_driver_no_context_is_made(play):
+    play(driver="cudaErrorNoDevice: no CUDA-capable device is detected")
+
+    with pytest.raises(Unusable, match="cudaErrorNoDevice"):
         measure("latency")
     assert not card.is_open()
 

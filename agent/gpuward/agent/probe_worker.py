@@ -39,7 +39,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from gpuward.agent.probes import card, table
-from gpuward.agent.probes.figure import Meter, Stalled, Unsupported
+from gpuward.agent.probes.figure import Meter, Stalled, Unsupported, Unusable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -53,6 +53,7 @@ LAST_TO_GO = "-900"
 
 ARGUMENTS = ("-P", "-m", "gpuward.agent.probe_worker")
 NO_DESCRIPTOR = -1
+UNUSABLE = "unusable"
 RELEASED: dict[str, dict[str, float]] = {"figures": {}}
 
 DEFAULT_BUDGET_S = 0.02
@@ -65,7 +66,8 @@ def answer(request: bytes, device: str) -> dict[str, object]:
     """Return the reply to one request, whatever it holds.
 
     An error that a probe does not name ends the worker: after a CUDA error its context serves
-    nobody, and a new worker gets a new one.
+    nobody, and a new worker gets a new one.  ``UNUSABLE`` ends it too, once it is told: a driver
+    that comes later is seen by a new process only.
     """
     asked = _parse(request)
     if asked.get("status") is True:
@@ -80,6 +82,8 @@ def answer(request: bytes, device: str) -> dict[str, object]:
         return _error("stalled", str(error))
     except (ImportError, Unsupported) as error:
         return _error("unsupported", str(error))
+    except Unusable as error:
+        return _error(UNUSABLE, str(error))
     measured = {figure.name: figure.value for figure in figures}
     return _reply(figures=measured | {"busy_seconds": meter.busy_s})
 
@@ -131,7 +135,10 @@ def serve(listener: socket.socket, device: str, leave_with: int | None = None) -
             if request := caller.recv(REQUEST_LIMIT_BYTES):
                 if is_release(request):
                     return caller.detach()
-                caller.send(json.dumps(answer(request, device)).encode())
+                reply = answer(request, device)
+                caller.send(json.dumps(reply).encode())
+                if reply.get("error") == UNUSABLE:
+                    return None
 
 
 def begin_anew(options: argparse.Namespace, caller: int) -> NoReturn:

@@ -101,7 +101,9 @@ cuda = SimpleNamespace(
     Stream=_Stream,
     get_elapsed_time=lambda begin, end: EVENT_MS,
     nvrtc=SimpleNamespace(getVersion=lambda: (13, 0)),
-    runtime=SimpleNamespace(memcpyAsync=_copy, malloc=_malloc, free=_free),
+    runtime=SimpleNamespace(
+        getDeviceCount=lambda: 1, memcpyAsync=_copy, malloc=_malloc, free=_free
+    ),
     set_allocator=_allocator,
     set_pinned_memory_allocator=_allocator,
 )

@@ -14,7 +14,7 @@ from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-from gpuward.agent.probes.figure import Meter, Stalled, Unsupported
+from gpuward.agent.probes.figure import Meter, Stalled, Unsupported, Unusable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -84,8 +84,8 @@ def is_open() -> bool:
 def card() -> Card:
     """Return the card, opened at the first call.
 
-    Raises ``ImportError`` without CuPy, ``Unsupported`` without its compiler; both before there is
-    a context.
+    Raises ``ImportError`` without CuPy, ``Unsupported`` without its compiler, ``Unusable`` without
+    a driver; all before there is a context.
     """
     import cupy
 
@@ -94,6 +94,10 @@ def card() -> Card:
     except RuntimeError as error:
         # CuPy 13 and 14 word it differently.
         raise Unsupported(f"no NVRTC for CuPy: {str(error).splitlines()[0]}") from error
+    try:
+        cupy.cuda.runtime.getDeviceCount()
+    except RuntimeError as error:
+        raise Unusable(str(error)) from error
     _opened.append(True)
     return Card(cupy)
 

@@ -39,6 +39,10 @@ class Unsupported(Exception):  # noqa: N818 - the condition's name
     """This probe cannot run here; the message says what is missing."""
 
 
+class Unusable(Exception):  # noqa: N818 - the condition's name
+    """CUDA cannot be had in this process; the message is the driver's own word."""
+
+
 def spread(name: str, seconds: Sequence[float]) -> list[Figure]:
     """Return median, least, 90th percentile and most of ``seconds``; nothing of nothing.
 
