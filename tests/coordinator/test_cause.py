@@ -8,8 +8,9 @@ from gpuward.coordinator.cause import most_probable
 from gpuward.coordinator.model import CauseDomain, LinkedFinding, Relation
 
 
-def finding(kind, relation=Relation.NODE, confidence=1.0):
-    return LinkedFinding(kind, kind, kind, relation, CauseDomain.CAPACITY, kind, confidence)
+def finding(kind, relation=Relation.NODE, confidence=1.0, follows=()):
+    domain = CauseDomain.CAPACITY
+    return LinkedFinding(kind, kind, kind, relation, domain, kind, confidence, follows=follows)
 
 
 @pytest.mark.parametrize(
@@ -59,6 +60,24 @@ def finding(kind, relation=Relation.NODE, confidence=1.0):
             ],
             "service.latency.cause",
             id="a verdict says it best",
+        ),
+        pytest.param(
+            [
+                finding("process.memory.blind", Relation.SERVICE),
+                finding("service.latency.cause", Relation.SERVICE, 0.9, ("gpu.thermal.slowdown",)),
+                finding("gpu.thermal.slowdown", Relation.SERVICE),
+            ],
+            "gpu.thermal.slowdown",
+            id="what it blames says it better",
+        ),
+        pytest.param(
+            [
+                finding("service.latency.cause", Relation.SERVICE, 0.5, ("gpu.thermal.slowdown",)),
+                finding("gpu.xid"),
+                finding("gpu.thermal.slowdown"),
+            ],
+            "gpu.xid",
+            id="what an unsure one blames is no better than others",
         ),
         pytest.param(
             [finding("gpu.xid", confidence=0.5), finding("service.latency.cause", confidence=0.8)],

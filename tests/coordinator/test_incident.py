@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -107,6 +109,27 @@ def test_escalation_counts_from_the_first_severity_that_pages(make):
     louder = run(loud, e.Note("ann", "hm"), e.ChangeSeverity(Severity.SEV1, ("y",)))
 
     assert ticket.opened_at_s + 2 == loud.escalates_from_s == louder.escalates_from_s
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_news"),
+    [
+        pytest.param({"confidence": 0.9, "domain": CauseDomain.GPU}, True, id="now it is sure"),
+        pytest.param({"confidence": 0.7, "domain": CauseDomain.GPU}, False, id="not sure yet"),
+        pytest.param({"summary": "others words"}, False, id="other words"),
+    ],
+)
+def test_a_verdict_that_has_become_sure_is_told_anew(make, changes, is_news):
+    """Slow at first, for nobody knows why; the incident shall learn it when somebody does."""
+    unsure = LinkedFinding(
+        "v", "v", "service.latency.cause", Relation.SERVICE, CauseDomain.CAPACITY, "why?", 0.3
+    )
+    known = run(make.incident(), e.LinkFinding(unsure))
+    now = replace(unsure, **changes)
+
+    assert bool(decide(known, e.LinkFinding(now))) == is_news
+    after = run(known, e.LinkFinding(now))
+    assert decide(after, e.LinkFinding(now)) == ()
 
 
 def test_a_closer_relation_replaces_a_farther_one(make):

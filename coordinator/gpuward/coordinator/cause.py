@@ -3,7 +3,7 @@
 Close comes before far, so that a stray finding on the node does not take over from a cause in the
 service.  Of equally close ones, what explains comes before what is explained: a full GPU and a
 failed allocation are how fragmentation shows.  That requests are slow, wait or fail is the trouble
-itself and comes last; why, an agent's verdict says, and where it is sure it comes first.
+itself and comes last; why, an agent's verdict says: where it is sure, what it blames comes first.
 """
 
 from __future__ import annotations
@@ -33,19 +33,39 @@ VERDICT = "service.latency.cause"
 SURE = 0.8
 
 
-def strength(finding: LinkedFinding) -> tuple[bool, int, int, float]:
-    """Sort key of causes, the most probable first."""
-    is_unsure = finding.kind == VERDICT and finding.confidence < SURE
-    is_effect = finding.kind in EFFECTS or is_unsure
-    return is_effect, finding.relation, _rank(finding), -finding.confidence
-
-
-def _rank(finding: LinkedFinding) -> int:
-    if finding.kind == VERDICT:
-        return 0
-    return 2 if finding.kind in SYMPTOMS else 1
+def ranked(findings: Iterable[LinkedFinding]) -> list[LinkedFinding]:
+    """Return ``findings``, the most probable cause first; equals stay in their order."""
+    known = list(findings)
+    named = named_by_verdicts(known)
+    return sorted(known, key=lambda finding: strength(finding, named))
 
 
 def most_probable(findings: Iterable[LinkedFinding]) -> LinkedFinding | None:
     """Return the most probable cause; the first of equals; ``None`` without findings."""
-    return min(findings, key=strength, default=None)
+    return next(iter(ranked(findings)), None)
+
+
+def named_by_verdicts(findings: Iterable[LinkedFinding]) -> frozenset[str]:
+    """Return the keys of the findings in which verdicts that are sure see the cause."""
+    return frozenset(key for each in findings if is_sure_verdict(each) for key in each.follows)
+
+
+def strength(finding: LinkedFinding, named: frozenset[str]) -> tuple[bool, int, int, float]:
+    """Sort key of causes, the most probable first; ``named``: by verdicts."""
+    is_unsure = finding.kind == VERDICT and not is_sure_verdict(finding)
+    is_effect = finding.kind in EFFECTS or is_unsure
+    return is_effect, finding.relation, _rank(finding, named), -finding.confidence
+
+
+def is_sure_verdict(finding: LinkedFinding) -> bool:
+    """Return whether an agent says why a service is slow, and is sure of it."""
+    return finding.kind == VERDICT and finding.confidence >= SURE
+
+
+def _rank(finding: LinkedFinding, named: frozenset[str]) -> int:
+    """Return what was measured and blamed before the verdict, and symptoms last."""
+    if finding.dedup_key in named:
+        return 0
+    if finding.kind == VERDICT:
+        return 1
+    return 3 if finding.kind in SYMPTOMS else 2

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from gpuward.coordinator import events as e
-from gpuward.coordinator.cause import strength
+from gpuward.coordinator.cause import named_by_verdicts, strength
 from gpuward.coordinator.model import (
     CauseDomain,
     Finding,
@@ -204,6 +204,7 @@ def linked(finding: Finding, relation: Relation) -> LinkedFinding:
         summary=finding.summary,
         confidence=finding.confidence,
         is_open=finding.is_open,
+        follows=finding.cause_dedup_keys,
     )
 
 
@@ -280,10 +281,11 @@ def _relation(finding: Finding, service: str, gpus: set[tuple[str, str]]) -> Rel
 
 
 def _strongest(causes: tuple[LinkedFinding, ...]) -> LinkedFinding:
-    return min(causes, key=_strength)
+    named = named_by_verdicts(causes)
 
+    def strength_now(finding: LinkedFinding) -> tuple[bool, int, bool, int, float]:
+        # Close before far, then open before cleared, so that nothing stray takes over.
+        is_effect, relation, rank, unsure = strength(finding, named)
+        return is_effect, relation, not finding.is_open, rank, unsure
 
-def _strength(finding: LinkedFinding) -> tuple[bool, int, bool, int, float]:
-    """Sort key: close before far, then open before cleared, so that nothing stray takes over."""
-    is_effect, relation, rank, unsure = strength(finding)
-    return is_effect, relation, not finding.is_open, rank, unsure
+    return min(causes, key=strength_now)

@@ -13,6 +13,7 @@ from functools import reduce, singledispatch
 from typing import TYPE_CHECKING
 
 from gpuward.coordinator import events as e
+from gpuward.coordinator.cause import is_sure_verdict
 from gpuward.coordinator.model import Incident, LinkedFinding, Relation, Severity, State
 
 if TYPE_CHECKING:
@@ -213,9 +214,17 @@ def _(command: e.Note, incident: Incident) -> tuple[e.AnyEvent, ...]:
 @_decide.register
 def _(command: e.LinkFinding, incident: Incident) -> tuple[e.AnyEvent, ...]:
     known = find(incident, command.finding.finding_id)
-    if known is not None and known.relation <= command.finding.relation:
+    if known is not None and not _is_news(known, command.finding):
         return ()
     return (e.FindingLinked(finding=command.finding, incident_id=command.incident_id),)
+
+
+def _is_news(known: LinkedFinding, now: LinkedFinding) -> bool:
+    """Return whether a finding is closer than was known, or its verdict has become another."""
+    if now.relation < known.relation:
+        return True
+    was = (is_sure_verdict(known), known.domain, known.follows)
+    return is_sure_verdict(now) and was != (True, now.domain, now.follows)
 
 
 @_decide.register

@@ -196,6 +196,8 @@ class LinkedFinding:
     summary: str
     confidence: float = 1.0
     is_open: bool = True
+    # Keys of findings that it follows from.
+    follows: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,11 +58,11 @@ def test_what_is_absent_speaks_against_and_what_is_unknown_does_not():
 
 
 def test_one_group_weighs_no_more_than_it_may():
-    """Five signs of one allocator are one witness."""
-    signs = ("fragmented", "allocator_retries", "headroom_low")
+    """Signs of one allocator are one witness."""
+    signs = ("fragmented", "memory_refused", "allocator_retries", "headroom_low")
     found = score("fragmentation", **dict.fromkeys(signs, PRESENT))
 
-    assert found == CAPS[Group.MEMORY] == 30
+    assert found == CAPS[Group.MEMORY] == 40
 
 
 def test_a_hint_weighs_half():

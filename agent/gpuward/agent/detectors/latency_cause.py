@@ -80,6 +80,7 @@ def _finding(case: Case, verdict: Verdict) -> Finding:
         evidence=tuple(_evidence(verdict)),
         action=action or (best.hypothesis.action if best else Action.NONE),
         domain=best.hypothesis.domain if best else None,
+        causes=(gate.key,) if best and gate and gate.key else (),
     )
 
 

@@ -27,6 +27,7 @@ LOAD: tuple[Hypothesis, ...] = (
         gate=("fragmented",),
         signs=(
             Sign("fragmented", 20, -30, _EXPERIMENT),
+            Sign("memory_refused", 15, 0, _DATASHEET),
             Sign("allocator_retries", 10, -5, _DATASHEET),
             Sign("headroom_low", 5),
             Sign("inter_token_slow", 3),
@@ -79,6 +80,9 @@ LOAD: tuple[Hypothesis, ...] = (
             Sign("host_bound", 5),
             Sign("inter_token_slow", 5, -5),
             Sign("probe_kernel_slow", -3),
+            # A late thread is late, and fails nothing.
+            Sign("requests_fail", -5),
+            Sign("memory_refused", -10),
         ),
         explains=SLOWED,
     ),

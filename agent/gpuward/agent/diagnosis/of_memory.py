@@ -15,6 +15,7 @@ from gpuward.agent.detectors import (
 from gpuward.agent.diagnosis.seen import UNKNOWN, Seen, presence, worst
 from gpuward.agent.diagnosis.told import told
 from gpuward.agent.fragmentation_cache import DRIVER_USED, GIB, is_known
+from gpuward.agent.fragmentation_oom import OOM, Attribution, verdict
 from gpuward.agent.model import Subject
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ MINUTE_S = 60.0
 # Research: level of the KV cache at which requests begin to be put back.
 KV_FULL_RATIO = 0.90
 # A context and its libraries; more is a program that does something.
+REFUSED_S = 300.0
 LIMITS = memory_neighbour.Limits()
 LEAST_BYTES = LIMITS.least_growth_bytes
 
@@ -59,6 +61,30 @@ def allocator_fragmented(case: Case) -> Seen:
     """
     seen = _fragmented(case)
     return seen if seen.is_present or _is_seen(case) else UNKNOWN
+
+
+def refused(case: Case) -> Seen:
+    """Look whether a request found no memory, which in one piece would have been enough."""
+    if not _is_seen(case):
+        return UNKNOWN
+    since_s = case.window.now_s - REFUSED_S
+    events = [
+        event
+        for event in case.window.events(OOM, since_s)
+        if event.process in case.processes and verdict(event) is Attribution.FRAGMENTATION
+    ]
+    last = events[-1] if events else None
+    return Seen(
+        presence(is_there=last is not None),
+        float(len(events)),
+        "1",
+        0.0,
+        text=last.text if last else "",
+        gpu=last.gpu if last else "",
+        source="tap",
+        at_s=last.at_s if last else None,
+        window_s=REFUSED_S,
+    )
 
 
 def stranger(case: Case) -> Seen:

@@ -38,6 +38,8 @@ class Seen:
     window_s: float = 0.0
     # Below 1 it is a hint: it weighs less, and is no reason to look for a cause.
     strength: float = 1.0
+    # Key of the finding that says so, where one does.
+    key: str = ""
     # What the finding behind it advises, where that is more than its kind does.
     action: Action | None = None
 

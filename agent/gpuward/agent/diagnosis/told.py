@@ -79,6 +79,7 @@ def seen_of(finding: Finding) -> Seen:
         upstream="" if finding.subject.service else finding.subject.endpoint,
         source=fact.source if fact else "detector",
         at_s=fact.at_s if fact else None,
+        key=finding.dedup_key,
         action=finding.action,
     )
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from gpuward.coordinator import events as e
-from gpuward.coordinator.cause import strength
+from gpuward.coordinator.cause import ranked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -73,4 +73,5 @@ class Facts:
     def causes(self) -> tuple[At[e.FindingLinked], ...]:
         """The findings, each once, the most probable cause first, then the oldest."""
         once = {at.event.finding.finding_id: at for at in self.all(e.FindingLinked)}
-        return tuple(sorted(once.values(), key=lambda at: strength(at.event.finding)))
+        order = ranked(at.event.finding for at in once.values())
+        return tuple(once[finding.finding_id] for finding in order)

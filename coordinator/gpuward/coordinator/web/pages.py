@@ -13,7 +13,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from gpuward.coordinator import events as e
 from gpuward.coordinator import store_maps
-from gpuward.coordinator.cause import strength
+from gpuward.coordinator.cause import ranked
 from gpuward.coordinator.incident import Refused, fold
 from gpuward.coordinator.review import NotDue, draft
 from gpuward.coordinator.review.wording import describe, duration, moment, sentence, utc
@@ -114,7 +114,7 @@ async def _facts(shared: Context, record: Record) -> dict[str, Any]:
         "entries": record.timeline,
         "findings": {finding.finding_id: finding for finding in record.findings},
         "has_evidence": any(finding.evidence for finding in record.findings),
-        "causes": [_fresh(linked, record) for linked in sorted(incident.findings, key=strength)],
+        "causes": [_fresh(linked, record) for linked in ranked(incident.findings)],
         "relation": views.RELATION,
         "feeling": views.feeling(incident, shared.clock.wall_s()),
         "figures": [
