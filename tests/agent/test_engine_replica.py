@@ -202,6 +202,11 @@ async def test_what_an_engine_does_not_tell_is_said_once(clock):
             await sampler.sample(1_001.0)
             engine.page += "vllm:num_requests_waiting NaN\n"
             await sampler.sample(1_002.0)
+            # What comes and goes is not told of each time.
+            engine.page = "vllm:num_requests_waiting NaN\n"
+            await sampler.sample(1_003.0)
+            engine.page = "vllm:num_requests_running 3\nvllm:num_requests_waiting NaN\n"
+            await sampler.sample(1_004.0)
 
     assert [(entry["event"], entry.get("kind")) for entry in logs] == [
         ("engine.recognised", "vllm"),

@@ -49,20 +49,25 @@ class Seen:
 
 
 class Replica:
-    """Watches one engine; ``trouble`` says why it cannot be read now."""
+    """Watches one engine.
+
+    ``is_answering``: whether it showed its page when it was looked at last; ``trouble``: why it did
+    not, or what on its page cannot be.
+    """
 
     def __init__(self, engine: EngineConfig, clock: Clock) -> None:
         self.engine = engine
         self.seen: Seen | None = None
         self.trouble = ""
+        self.is_answering = False
         self._clock = clock
         self._page = EnginePage(engine)
         self._keys: dict[str, SeriesKey] = {}
         self._failures = 0
         self._page_s = 0.0
-        self._is_answering = False
         self._due_s = float("-inf")
-        self._told: tuple[str, ...] | None = None
+        # What no page of the engine has told so far; of which kind it was.
+        self._untold: tuple[str, frozenset[str]] = ("", frozenset())
         self._percentiles = {name: RecentPercentile() for name in WITH_PERCENTILE}
         self._percentiles_s = float("-inf")
 
@@ -70,13 +75,8 @@ class Replica:
         self._page.close()
 
     @property
-    def is_answering(self) -> bool:
-        """Whether the engine showed its page when it was looked at last."""
-        return self._is_answering
-
-    @property
     def is_ready(self) -> bool:
-        return self._is_answering and self.seen is not None and self.seen.ready_s is not None
+        return self.is_answering and self.seen is not None and self.seen.ready_s is not None
 
     async def look(self, now_s: float) -> None:
         """Read the page if it is time to; what goes wrong is ``trouble``."""
@@ -87,11 +87,11 @@ class Replica:
             ready_s = await self._ready_s(now_s)
         except (HttpError, ParseError) as error:
             self._failures += 1
-            self._is_answering = False
+            self.is_answering = False
             self._due_s = now_s + AGAIN_AFTER_S if isinstance(error, ParseError) else now_s
             self._say("engine.unreachable", str(error))
         else:
-            self._is_answering = True
+            self.is_answering = True
             is_long = self._page.length > SHORT_PAGE
             self._due_s = now_s + LONG_PAGE_EVERY_S - TURN_S if is_long else now_s
             self._say("engine.figures_broken", "; ".join(reading.broken))
@@ -157,17 +157,7 @@ class Replica:
         return now_s if await self._page.is_ready() else None
 
     def _note(self, reading: Reading, now_s: float, ready_s: float | None) -> None:
-        if reading.missing != self._told:
-            self._told = reading.missing
-            log.info(
-                "engine.recognised",
-                service=self.engine.service,
-                engine=self.engine.url,
-                kind=reading.kind,
-                does_not_tell=reading.missing,
-                # A bucket's edge is to be at the objective: then misses are exact.
-                objective_judged_at_s=reading.judged_at_s(self.engine.objective_s),
-            )
+        self._say_what_is_told(reading)
         wall_s = self._clock.wall_s()
         before = self.seen
         started_s = reading.started_wall_s
@@ -177,6 +167,25 @@ class Replica:
         if before and _went_back(before.reading, reading) and started_s <= before.started_wall_s:
             started_s = wall_s
         self.seen = Seen(reading, started_s, now_s, wall_s, ready_s)
+
+    def _say_what_is_told(self, reading: Reading) -> None:
+        """Log what the engine does not tell, anew only when it turns out to be less."""
+        kind, before = self._untold
+        untold = frozenset(reading.missing)
+        if kind == reading.kind:
+            untold &= before
+            if untold == before:
+                return
+        self._untold = (reading.kind, untold)
+        log.info(
+            "engine.recognised",
+            service=self.engine.service,
+            engine=self.engine.url,
+            kind=reading.kind,
+            does_not_tell=sorted(untold),
+            # A bucket's edge is to be at the objective: then misses are exact.
+            objective_judged_at_s=reading.judged_at_s(self.engine.objective_s),
+        )
 
     def _say(self, event: str, trouble: str) -> None:
         engine = self.engine
