@@ -453,3 +453,16 @@ async def test_a_real_server_and_its_child(port_and_child):
     )
 
     assert {p.pid: p.service for p in (await sampler.sample(0.0)).processes} == {pid: "chat"}
+
+
+async def test_turns_are_seldom_once_there_are_processes(node):
+    """The first process of a node is looked at within a second, and nothing is in a hurry then."""
+    listed = []
+    sampler = sampler_on(node, listed)
+    periods_s = [sampler.period_s]
+    for now_s in (0.0, 1.0):
+        await sampler.sample(now_s)
+        periods_s.append(sampler.period_s)
+        listed.append(gpu_process(10))
+
+    assert [1.0, 1.0, 5.0] == periods_s

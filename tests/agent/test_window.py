@@ -79,6 +79,7 @@ def test_what_is_fresh_is_what_a_look_at_each_sample_finds(steps):
         assert fresh == window.fresh()
         assert {key: fresh.get(key) for key in SERIES} == {k: window.latest(k) for k in SERIES}
         for signal in STALE_AFTER_S:
+            assert [k for k in newest if k.signal == signal] == [*window.known(signal)]
             assert [k for k in newest if k in fresh and k.signal == signal] == [
                 *window.keys(signal)
             ]

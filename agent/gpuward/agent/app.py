@@ -170,8 +170,9 @@ class App:
         return samplers
 
     async def _enter(self, parts: AsyncExitStack, samplers: Sequence[Sampler]) -> None:
+        """Open the samplers that are to be closed, but for the one that is open."""
         for sampler in samplers:
-            if isinstance(sampler, AbstractAsyncContextManager) and sampler is not self._nvml:
+            if isinstance(sampler, AbstractAsyncContextManager) and sampler.name != self._nvml.name:
                 await parts.enter_async_context(sampler)
 
     def _exporter(

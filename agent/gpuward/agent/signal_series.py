@@ -38,10 +38,14 @@ class SignalSeries:
             del self._rings[key]
         return old
 
+    def all(self) -> tuple[SeriesKey, ...]:
+        """Return all of them, stale or not."""
+        return tuple(self._rings)
+
     def fresh(self, oldest_s: float) -> tuple[SeriesKey, ...]:
         """Return those whose newest sample is no older."""
         if self._all_fresh(oldest_s):
-            return tuple(self._rings)
+            return self.all()
         return tuple(key for key, ring in self._rings.items() if ring.newest.at_s >= oldest_s)
 
     def stale(self, oldest_s: float) -> Sequence[SeriesKey]:

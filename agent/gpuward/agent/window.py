@@ -264,7 +264,8 @@ class Window:
 
     def known(self, signal: str) -> tuple[SeriesKey, ...]:
         """Return the series of ``signal`` that are kept, stale or not: of up to five minutes."""
-        return tuple(self._rings.get(signal, ()))
+        series = self._series_of.get(signal)
+        return () if series is None else series.all()
 
     def fresh(self) -> dict[SeriesKey, Sample]:
         """Return the newest sample of every series that is not stale."""

@@ -35,8 +35,10 @@ LOOK_AGAIN_S = 10.0
 LOOK_AGAIN_AT_MOST_S = 60.0
 # Bound of one turn.
 PROCESSES = 64
-# A KV cache changes at a start only, and its usage is for advice, not for judging.
-KV_CACHE_EVERY_S = 5.0
+# Who serves what changes at a start only, and so does a KV cache; its usage is for advice, not for
+# judging.  Until there is a process, there may be one at any moment.
+PERIOD_S = 5.0
+FIRST_PERIOD_S = 1.0
 PAGE_FRESH_S = 10.0
 
 # A pid and its start: a pid alone comes back.
@@ -66,7 +68,6 @@ class ServingSampler:
     """
 
     name = "serving"
-    period_s = 1.0
 
     def __init__(
         self,
@@ -85,7 +86,7 @@ class ServingSampler:
         self._known: dict[Id, _Known] = {}
         # Engines whose page was read just now.
         self._answering: set[str] = set()
-        self._kv_caches_s = float("-inf")
+        self.period_s = FIRST_PERIOD_S
 
     async def sample(self, now_s: float) -> Batch:
         if not self._engines():
@@ -99,10 +100,8 @@ class ServingSampler:
         }
         self._hurry_if_one_began_to_answer(now_s)
         await self._look(now_s)
-        samples: tuple[Sample, ...] = ()
-        if now_s - self._kv_caches_s >= KV_CACHE_EVERY_S:
-            self._kv_caches_s = now_s
-            samples = tuple(self._kv_caches(listed, now_s))
+        samples = tuple(self._kv_caches(listed, now_s))
+        self.period_s = PERIOD_S if listed else FIRST_PERIOD_S
         return Batch(samples=samples, processes=tuple(self._said(listed)))
 
     def _said(self, listed: Iterable[Process]) -> Iterator[Process]:
