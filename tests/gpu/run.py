@@ -79,6 +79,16 @@ def missing(torch_python: str) -> list[str]:
     return found
 
 
+def nvrtc_folders() -> list[str]:
+    """Return where NVRTC's wheel is: CuPy looks in site-packages, and not along PYTHONPATH."""
+    found = (
+        Path(folder, "nvidia", name, "lib")
+        for folder in sys.path
+        for name in ("cu13", "cuda_nvrtc")
+    )
+    return [str(path) for path in found if list(path.glob("libnvrtc.so.*"))]
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make gpu", description="Run the tests of tests/gpu.")
     parser.add_argument("--record", metavar="FOLDER", help="keep what was seen, as JSON, in FOLDER")
@@ -97,6 +107,8 @@ def main() -> int:
         "PYTHONPATH": os.pathsep.join(filter(None, search)),
         "GPUWARD_TORCH_PYTHON": torch_python,
     }
+    libraries = [*nvrtc_folders(), os.environ.get("LD_LIBRARY_PATH", "")]
+    environment["LD_LIBRARY_PATH"] = os.pathsep.join(filter(None, libraries))
     if options.quick:
         environment["GPUWARD_GPU_QUICK"] = "1"
     if options.record:
