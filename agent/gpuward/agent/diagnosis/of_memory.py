@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from statistics import fmean
 from typing import TYPE_CHECKING
 
@@ -13,10 +14,10 @@ from gpuward.agent.detectors import (
     memory_saturation,
 )
 from gpuward.agent.diagnosis.seen import UNKNOWN, Seen, presence, worst
-from gpuward.agent.diagnosis.told import told
+from gpuward.agent.diagnosis.told import HALF, told
 from gpuward.agent.fragmentation_cache import DRIVER_USED, GIB, is_known
 from gpuward.agent.fragmentation_oom import OOM, Attribution, verdict
-from gpuward.agent.model import Subject
+from gpuward.agent.model import Result, Subject
 
 if TYPE_CHECKING:
     from gpuward.agent.diagnosis.case import Case
@@ -29,7 +30,8 @@ REFUSED_S = 300.0
 LIMITS = memory_neighbour.Limits()
 LEAST_BYTES = LIMITS.least_growth_bytes
 
-_fragmented = told(memory_fragmentation.detect)
+_hurts = told(memory_fragmentation.detect, hint=True)
+_in_pieces = told(memory_fragmentation.detect, results=frozenset({Result.OK}))
 _pressed = told(memory_neighbour.detect)
 exhausted = told(memory_saturation.detect, needs="gpu_memory_free_bytes")
 retries = told(memory_retries.detect, needs="process_allocation_retries_total")
@@ -55,12 +57,18 @@ def preemptions(case: Case) -> Seen:
 
 
 def allocator_fragmented(case: Case) -> Seen:
-    """Look whether the allocator of one of the processes is in pieces, and somebody pays for it.
+    """Look whether the allocator of one of the processes is in pieces.
 
-    Unknown without a tap: nothing else sees it.
+    A hint while the detector finds nobody who pays for it.  Unknown without a tap: nothing else
+    sees it.
     """
-    seen = _fragmented(case)
-    return seen if seen.is_present or _is_seen(case) else UNKNOWN
+    seen = _hurts(case)
+    if seen.is_present:
+        return seen
+    pieces = _in_pieces(case)
+    if pieces.is_present:
+        return replace(pieces, strength=HALF)
+    return seen if _is_seen(case) else UNKNOWN
 
 
 def refused(case: Case) -> Seen:
