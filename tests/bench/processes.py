@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -86,8 +87,10 @@ def children(pid: int) -> dict[str, int]:
     """Return the pids of the direct children by the module that each runs."""
     found = {}
     for task in Path(f"/proc/{pid}/task").iterdir():
-        for child in (task / "children").read_text().split():
-            words = Path(f"/proc/{child}/cmdline").read_bytes().decode().split("\0")
-            module = words[words.index("-m") + 1] if "-m" in words else words[0]
-            found[module] = int(child)
+        # A thread, or a child, may end while it is looked at.
+        with contextlib.suppress(FileNotFoundError):
+            for child in (task / "children").read_text().split():
+                words = Path(f"/proc/{child}/cmdline").read_bytes().decode().split("\0")
+                module = words[words.index("-m") + 1] if "-m" in words else words[0]
+                found[module] = int(child)
     return found
