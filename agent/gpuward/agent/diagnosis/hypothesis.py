@@ -2,7 +2,7 @@
 
 Read a row as a rule: without one of its ``gate`` it is never named; then what is present speaks for
 it, what is known to be absent against it, in decibans (10: ten times as probable).  Rows stand in
-order of precedence: what one that stands ``explains`` is no evidence for a row below it.
+order of precedence: what one that stands ``explains`` is half the evidence for a row below it.
 
 Weights are a judgement unless they say where they come from; priors are left out, because there are
 no labelled incidents to learn them from.

@@ -35,7 +35,7 @@ OWN = 10.0
 ELSE = 4.0
 # What has a cause already counts for others by this much: a slow GPU makes a queue, and need not.
 EXPLAINED = 0.5
-# Fitted on the benchmark's even seeds: evidence is less independent than it is weighed.
+# Evidence is less independent than it is weighed.
 TEMPERATURE = 1.5
 MOST_CONFIDENT = 0.95
 LEAST_CONFIDENT = 0.05
