@@ -8,6 +8,7 @@ import pytest
 
 from gpuward.agent.detectors.gpu_slower_than_siblings import detect
 from gpuward.agent.mig_device import MigDevice
+from gpuward.agent.model import Process
 from gpuward.agent.siblings import siblings
 
 CLOCK, POWER, DRAM = "gpu_sm_clock_hertz", "gpu_power_draw_watts", "gpu_dram_active_ratio"
@@ -55,6 +56,18 @@ def test_three_siblings_make_a_usual(serving_window, gpus, expected):
     window = serving_window(BUSY, first={CLOCK: 1.0e9}, gpus=gpus)
 
     assert expected == len(list(detect(window)))
+
+
+def test_probe_workers_make_nobody_another(serving_window):
+    """Each GPU has one of its own, in a unit of its own."""
+    window = serving_window(BUSY, gpus=4)
+    workers = [
+        Process(f"probe-{n}", 900 + n, 1, (gpu.uuid,), unit=f"gpuward-probe@{gpu.uuid}.service")
+        for n, gpu in enumerate(window.gpus)
+    ]
+    inventory = replace(window.inventory, processes=(*window.processes, *workers), found={})
+
+    assert siblings(replace(window, inventory=inventory)) == (window.gpus,)
 
 
 def test_idle_siblings_are_no_yardstick(serving_window):

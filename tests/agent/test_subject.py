@@ -13,6 +13,7 @@ from gpuward.agent.window import Window
 CHAT = Process("python3.11", 10, 5, gpus=("GPU-1",), engine="vllm", model="m", service="chat")
 CHAT_TOO = replace(CHAT, pid=11)
 CODE = Process("python3.11", 12, 5, gpus=("GPU-2",), service="code")
+PROBE = Process("probe", 14, 5, gpus=("GPU-1",), unit="gpuward-probe@GPU-1.service")
 IDLE = Process("jupyter.service", 13, 5, gpus=("GPU-1",))
 
 
@@ -59,6 +60,12 @@ IDLE = Process("jupyter.service", 13, 5, gpus=("GPU-1",))
         ),
         pytest.param(
             [CHAT, IDLE], {"gpu": "GPU-1"}, Subject("GPU-1"), id="a GPU that others use too"
+        ),
+        pytest.param(
+            [CHAT, PROBE],
+            {"gpu": "GPU-1"},
+            Subject("GPU-1", service="chat"),
+            id="a GPU that is also measured",
         ),
         pytest.param([], {"gpu": "GPU-1"}, Subject("GPU-1"), id="a GPU that nobody uses"),
         pytest.param([CHAT], {}, Subject(), id="the node"),

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gpuward.agent.model import SeriesKey
+from gpuward.agent.probe_process import is_worker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
     from gpuward.agent.window import Window
 
 MIB = 1 << 20
-WORKER_UNIT = "gpuward-probe@"
-# What one is called that runs in no unit: its module.
-WORKER_KEY = "gpuward.agent.probe_worker"
 COMPUTE_MODE, MIG_MODE = "gpu_compute_mode", "gpu_mig_mode"
 # nvmlComputeMode_t: no process may open the GPU, or one alone.
 CLOSED_MODES = {
@@ -86,11 +84,6 @@ def device_of(window: Window, uuid: str) -> Device | None:
         if any(slice_.uuid == uuid for slice_ in card.mig):
             return Device(card, uuid)
     return None
-
-
-def is_worker(process: Process) -> bool:
-    """Return whether it is a probe worker, of systemd or of nobody's unit."""
-    return process.unit.startswith(WORKER_UNIT) or process.key == WORKER_KEY
 
 
 def hindrance(

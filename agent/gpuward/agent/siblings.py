@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gpuward.agent.probe_process import is_worker
 from gpuward.agent.remembered import once_an_inventory
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ def siblings(window: Window) -> tuple[tuple[Gpu, ...], ...]:
         work = frozenset(
             (process.service, process.model or process.engine or process.unit)
             for process in window.processes
-            if gpu.uuid in process.gpus
+            if gpu.uuid in process.gpus and not is_worker(process)
         )
         if work and not gpu.mig:
             groups.setdefault((gpu.name, work), []).append(gpu)

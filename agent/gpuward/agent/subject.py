@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from gpuward.agent.model import Process, Subject
+from gpuward.agent.probe_process import is_worker
 from gpuward.agent.remembered import once_an_inventory
 
 if TYPE_CHECKING:
@@ -57,7 +58,8 @@ def subject_of_replica(window: Window, service: str, endpoint: str) -> Subject:
 
 def _members(window: Window, gpu: str, key: str, pid: int) -> list[Process]:
     if not key and not pid:
-        return [process for process in window.processes if gpu in process.gpus]
+        # A probe worker of ours serves nobody, and takes from nobody that it serves the GPU.
+        return [p for p in window.processes if gpu in p.gpus and not is_worker(p)]
     found = [
         process
         for process in window.processes

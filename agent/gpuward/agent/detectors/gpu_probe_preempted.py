@@ -22,7 +22,7 @@ from gpuward.agent.model import (
     Result,
     SeriesKey,
 )
-from gpuward.agent.probe_rules import is_worker
+from gpuward.agent.probe_process import is_worker
 from gpuward.agent.subject import subject_of
 
 if TYPE_CHECKING:
