@@ -9,9 +9,13 @@ import socket
 import subprocess
 import sys
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 import pytest
 
+from gpuward.agent.engine_config import EngineConfig
+from gpuward.agent.samplers.engine import EngineSampler
+from gpuward.daemon.clock import SystemClock
 from gpuward.daemon.testing import FakeClock
 from gpuward.simulator import http_client
 from gpuward.simulator.llm.engine import LlmEngine
@@ -23,6 +27,17 @@ from gpuward.simulator.state import State
 
 GIB = 1 << 30
 MODEL = "meta-llama/Llama-3.1-8B-Instruct"
+
+
+@dataclass(frozen=True)
+class Asker:
+    """Sends requests to ``address``."""
+
+    address: str
+
+    async def __call__(self, method, path, body=None, *, timeout_s=5.0):
+        text = b"" if body is None else json.dumps(body).encode()
+        return await http_client.request(self.address, method, path, text, timeout_s=timeout_s)
 
 
 @asynccontextmanager
@@ -39,10 +54,6 @@ async def served(*faults, per_second=0.0):
     listening = await asyncio.start_server(server.connected, "127.0.0.1", 0)
     address = "{}:{}".format(*listening.sockets[0].getsockname())
 
-    async def ask(method, path, body=None, *, timeout_s=5.0):
-        text = b"" if body is None else json.dumps(body).encode()
-        return await http_client.request(address, method, path, text, timeout_s=timeout_s)
-
     async def pass_time():
         while True:
             await clock.advance(0.01)
@@ -50,7 +61,7 @@ async def served(*faults, per_second=0.0):
 
     tasks = [asyncio.create_task(server.run()), asyncio.create_task(pass_time())]
     try:
-        yield ask
+        yield Asker(address)
     finally:
         for task in tasks:
             task.cancel()
@@ -100,6 +111,23 @@ async def test_a_request_counts_as_its_users_do():
     assert "vllm:num_requests_running{" in before
     assert before != after
     assert f'model_name="{MODEL}"' in after
+
+
+async def test_the_agents_sampler_of_engines_reads_it():
+    """Over HTTP, as on a node: a replica that is ready, with requests that run and have ended."""
+    async with served(per_second=5.0) as ask:
+        for _ in range(10):
+            await ask("POST", "/v1/completions", {"prompt": "x", "max_tokens": 40})
+        config = EngineConfig(service="chat", url=f"http://{ask.address}", kind="vllm")
+        async with EngineSampler([config], SystemClock()) as sampler:
+            batch = await sampler.sample(100.0)
+
+    said = {sample.key.signal: sample.value for sample in batch.samples}
+    assert 1.0 == said["replica_ready"]
+    assert said["replica_requests_total"] >= 10
+    assert said["replica_requests_running"] > 0
+    assert said["replica_inter_tokens_total"] > 400
+    assert {"chat"} == {sample.key.service for sample in batch.samples}
 
 
 @pytest.mark.parametrize(
