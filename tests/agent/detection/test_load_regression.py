@@ -84,6 +84,21 @@ def test_it_is_unsure_where_it_has_not_been():
     assert unusual > 20 * usual
 
 
+def test_the_day_is_remembered_at_night():
+    """Three hours of little traffic later a busy load is as well known as before, or nearly."""
+    regression, _ = learned(1_000, noise=0.02)
+    busy = Load(55.0, 200.0, 0.3)
+    before = regression.expect(busy).leverage
+    chance = random.Random(6)
+    for _ in range(2_160):
+        load = some_load(chance, busy=0.05)
+        regression.learn(load, law(load) * (1.0 + chance.gauss(0.0, 0.02)), 0.02)
+    after = regression.expect(busy)
+
+    assert after.seconds == pytest.approx(law(busy), rel=0.02)
+    assert after.leverage < 2 * before
+
+
 def test_nothing_is_expected_of_nothing():
     assert LoadRegression().expect(Load(1.0, 0.0, 0.0)) is None
 

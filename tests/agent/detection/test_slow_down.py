@@ -119,6 +119,16 @@ def test_a_fault_does_not_become_usual():
     assert judged[-1].shift_ratio == pytest.approx(0.1, abs=0.015)
 
 
+def test_a_fault_that_eases_is_told_as_it_is_now():
+    """Half of it is gone since five minutes: the mean of all of it would say 17 %."""
+    engine = Engine()
+    engine.run(LEARNED)
+    judged = engine.run(180, lambda point: 1.2 if point < 120 else 1.1)
+
+    assert judged[119].shift_ratio == pytest.approx(0.2, abs=0.015)
+    assert judged[-1].shift_ratio == pytest.approx(0.1, abs=0.015)
+
+
 def test_after_a_day_it_is_what_the_engine_does():
     """A ticket that nobody can close helps nobody: learned anew, in silence."""
     engine = Engine()
