@@ -66,6 +66,32 @@ def test_it_is_a_dictionary_of_the_last_hour(points):
     assert found == [(at, v) for at, v in sorted(expected.items()) if at >= border]
 
 
+OTHERS = (USED, USED._replace(gpu="GPU-2"), USED._replace(signal="gpu_power_draw_watts"))
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(OTHERS),
+            st.sampled_from([0.0, 0.2, 0.9, 1.0, 1.5, 7.0, 3_605.0]),
+            st.integers(0, 9),
+        ),
+        max_size=30,
+    )
+)
+def test_a_batch_is_what_its_samples_are(samples):
+    """Of whatever series and moments, in whatever order."""
+    batch = [Sample(key, at_s, float(value)) for key, at_s, value in samples]
+    whole, single = new(), new()
+
+    whole.add(batch)
+    for one in batch:
+        single.add([one])
+
+    assert [all_of(single, key) for key in OTHERS] == [all_of(whole, key) for key in OTHERS]
+
+
 @pytest.mark.parametrize(
     ("since_s", "until_s", "seconds"),
     [

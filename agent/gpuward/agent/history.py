@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from array import array
 from itertools import chain
-from math import floor, isfinite
+from math import floor, inf, isfinite
 from typing import TYPE_CHECKING, NamedTuple
 from zlib import crc32
 
@@ -94,16 +94,19 @@ class History:
 
         One that is an hour late, or older than the first of its series, is not kept.
         """
+        row_s, second = -inf, 0
+        row: array[float] | None = None
         for key, at_s, value in samples:
             if key.signal not in SIGNALS_KEPT or not isfinite(value):
                 continue
-            second = self._step(at_s)
+            if at_s != row_s:
+                # Most of a batch is of one moment.
+                row_s, second, row = at_s, self._step(at_s), None
             column = self._directory.get(key) or self._placed(key, second)
             if column is None or second <= self._newest - SECONDS.rows:
                 continue
-            row = self._open.get(second)
             if row is None:
-                row = self._open[second] = self._row(second)
+                row = self._open_row(second)
             row[column.number] = value
             column.newest = max(column.newest, second)
 
@@ -171,6 +174,12 @@ class History:
         column = self._directory.place(key, second)
         self._is_directory_new |= column is not None
         return column
+
+    def _open_row(self, second: int) -> array[float]:
+        row = self._open.get(second)
+        if row is None:
+            row = self._open[second] = self._row(second)
+        return row
 
     def _row(self, second: int) -> array[float]:
         kept = self.rows.row(SECONDS, second)

@@ -43,8 +43,11 @@ class Call:
             answer = getattr(nvml, self.name)(handle, *self.arguments)
         else:
             answer = self.read(nvml, handle)
-        values = ((signal, convert(answer)) for signal, convert in self.signals.items())
-        return {signal: value for signal, value in values if value is not None}
+        return {
+            signal: value
+            for signal, convert in self.signals.items()
+            if (value := convert(answer)) is not None
+        }
 
 
 # A number in a structure of the binding, whose own attributes turn bytes into text and take ten

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 XID_CRITICAL_ERROR = 0x8
 TIMEOUT = 10
 # Looked for without waiting in NVML: a call that waits can neither be ended nor told from one that
-# hangs.
-LOOK_EVERY_S = 0.25
+# hangs.  The parent listens once a second.
+LOOK_EVERY_S = 0.5
 # GPUs that are not in the set yet, or have left it by being lost, are asked again this often.
 ENTER_EVERY_S = 30.0
 FIRST_BACK_OFF_S = 1.0
