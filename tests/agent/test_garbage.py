@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import weakref
 
@@ -68,3 +69,20 @@ def test_what_the_process_began_with_is_walked_once():
     assert frozen > 1_000
     assert gc.get_freeze_count() <= frozen
     assert kept in gc.get_objects()
+
+
+async def test_on_an_event_loop(clock):
+    """A round a minute; what was frozen before it began stays so, and nothing else is."""
+    frozen = gc.get_freeze_count()
+    rounds = asyncio.create_task(Garbage(clock.mono_s(), is_settled=True).collect_on(clock))
+    node = dropped()
+    await clock.advance(59.0)
+    is_kept = node() is not None
+    await clock.advance(1.0)
+    first, node = node(), dropped()
+    await clock.advance(60.0)
+    rounds.cancel()
+
+    assert is_kept
+    assert (first, node()) == (None, None)
+    assert gc.get_freeze_count() == frozen

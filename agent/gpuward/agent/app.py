@@ -25,6 +25,7 @@ from gpuward.agent.drill_service import DrillService
 from gpuward.agent.drills import Drills
 from gpuward.agent.event_keeper import EventKeeper
 from gpuward.agent.exporter import Exporter
+from gpuward.agent.garbage import Garbage
 from gpuward.agent.history_mirror import HistoryMirror
 from gpuward.agent.judge import Judge
 from gpuward.agent.kmsg_memory import KmsgMemory
@@ -134,6 +135,7 @@ class App:
                 "memory": memory.Memory(self._judge, spool).run(),
                 "sampling": sampling.run(),
                 "announce": self._announce(sampling, addresses),
+                "garbage": Garbage(self._clock.mono_s(), is_settled=True).collect_on(self._clock),
             }
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(loop, name=name) for name, loop in loops.items()]
