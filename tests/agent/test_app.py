@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 from gpuward.agent.app import App
 from gpuward.agent.config import AgentConfig
 from gpuward.agent.maintenance_keeper import MaintenanceKeeper
-from gpuward.agent.samplers.nvml import nvml_sampler
+from gpuward.agent.nvml_ahead import nvml_sampler
 from gpuward.agent.starting import StartError
 from gpuward.daemon.clock import SystemClock
 from gpuward.daemon.config import parse

@@ -37,7 +37,7 @@ def run(path: Path) -> None:
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     log.configure()
     # Loaded here: to check a configuration takes none of it.
-    from gpuward.agent.samplers.nvml import nvml_sampler
+    from gpuward.agent.nvml_ahead import nvml_sampler
 
     clock = SystemClock()
     # Its child takes as long to start as all that follows takes to load.

@@ -30,6 +30,7 @@ from gpuward.agent.history_mirror import HistoryMirror
 from gpuward.agent.judge import Judge
 from gpuward.agent.kmsg_memory import KmsgMemory
 from gpuward.agent.memory_map_request import MemoryMapRequests
+from gpuward.agent.nvml_ahead import nvml_sampler
 from gpuward.agent.probe_request import ProbeRequests
 from gpuward.agent.query import Query, QueryServer
 from gpuward.agent.recording_service import RecordingService
@@ -37,7 +38,6 @@ from gpuward.agent.release import Release
 from gpuward.agent.reporter import Reporter
 from gpuward.agent.sampler_table import build_samplers
 from gpuward.agent.samplers.kmsg import KmsgSampler
-from gpuward.agent.samplers.nvml import nvml_sampler
 from gpuward.agent.samplers.probe import ProbeSampler
 from gpuward.agent.samplers.tap import TapSampler
 from gpuward.agent.sampling import Sampling

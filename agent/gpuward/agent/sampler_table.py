@@ -7,6 +7,7 @@ import random
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gpuward.agent.nvml_ahead import nvml_sampler
 from gpuward.agent.probe_workers import Workers
 from gpuward.agent.process_identity import place, sees_every_pid
 from gpuward.agent.samplers.dcgm import DcgmSampler
@@ -20,7 +21,6 @@ from gpuward.agent.samplers.latency import LatencySampler
 from gpuward.agent.samplers.learned_best import LearnedBest
 from gpuward.agent.samplers.memory_accounts import MemoryAccounts
 from gpuward.agent.samplers.memory_floors import MemoryFloors
-from gpuward.agent.samplers.nvml import nvml_sampler
 from gpuward.agent.samplers.pci import PciSampler
 from gpuward.agent.samplers.pressure import PressureSampler
 from gpuward.agent.samplers.probe import ProbeSampler

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Self
 import structlog
 
 from gpuward.agent.driver_life import DriverLife
-from gpuward.agent.maintenance_keeper import MAINTENANCE_FILE, MaintenanceKeeper
+from gpuward.agent.maintenance_keeper import MaintenanceKeeper
 from gpuward.agent.model import Batch, Driver, Event, Sample
 from gpuward.agent.nvml_children import Children
 from gpuward.agent.nvml_protocol import Gone, Leaving, Message, Present
@@ -27,7 +27,6 @@ from gpuward.agent.series_key import series_key
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from gpuward.agent.config import AgentConfig
     from gpuward.daemon.clock import Clock
 
 log = structlog.get_logger()
@@ -42,16 +41,6 @@ HUNG_S = 60.0
 # A start that takes longer is one with a sick GPU: show the others.
 FIRST_S = 1.0
 RELEASED = "the agent has let go of the driver for maintenance"
-
-
-def nvml_sampler(config: AgentConfig, clock: Clock) -> NvmlSampler:
-    """Return the sampler that ``config`` asks for, not started."""
-    path = Path(config.state.directory, MAINTENANCE_FILE)
-    return NvmlSampler(
-        clock,
-        driver_files=Path(config.driver.files),
-        maintenance=MaintenanceKeeper(path, clock),
-    )
 
 
 class NvmlSampler:
