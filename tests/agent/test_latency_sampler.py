@@ -8,7 +8,7 @@ from math import isfinite
 import msgspec
 import pytest
 import structlog
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gpuward.agent.model import Batch, Process, Sample, SeriesKey
@@ -265,8 +265,12 @@ VALUES = st.one_of(
 )
 
 
+HUGE = [0.0] * 6 + [1e308] * 3
+
+
+@example([[0.0] * 9, HUGE, [0.0] * 9, HUGE, [0.0] * 9, HUGE])
 @given(st.lists(st.lists(VALUES, min_size=9, max_size=9), max_size=8))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_whatever_a_page_says_is_borne(pages):
     """No value of any counter makes it fail, or poisons what it remembers."""
     signals = (
@@ -316,6 +320,20 @@ async def test_a_budget_that_burns(engine):
 
     assert said[FAST] == pytest.approx(20.0)
     assert said[SLOW] == pytest.approx(20.0 * 60 / (LEARNED_TURNS + 60), rel=0.1)
+
+
+@pytest.mark.parametrize(("turns", "burns"), [(56, True), (62, False)])
+async def test_five_minutes_are_five_minutes(engine, turns, burns):
+    """A bad moment is in the slow pair for as long, though the last minute was good."""
+    await engine.turn(1, late=1.0)
+    said = await engine.turn(turns)
+
+    assert said[FAST] == 0.0
+    assert (said[SLOW] > 0.0) is burns
+
+
+async def test_it_looks_each_five_seconds(engine):
+    assert engine.sampler.period_s == 5.0
 
 
 async def test_what_fails_usually_is_learned_and_a_wave_of_it_is_not(engine):
