@@ -1,8 +1,8 @@
 """How much evidence an alarm takes: by theory at first, by what chance was seen to do later on.
 
 For independent normal noise Siegmund's formula gives the limit for a budget of false alarms.  Noise
-of real engines has memory and long tails, and a textbook limit would be broken many times a day: so
-every excursion of the sum that came to nothing is remembered.  Peaks of excursions fall off
+of engines has memory and long tails, and breaks a textbook's limit again and again: so every
+excursion of the sum that came to nothing is remembered.  Peaks of excursions fall off
 exponentially; from the mean by which they pass a low mark, and how often they do, follows the level
 that one of them reaches once in the budget.
 """
