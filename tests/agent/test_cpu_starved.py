@@ -35,6 +35,9 @@ def window_of(**series):
         pytest.param({STOLEN: 0.1}, Outcome.BAD, ["stolen"], id="a tenth stolen"),
         pytest.param({STOLEN: [0.9] * 6 + [0.0] * 7}, None, [], id="stolen now and then"),
         pytest.param({STOLEN: [0.9] * 4}, None, [], id="too few bursts"),
+        pytest.param({STOLEN: [0.9] * 5}, Outcome.BAD, ["stolen"], id="five are enough"),
+        pytest.param({PRESSURE: [0.9] * 4}, None, [], id="too few turns"),
+        pytest.param({PRESSURE: [0.9] * 5}, Outcome.BAD, ["pressure"], id="five turns are enough"),
         pytest.param({STOLEN: [0.9] * 20 + [0.0] * 13}, None, [], id="over"),
         pytest.param({PRESSURE: 0.3}, Outcome.DOUBTFUL, ["pressure"], id="some wait"),
         pytest.param({PRESSURE: 0.59}, Outcome.DOUBTFUL, ["pressure"], id="many"),
@@ -45,6 +48,13 @@ def window_of(**series):
         pytest.param({LAUNCH: 200 * US, EVENT: 41 * US}, None, [], id="the GPU is slow as well"),
         pytest.param({LAUNCH: 200 * US, EVENT: 39 * US}, Outcome.DOUBTFUL, ["launch"], id="hardly"),
         pytest.param({LAUNCH: 200 * US}, None, [], id="no event"),
+        pytest.param({LAUNCH: 200 * US, EVENT: 0.0}, None, [], id="a timer too coarse"),
+        pytest.param(
+            {LAUNCH: [200 * US] * 4, EVENT: [2 * US] * 4}, None, [], id="too few launches"
+        ),
+        pytest.param(
+            {LAUNCH: [200 * US] * 5, EVENT: [2 * US] * 5}, Outcome.BAD, ["launch"], id="five again"
+        ),
         pytest.param(
             {STOLEN: 0.2, PRESSURE: 0.4}, Outcome.BAD, ["stolen", "pressure"], id="two views"
         ),
