@@ -127,10 +127,11 @@ class Node:
         # Lanes of GPUs are read at different seconds.
         if second % 30 == card.index or second == 1:
             yield from card.slow(now_s)
-        if second % PROBED_EVERY_S == 2 * card.index:
-            yield from card.probed(now_s, load, self.strain.launch)
-        if second % COPIED_EVERY_S == 7 * card.index:
-            yield from card.copied(now_s, load)
+        if self.plan.has_probes:
+            if second % PROBED_EVERY_S == 2 * card.index:
+                yield from card.probed(now_s, load, self.strain.launch)
+            if second % COPIED_EVERY_S == 7 * card.index:
+                yield from card.copied(now_s, load)
         if second % LISTED_EVERY_S == 0:
             yield from self._of_foreigners(card, now_s)
 

@@ -24,6 +24,7 @@ ONSET_S = (600.0, 1_200.0)
 REPLICAS = 2
 # A provider that refuses some requests is seen by those who send them.
 PROBED = ("vector-db", "feature-store")
+PROBES_SHARE = 0.6
 SEVERITIES = ("mild", "clear", "gross")
 GROSS = 2
 
@@ -90,12 +91,16 @@ class Plan:
     becomes: Platform | None = None
     # Whether one replica's GPU alone is hit: then a verdict about the other one is wrong.
     is_local: bool = False
+    # Whether probes run on the GPUs: an operator must ask for them.
+    has_probes: bool = field(init=False)
     habits: Habits = field(init=False)
     # Whether its engines are those of the second, independent simulator.
     is_fluid: bool = False
 
     def __post_init__(self) -> None:
-        chance = self.random = random.Random(f"diagnosis/{self.name}/{self.severity}/{self.seed}")
+        case = f"{self.name}/{self.severity}/{self.seed}"
+        chance = self.random = random.Random(f"diagnosis/{case}")
+        self.has_probes = random.Random(f"probes/{case}").random() < PROBES_SHARE
         self.onset_s = WARM_UP_S + float(int(chance.uniform(*ONSET_S)))
         self.victim = chance.randrange(REPLICAS)
         self.is_tapped = chance.random() < 0.7

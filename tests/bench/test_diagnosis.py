@@ -88,7 +88,7 @@ def test_a_case_is_the_same_each_time(bench):
 def test_a_fault_shows_where_it_should(bench, tmp_path, name, signals):
     """Each of them is another two minutes after the onset than it was before."""
     plan = bench["scenarios"].plan_of((name,), 2, 0)
-    plan.is_fluid = True
+    plan.is_fluid = plan.has_probes = True
     plan.onset_s = 300.0
     plan.faults = {
         replica: [replace(fault, onset_s=300.0) for fault in faults]
