@@ -128,20 +128,25 @@ def test_of_a_process_of_unknown_age_it_counts_since_when_it_is_seen(seen_s, all
 
 
 @pytest.mark.parametrize(
-    ("used_mib", "reason"),
+    ("used_mib", "first", "later"),
     [
-        pytest.param([100.0] * 60 + [163.0], "", id="63 MiB more"),
-        pytest.param([100.0] * 60 + [164.0], "grew by 64 MiB", id="64 MiB more"),
-        pytest.param([100.0] + [900.0] * 61, "", id="a minute ago"),
-        pytest.param([900.0] * 60 + [100.0], "", id="it shrank"),
-        pytest.param([900.0] * 40 + [100.0] * 20 + [164.0], "grew by 64", id="after it shrank"),
+        pytest.param([100.0] * 60 + [163.0], "", "", id="63 MiB more"),
+        pytest.param([100.0] * 60 + [164.0], "by 64 MiB", "by 64 MiB", id="64 MiB more"),
+        pytest.param([100.0] + [900.0] * 61, "", "", id="a minute ago"),
+        pytest.param([900.0] * 60 + [837.0], "", "", id="63 MiB less"),
+        pytest.param(
+            [900.0] * 60 + [836.0], "by 64 MiB", "", id="64 MiB less: what ended may begin"
+        ),
+        pytest.param([900.0] * 40 + [100.0] * 20 + [164.0], "by 800", "by 64", id="both"),
     ],
 )
-def test_growth(used_mib, reason):
+def test_movement(used_mib, first, later):
+    """Growth is a reason always, an end only while the worker has taken nothing itself."""
     window = window_of({"gpu_memory_used_bytes": [mib * MIB for mib in used_mib]})
-    found = hindrance(window, "GPU-1", FRESH)
 
-    assert (reason in found) if reason else (found == "")
+    for worker, reason in ((FRESH, first), (OPEN, later)):
+        found = hindrance(window, "GPU-1", worker)
+        assert (reason in found) if reason else (found == "")
 
 
 @pytest.mark.parametrize(
@@ -167,7 +172,7 @@ def test_what_the_worker_took_itself_is_no_growth():
     grew = [*took[:-1], 764 * MIB]
 
     assert hindrance(window_of({"gpu_memory_used_bytes": took}), "GPU-1", worker) == ""
-    assert "grew" in hindrance(window_of({"gpu_memory_used_bytes": grew}), "GPU-1", worker)
+    assert "moved" in hindrance(window_of({"gpu_memory_used_bytes": grew}), "GPU-1", worker)
 
 
 @pytest.mark.parametrize(

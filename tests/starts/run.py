@@ -34,7 +34,7 @@ HERE = Path(__file__).parent
 PROFILE = "h100-sxm-x8"
 HAPPENINGS = ("start", "upgrade", "kill -9", "out of memory")
 # Of an engine, and how long it then serves: rules let a probe in after 120 s.
-START_S, SERVING_S = 80.0, 55.0
+START_S, SERVING_S = 80.0, 75.0
 IDLE_S = 15.0
 WATCH_S = 0.05
 

@@ -1,6 +1,6 @@
 """Engines start beside the agent and its probes, whatever happens to the agent meanwhile.
 
-A few of the hundred that ``run.py`` counts, with rules and engines fourteen times as fast.
+A few of the hundred that ``run.py`` counts, with rules and engines sixteen times as fast.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def test_a_context_that_ends_beside_a_start_ends_the_engine(driver, neighbour):
 
 def test_engines_start_whatever_happens_to_the_agent(driver):
     """Each of the four happenings beside two starts; workers hold contexts meanwhile."""
-    options = ["--starts", "8", "--at-once", "2", "--speed", "14"]
+    options = ["--starts", "8", "--at-once", "2", "--speed", "16"]
     done = subprocess.run(
         [sys.executable, HERE / "run.py", *options],
         stdout=subprocess.PIPE,

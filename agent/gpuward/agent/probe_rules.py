@@ -196,8 +196,13 @@ def _memory(window: Window, device: Device, worker: Worker, limits: Limits) -> I
         yield f"its memory has not been watched for {limits.growing_s:g} s yet"
     # What the worker itself took is no growth of an engine.
     figures = window.figures(used, max(since_s, worker.context_s or 0.0))
-    if figures and figures[-1] - min(figures) >= limits.growth_bytes:
-        yield f"its memory in use grew by {(figures[-1] - min(figures)) / MIB:.0f} MiB in a minute"
+    if not figures:
+        return
+    # Before it takes any a fall counts as well: what has ended is often started again.
+    highest = max(figures) if worker.context_s is None else figures[-1]
+    moved = highest - min(figures)
+    if moved >= limits.growth_bytes:
+        yield f"its memory in use moved by {moved / MIB:.0f} MiB within a minute"
 
 
 def _on(window: Window, device: Device) -> list[Process]:
