@@ -2,9 +2,10 @@
 
 A real coordinator on SQLite and a load generator in another process: 8,000 nodes with a session
 each, a report every 8 s, as many as 10,000 nodes send every 10 s; one in twenty with a finding that
-cleared and was raised again, the others with one that was seen anew.  Nodes must not report faster than the coordinator writes readings down (every 5 s and what that takes):
-of several between two writes it keeps the newest only, and a few nodes that report as fast as they
-are answered would flatter it.
+cleared and was raised again, the others with one that was seen anew.  Nodes must not report faster
+than the coordinator writes readings down (every 5 s and what that takes): of several between two
+writes it keeps the newest only, and a few nodes that report as fast as they are answered would
+flatter it.
 
 A core's rate is reports by CPU seconds of the coordinator, whoever else uses the machine.  A change
 of state is durable before it is acknowledged; the rest is written within seconds.  Afterwards the
