@@ -44,7 +44,7 @@ NEEDS: dict[str, tuple[tuple[str, ...], ...]] = {
     "gpu.power.brake": (("gpu_clock_event_hw_power_brake_seconds_total",), _REASONS),
     "gpu.power.limit_lowered": (("gpu_power_limit_watts", "gpu_power_default_limit_watts"),),
     "gpu.probe.preempted": (("gpu_probe_gap_ratio",),),
-    "gpu.probe.slow": (("gpu_probe_clock_hertz",),),
+    "gpu.probe.slow": (("gpu_probe_clock_evidence_ratio",),),
     "gpu.saturated": _ACTIVITY,
     "gpu.slower_than_siblings": tuple(("gpu_sm_clock_hertz", *each) for each in _ACTIVITY),
     "gpu.stalled": _ACTIVITY,
