@@ -140,10 +140,11 @@ LOAD: tuple[Hypothesis, ...] = (
         Action.SCALE_UP,
         "its KV cache is full and requests are put back",
         "add replicas, or cap the length of sessions",
-        gate=("kv_cache_full",),
+        # A request is put back at a moment of which the minute's mean need not show anything.
+        gate=("kv_cache_full", "preemptions"),
         signs=(
-            Sign("kv_cache_full", 15, -30, _EXPERIMENT),
-            Sign("preemptions", 12, -5, _EXPERIMENT),
+            Sign("kv_cache_full", 15, -6, _EXPERIMENT),
+            Sign("preemptions", 18, -5, _DATASHEET),
             Sign("queueing", 3),
             Sign("arrivals_up", -10, 3),
             Sign("batch_full", -5),
