@@ -1,6 +1,6 @@
 # Everything that is installed lands under .venv/; nothing else on the machine changes.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench bench-prediction bench-null proto golden docs gpu clean soak chaos load fuzz coverage
+.PHONY: help demo test check bench bench-prediction bench-null bench-detection bench-diagnosis proto golden docs gpu clean soak coverage
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -66,6 +66,12 @@ bench-prediction: .venv/base.stamp ## how well trouble with memory is foretold, 
 
 bench-null: .venv/base.stamp ## 100 GPU-days of healthy nodes: no page, at most one ticket (ARGS="--hours 2" for less)
 	@$(BIN)/python tests/bench/null.py $(ARGS)
+
+bench-detection: .venv/base.stamp ## how soon a slow engine is noticed, and how often in vain (ARGS=--quick for less)
+	@$(BIN)/python tests/bench/detection.py $(ARGS)
+
+bench-diagnosis: .venv/base.stamp ## how often the cause of a slow-down is named right; half an hour (ARGS=--quick for less)
+	@$(BIN)/python tests/bench/diagnosis.py $(ARGS)
 
 soak: .venv/base.stamp ## a busy agent for two hours: memory, descriptors, log (ARGS="--minutes 1" for less)
 	@$(BIN)/python tests/bench/soak.py $(ARGS)

@@ -13,6 +13,8 @@ import time
 from typing import TYPE_CHECKING
 
 import agent_footprint
+import cause_cost
+import detection_tick
 import engine_page
 import ingest
 import judge_tick
@@ -41,6 +43,8 @@ BENCHMARKS: dict[str, Callable[[Effort], Iterator[Figure]]] = {
     "tap-pause": tap_pause.measure,
     "engine-page": engine_page.measure,
     "judge": judge_tick.measure,
+    "detection": detection_tick.measure,
+    "cause": cause_cost.measure,
     "metrics-page": metrics_page.measure,
     "start-up": start_up.measure,
     "ingest": ingest.measure,
