@@ -52,6 +52,9 @@ def test_what_a_node_says_is_judged(null):
         "gpu.memory.unattributed",
         "gpu.memory.repair_pending",
         "gpu.memory.retired_pages_pending",
+        # Of workers that an operator has to ask for.
+        "gpu.probe.preempted",
+        "gpu.probe.slow",
     }
 
 
