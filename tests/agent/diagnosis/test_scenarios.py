@@ -185,6 +185,13 @@ def test_nobody_is_told_to_restart_without_the_allocators_word(judged, fault):
         assert verdict_of(finding) != "fragmentation"
 
 
+def test_a_restart_is_said_and_is_never_the_sure_cause(judged):
+    """It is somebody's doing, and often the mend: an incident looks further."""
+    (finding,) = judged(Fault(SLOW | {"replica_requests_total": [900, 1_000, 5, 40]}))
+
+    assert ("restart", 0.5) == (verdict_of(finding), finding.confidence)
+
+
 @pytest.mark.parametrize(
     "changes",
     [

@@ -54,6 +54,8 @@ STATES = {
 }
 OUT_OF_SIGHT = frozenset({"telemetry_gap", "partition", "clock_skew"})
 NOBODY = "none"
+# A restart mends as often as it hurts: whoever looks for the cause must not stop there.
+PASSING_CONFIDENCE = 0.5
 
 
 def detect(window: Window) -> Iterator[Finding]:
@@ -69,6 +71,7 @@ def _finding(case: Case, verdict: Verdict) -> Finding:
     gate = verdict.gate
     best = verdict.best if verdict.is_determined else None
     action = gate.action if best and gate and gate.action else None
+    passes = best is not None and best.hypothesis.passes
     # One finding for each replica, whichever GPU it points to; of one without a name it is the key.
     gpu = gate.gpu if best and gate and case.endpoint else ""
     return Finding(
@@ -76,7 +79,7 @@ def _finding(case: Case, verdict: Verdict) -> Finding:
         subject=Subject(gpu=gpu, service=case.service, endpoint=case.endpoint),
         summary=_summary(case, verdict),
         result=Result.WARN,
-        confidence=verdict.confidence,
+        confidence=min(verdict.confidence, PASSING_CONFIDENCE) if passes else verdict.confidence,
         evidence=tuple(_evidence(verdict)),
         action=action or (best.hypothesis.action if best else Action.NONE),
         domain=best.hypothesis.domain if best else None,

@@ -17,6 +17,7 @@ LOAD: tuple[Hypothesis, ...] = (
         gate=("restarted",),
         signs=(Sign("restarted", 20, -30, _DATASHEET), Sign("arrivals_up", -10)),
         explains=SLOWED | {"requests_fail", "prompts_longer", "page_unreadable"},
+        passes=True,
     ),
     Hypothesis(
         "fragmentation",

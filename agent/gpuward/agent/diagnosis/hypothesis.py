@@ -54,6 +54,8 @@ class Hypothesis:
     explains: frozenset[str] = frozenset()
     # Of a slow GPU: named instead when two of these tie.
     parent: str = ""
+    # It is over by itself, and somebody's doing: no incident has it for its cause.
+    passes: bool = False
 
 
 # How a GPU, or a process, that has become slow shows in the engine.
