@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from gpuward.agent.kinds import KINDS
 from gpuward.coordinator import events as e
+from gpuward.coordinator.cause import EFFECTS
 from gpuward.coordinator.incident import fold
 from gpuward.coordinator.model import (
     CauseDomain,
@@ -256,6 +257,8 @@ FRAGMENTED, LOW, RETRIES, BLIND = (
     f"process.memory.{name}" for name in ("fragmentation", "headroom_low", "alloc_retries", "blind")
 )
 
+ERRORS, WHY = "service.errors", "service.latency.cause"
+
 
 @pytest.mark.parametrize(
     ("kinds", "expected"),
@@ -263,6 +266,8 @@ FRAGMENTED, LOW, RETRIES, BLIND = (
         pytest.param([FRAGMENTED], [FRAGMENTED], id="a cause"),
         pytest.param([LOW, FRAGMENTED, RETRIES], [FRAGMENTED], id="signs beside their cause"),
         pytest.param([LOW, RETRIES], [LOW, RETRIES], id="signs alone are all there is"),
+        pytest.param([ERRORS, FRAGMENTED, WHY], [FRAGMENTED], id="what is felt, and who says why"),
+        pytest.param([ERRORS], [ERRORS], id="what is felt is all there is"),
         pytest.param([LOW, BLIND], [LOW], id="nothing can be done about what has no action"),
         pytest.param([FRAGMENTED, FRAGMENTED], [FRAGMENTED], id="each kind once"),
     ],
@@ -281,9 +286,12 @@ def test_a_blind_process_is_no_cause():
     assert review.actions[0].action.startswith("Find the cause")
 
 
-def test_signs_are_what_agents_only_store():
-    """Names are spelled as agents spell them, and none of them opens an incident."""
-    assert {"store"} == {KINDS[kind].default_class.value for kind in SIGNS | NO_ACTION}
+def test_signs_are_what_agents_only_store_or_users_feel():
+    """Names are spelled as agents spell them; what opens an incident is how users feel it."""
+    quiet = (SIGNS - EFFECTS) | NO_ACTION
+
+    assert EFFECTS <= KINDS.keys()
+    assert {"store"} == {KINDS[kind].default_class.value for kind in quiet}
 
 
 @pytest.mark.parametrize(

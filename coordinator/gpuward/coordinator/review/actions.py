@@ -10,6 +10,7 @@ from datetime import date, timedelta
 from typing import TYPE_CHECKING
 
 from gpuward.coordinator import events as e
+from gpuward.coordinator.cause import EFFECTS, VERDICT
 from gpuward.coordinator.model import Severity
 from gpuward.coordinator.review.model import ActionItem, Claim
 from gpuward.coordinator.review.wording import duration, moment
@@ -51,6 +52,7 @@ PREVENT = {
     "process.memory.neighbour_pressure": (
         "Keep other processes off the service's GPUs, or bound the memory that each may take"
     ),
+    VERDICT: "Take away the cause that the verdict names, and test for it before users do",
     "gpu.xid": (
         "Follow the XID catalogue for this GPU: test it out of service, then return or replace it"
     ),
@@ -59,8 +61,8 @@ PREVENT = {
     ),
 }
 
-# How a cause shows; agents only store these.  Beside the cause they are no work of their own.
-SIGNS = frozenset({"process.memory.headroom_low", "process.memory.alloc_retries"})
+# How a cause shows, or who names it.  Beside the cause they are no work of their own.
+SIGNS = EFFECTS | {"process.memory.headroom_low", "process.memory.alloc_retries", VERDICT}
 # Says why less is known, not what went wrong.
 NO_ACTION = frozenset({"process.memory.blind"})
 
