@@ -49,6 +49,7 @@ from gpuward.agent.self_metric_table import (
 from gpuward.agent.starting import ADDRESSES_FILE, SPOOL_FILE, open_spool, start_http, start_query
 from gpuward.agent.state_watch import StateWatch
 from gpuward.agent.watch import Watchers
+from gpuward.agent.whole_file import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -224,10 +225,8 @@ class App:
         """Say that the agent is ready, to the supervisor and to whoever reads the state folder."""
         await sampling.started.wait()
         path = Path(self._config.state.directory, ADDRESSES_FILE)
-        unfinished = path.with_suffix(".tmp")
         try:
-            unfinished.write_bytes(msgspec.json.encode(addresses))
-            unfinished.replace(path)
+            write_whole(path, msgspec.json.encode(addresses))
         except OSError as error:
             log.warning("addresses.not_written", path=str(path), reason=error.strerror)
         # What start-up made lives as long as the process: no collection need walk it again, and

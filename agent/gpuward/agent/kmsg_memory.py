@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import structlog
 
+from gpuward.agent.whole_file import write_whole
 from gpuward.agent.xid_ledger import Entry, Ledger
 from gpuward.agent.xid_reports import Report  # noqa: TC001 - msgspec needs it at run time
 
@@ -74,10 +75,8 @@ class KmsgMemory:
             self._writer.join(CLOSE_WITHIN_S)
 
     def _write(self, data: bytes) -> None:
-        unfinished = self._path.with_suffix(".tmp")
         try:
-            unfinished.write_bytes(data)
-            unfinished.replace(self._path)
+            write_whole(self._path, data)
         except OSError as error:
             # The next change is another chance.
             log.warning("kmsg.not_remembered", path=str(self._path), reason=error.strerror)

@@ -13,6 +13,7 @@ import msgspec
 import structlog
 
 from gpuward.agent.maintenance import Maintenance
+from gpuward.agent.whole_file import write_whole
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -111,10 +112,8 @@ class MaintenanceKeeper:
             return
         offset_s = self._clock.wall_s() - self._clock.mono_s()
         kept = Kept(release.since_s + offset_s, release.until_s + offset_s, release.reason)
-        unfinished = self._path.with_suffix(".tmp")
         try:
-            unfinished.write_bytes(msgspec.json.encode(kept))
-            unfinished.replace(self._path)
+            write_whole(self._path, msgspec.json.encode(kept))
         except OSError as error:
             # In force all the same; a restart of the agent would end it.
             log.warning("maintenance.not_kept", path=str(self._path), why=error.strerror)

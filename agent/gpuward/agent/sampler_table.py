@@ -36,6 +36,8 @@ from gpuward.agent.samplers.usual import UsualLoad
 from gpuward.agent.series_key import series_key
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from gpuward.agent.config import AgentConfig
     from gpuward.agent.judge import Judge
     from gpuward.agent.model import Snapshot
@@ -95,25 +97,22 @@ def build_samplers(
         Standing(clock, lambda: judge.acknowledged_s if config.coordinator.address else None),
         PressureSampler(PROC / "pressure"),
     ]
+    samplers += _of_services(config, judge, clock, nvml)
     if config.dcgm.url:
         samplers.append(DcgmSampler(config.dcgm.url, gpus=lambda: judge.snapshot.gpus))
+    if config.probes.mode != "off":
+        samplers += _of_probes(config, judge, clock, nvml)
+    return tuple(samplers)
+
+
+def _of_services(
+    config: AgentConfig, judge: Judge, clock: Clock, nvml: NvmlSampler
+) -> Iterator[Sampler]:
+    """Yield what looks at engines, endpoints, and what stands before and behind them."""
     if config.engines or config.discovery.engines:
-        discovery = EngineDiscovery(
-            config.engines, proc_root=PROC, processes=lambda: judge.snapshot.processes
-        )
-        engines = EngineSampler(
-            config.engines, clock, discovery if config.discovery.engines else None
-        )
-        serving = ServingSampler(
-            lambda: engines.engines,
-            proc_root=PROC,
-            cgroup_root=CGROUPS,
-            processes=lambda: judge.snapshot.processes,
-            reading_of=engines.reading_of,
-        )
-        samplers += [engines, serving]
+        yield from _of_engines(config, judge, clock)
     if config.endpoints:
-        endpoints = EndpointSampler(
+        yield EndpointSampler(
             config.endpoints,
             clock,
             canaries=Canaries(Path(config.state.directory, CANARY_FILE)),
@@ -121,26 +120,40 @@ def build_samplers(
             is_maintained=lambda: nvml.maintenance.now(clock.mono_s()) is not None,
             jitter=random.Random(config.node_name),  # noqa: S311 - spreads load, keeps no secret
         )
-        samplers.append(endpoints)
     if config.ingresses:
-        samplers.append(IngressSampler(config.ingresses, clock))
+        yield IngressSampler(config.ingresses, clock)
     if config.upstreams:
-        samplers.append(UpstreamSampler(config.upstreams, clock, judge.readings.window))
-    if config.probes.mode != "off":
-        path = Path(config.state.directory, PROBES_FILE)
-        samplers.append(ProbeShift(path, judge.readings.window))
-        samplers.append(
-            ProbeSampler(
-                _probe_workers(config),
-                judge.readings.window,
-                proc_root=PROC,
-                pci_devices=Path(config.pci.devices),
-                mode=config.probes.mode,
-                beside_mps=config.probes.beside_mps,
-                is_released=lambda: nvml.maintenance.is_released(clock.mono_s()),
-            )
-        )
-    return tuple(samplers)
+        yield UpstreamSampler(config.upstreams, clock, judge.readings.window)
+
+
+def _of_engines(config: AgentConfig, judge: Judge, clock: Clock) -> Iterator[Sampler]:
+    discovery = EngineDiscovery(
+        config.engines, proc_root=PROC, processes=lambda: judge.snapshot.processes
+    )
+    engines = EngineSampler(config.engines, clock, discovery if config.discovery.engines else None)
+    yield engines
+    yield ServingSampler(
+        lambda: engines.engines,
+        proc_root=PROC,
+        cgroup_root=CGROUPS,
+        processes=lambda: judge.snapshot.processes,
+        reading_of=engines.reading_of,
+    )
+
+
+def _of_probes(
+    config: AgentConfig, judge: Judge, clock: Clock, nvml: NvmlSampler
+) -> Iterator[Sampler]:
+    yield ProbeShift(Path(config.state.directory, PROBES_FILE), judge.readings.window)
+    yield ProbeSampler(
+        _probe_workers(config),
+        judge.readings.window,
+        proc_root=PROC,
+        pci_devices=Path(config.pci.devices),
+        mode=config.probes.mode,
+        beside_mps=config.probes.beside_mps,
+        is_released=lambda: nvml.maintenance.is_released(clock.mono_s()),
+    )
 
 
 def _probe_workers(config: AgentConfig) -> Workers:

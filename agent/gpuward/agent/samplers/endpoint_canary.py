@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING
 import msgspec
 import structlog
 
+from gpuward.agent.whole_file import write_whole
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
@@ -111,10 +113,8 @@ class Canaries:
             return
         for model in list(self._known)[:-MOST_MODELS]:
             del self._known[model]
-        unfinished = self._path.with_suffix(".tmp")
         try:
-            unfinished.write_bytes(msgspec.json.encode(self._known))
-            unfinished.replace(self._path)
+            write_whole(self._path, msgspec.json.encode(self._known))
         except OSError as error:
             # A full disk: a later answer tries again.
             log.warning("canaries.not_written", path=str(self._path), reason=error.strerror)

@@ -15,6 +15,7 @@ import structlog
 from gpuward.agent.model import Batch, SeriesKey
 from gpuward.agent.replica_load import TOKENS
 from gpuward.agent.replica_watch import REQUESTS, TURN_S, ReplicaWatch, look, samples
+from gpuward.agent.whole_file import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,10 +62,8 @@ class LatencySampler:
     def _write(self, now_s: float) -> None:
         for name in list(self._watched)[:-MOST_REPLICAS]:
             del self._watched[name]
-        unfinished = self._path.with_suffix(".tmp")
         try:
-            unfinished.write_bytes(msgspec.json.encode(self._watched))
-            unfinished.replace(self._path)
+            write_whole(self._path, msgspec.json.encode(self._watched))
         except OSError as error:
             # A full disk: the next turn tries again.
             log.warning("latency.not_written", path=str(self._path), reason=error.strerror)

@@ -21,6 +21,7 @@ from gpuward.agent.learned_best import (
     name_of,
 )
 from gpuward.agent.model import Batch, Sample, SeriesKey
+from gpuward.agent.whole_file import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -74,10 +75,8 @@ class LearnedBest:
     def _write(self) -> None:
         for name in list(self._known)[:-MOST_CARDS]:
             del self._known[name]
-        unfinished = self._path.with_suffix(".tmp")
         try:
-            unfinished.write_bytes(msgspec.json.encode(self._known))
-            unfinished.replace(self._path)
+            write_whole(self._path, msgspec.json.encode(self._known))
         except OSError as error:
             # A full disk: the next turn tries again.
             log.warning("best.not_written", path=str(self._path), reason=error.strerror)

@@ -16,6 +16,7 @@ import structlog
 
 from gpuward.agent.detection.burst_shift import BurstShift
 from gpuward.agent.model import Batch, Sample, SeriesKey
+from gpuward.agent.whole_file import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -103,10 +104,8 @@ class ProbeShift:
     def _write(self) -> None:
         for name in list(self._known)[:-MOST_KNOWN]:
             del self._known[name]
-        unfinished = self._path.with_suffix(".tmp")
         try:
-            unfinished.write_bytes(msgspec.json.encode(self._known))
-            unfinished.replace(self._path)
+            write_whole(self._path, msgspec.json.encode(self._known))
         except OSError as error:
             # A full disk: the next turn tries again.
             log.warning("probe_shift.not_written", path=str(self._path), reason=error.strerror)
