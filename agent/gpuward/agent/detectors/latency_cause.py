@@ -51,6 +51,7 @@ SOURCE = "diagnosis"
 STATES = {
     "fails": ("outage", "requests_fail", "tokens_stopped"),
     "is slow": ("inter_token_slow", "objective_missed", "queueing"),
+    "answers otherwise than before": ("answers_differ",),
 }
 OUT_OF_SIGHT = frozenset({"telemetry_gap", "partition", "clock_skew"})
 NOBODY = "none"

@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from gpuward.agent.diagnosis import (
+    of_answers,
     of_clocks,
     of_hardware,
     of_load,
@@ -42,6 +43,7 @@ class Group(StrEnum):
     NEIGHBOURS = "neighbours"
     HOST = "host"
     UPSTREAM = "upstream"
+    ANSWERS = "answers"
     PRESENCE = "presence"
 
 
@@ -135,6 +137,10 @@ _ROWS: dict[Group, tuple[tuple[str, int, str, Callable[[Case], Seen]], ...]] = {
         ("upstream_down", 4, "an upstream does not answer, or fails", of_upstreams.down),
         ("upstream_refuses", 4, "an upstream refuses: too many requests", of_upstreams.refuses),
     ),
+    Group.ANSWERS: (
+        ("answers_differ", 0, "it answers the same question otherwise", of_answers.differ),
+        ("siblings_agree", 0, "other replicas answer it as ever", of_answers.siblings_agree),
+    ),
     Group.PRESENCE: (
         ("gpu_gone", 1, "a GPU cannot be reached", of_surroundings.gpu_gone),
         ("driver_silent", 1, "the driver does not answer", of_surroundings.driver_silent),
@@ -165,6 +171,7 @@ CAPS: dict[Group, float] = {
     Group.NEIGHBOURS: 30.0,
     Group.HOST: 30.0,
     Group.UPSTREAM: 30.0,
+    Group.ANSWERS: 25.0,
     Group.PRESENCE: 35.0,
 }
 
@@ -188,6 +195,7 @@ OPENING: tuple[str, ...] = (
     "upstream_slow",
     "upstream_down",
     "upstream_refuses",
+    "answers_differ",
     "gpu_gone",
     "driver_silent",
     "page_unreadable",

@@ -8,6 +8,8 @@ from gpuward.agent.model import Action, CauseDomain
 # How a GPU that is gone shows.
 _GONE = SLOWED | {"requests_fail", "outage", "tokens_stopped", "page_unreadable", "restarted"}
 _LOW_CLOCK = frozenset({"clock_low", "probe_clock_low", "behind_siblings", "probe_kernel_slow"})
+# A sick card may compute wrong, and one that is well does not.
+_WRONG = frozenset({"answers_differ", "siblings_agree"})
 _DATASHEET = Source.DATASHEET
 GPU_SLOW = "gpu_slow"
 
@@ -45,8 +47,9 @@ HARDWARE: tuple[Hypothesis, ...] = (
             Sign("gpu_fails", 30, 0, _DATASHEET),
             Sign("requests_fail", 5),
             Sign("tokens_stopped", 5),
+            Sign("answers_differ", 5),
         ),
-        explains=_GONE | {"memory_corrects", "repair_waits"},
+        explains=_GONE | _WRONG | {"memory_corrects", "repair_waits"},
     ),
     Hypothesis(
         "thermal",
@@ -95,8 +98,9 @@ HARDWARE: tuple[Hypothesis, ...] = (
             Sign("repair_waits", 20, 0, _DATASHEET),
             Sign("probe_memory_slow", 5),
             Sign("inter_token_slow", 3),
+            Sign("answers_differ", 5),
         ),
-        explains=SLOWED | {"probe_memory_slow"},
+        explains=SLOWED | _WRONG | {"probe_memory_slow"},
         parent=GPU_SLOW,
     ),
     Hypothesis(

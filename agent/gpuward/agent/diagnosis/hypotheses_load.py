@@ -152,6 +152,16 @@ LOAD: tuple[Hypothesis, ...] = (
         ),
     ),
     Hypothesis(
+        "corrupt_results",
+        CauseDomain.MODEL,
+        Action.CHECK_APPLICATION,
+        "its answers have become others, and those of its siblings have not",
+        "take it out of balancing; then dcgmi diag -r 3 on its GPU, and compare its weights",
+        gate=("answers_differ",),
+        # Alone it may be a change that nobody announced: a model, an engine's option.
+        signs=(Sign("answers_differ", 12), Sign("siblings_agree", 10, -20)),
+    ),
+    Hypothesis(
         "telemetry_gap",
         CauseDomain.CAPACITY,
         Action.NONE,

@@ -24,6 +24,7 @@ TESTS: dict[str, str] = {
     "queueing": "ask the engine how many requests wait",
     "batch_full": "compare the running requests with the engine's max_num_seqs",
     "kv_cache_full": "ask the engine how full its KV cache is",
+    "siblings_agree": "ask another replica the same ([[endpoints]] canary_interval_s)",
     "probe_memory_slow": "run the copy probe ([probes] mode)",
     "probe_copy_slow": "run the copy probe ([probes] mode)",
 }
