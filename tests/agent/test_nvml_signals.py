@@ -8,10 +8,12 @@ import time
 
 import pytest
 
+from gpuward.agent.model import SeriesKey
 from gpuward.agent.nvml_device import ALL_SIGNALS
 from gpuward.agent.samplers.nvml import NvmlSampler
 from gpuward.daemon.clock import SystemClock
 
+layout = pytest.importorskip("gpuward.simulator.layout")
 libraries = pytest.importorskip("gpuward.simulator.libraries")
 profile = pytest.importorskip("gpuward.simulator.profile")
 state_module = pytest.importorskip("gpuward.simulator.state")
@@ -140,6 +142,22 @@ async def test_every_signal(machine):
         name: expected for name, (_, _, expected) in BEHIND.items()
     }
     assert values[uuid, "gpu_nvml_call_seconds"] > 0.0
+
+
+async def test_slow_call_outlives_the_next_turns_of_a_quicker_lane(machine):
+    """ECC is asked for twice a minute: what that takes is not hidden by the calls of each second."""
+    state, nvml = machine("l40s-x4")
+    state.gpu(0).delay_groups = layout.CallGroup.ECC
+    state.gpu(0).delay_microseconds = 50_000
+    key = SeriesKey("gpu_nvml_call_seconds", gpu=state.gpu(0).uuid.decode())
+    told = []
+    async with nvml:
+        while len(told) < 3:
+            batch = await nvml.sample(time.monotonic())
+            values = [sample.value for sample in batch.samples if sample.key == key]
+            told += values if told or max(values, default=0.0) >= 0.05 else []
+            await asyncio.sleep(0.02)
+    assert min(told[1:]) >= 0.05
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,8 @@ class Reader(threading.Thread):
         self._stopping = around.stopping
         self._send = around.send
         self._leave = around.leave
+        # Of each lane's last turn: a cheap lane's turn does not hide a slow call of another.
+        self._slowest_s = dict.fromkeys(Lane, 0.0)
 
     def run(self) -> None:
         while not self._stopping.is_set():
@@ -112,7 +114,8 @@ class Reader(threading.Thread):
             parts = gpu.slices.read()
         if lane is Lane.SLOW:
             gpu.slices.find()
-        values["gpu_nvml_call_seconds"] = self.slot.slowest_s
+        self._slowest_s[lane] = self.slot.slowest_s
+        values["gpu_nvml_call_seconds"] = max(self._slowest_s.values())
         self._send(protocol.Readings(self._index, time.monotonic(), values, parts))
 
     def _tell_changes(self, gpu: _Parts, lane: Lane, who: protocol.Found) -> protocol.Found:

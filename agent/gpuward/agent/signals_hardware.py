@@ -88,7 +88,7 @@ _ACTIVITY = (
         "How activity is known: 1 GPM, 3 coarse (utilization alone), 2 a DCGM exporter.",
         FAST_S,
     ),
-    ("gpu_nvml_call_seconds", "Slowest driver call of the last turn about the GPU.", FAST_S),
+    ("gpu_nvml_call_seconds", "Slowest of the last driver calls about the GPU.", FAST_S),
 )
 
 _PCI = (
