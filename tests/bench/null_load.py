@@ -29,7 +29,7 @@ class Service:
     """One engine of a service; ``up_at`` is when the engine that is coming has its model."""
 
     name: str
-    # What its process goes by.
+    # What its process goes by, and the engine's page.
     unit: str
     gpus: tuple[int, ...]
     random: random.Random

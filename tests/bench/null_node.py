@@ -142,14 +142,17 @@ class Node:
         return float(CONTEXT_BYTES + (0.88 * total - CONTEXT_BYTES) * service.loaded(second))
 
     def _of_services(self, second: int) -> Iterator[Sample]:
-        """Yield the sums over the engines of each service, as the sampler of engines does."""
-        sums: dict[tuple[str, str], float] = {}
+        """Yield what each engine says of itself, and the sums over those of each service."""
+        now_s = float(second)
+        sums: dict[SeriesKey, float] = {}
         for service in self.services:
-            for signal, value in _figures(service) if service.is_up(second) else ():
-                key = (signal, service.name)
+            for figure, value in _figures(service) if service.is_up(second) else ():
+                own = SeriesKey(f"replica_{figure}", service=service.name, endpoint=service.unit)
+                yield Sample(own, now_s, value)
+                key = SeriesKey(f"service_{figure}", service=service.name)
                 sums[key] = sums.get(key, 0.0) + value
-        for (signal, name), value in sums.items():
-            yield Sample(SeriesKey(signal, service=name), float(second), value)
+        for key, value in sums.items():
+            yield Sample(key, now_s, value)
 
     def _of_processes(self, service: Service, second: int, held: float) -> Iterator[Sample]:
         if not service.is_there(second):
@@ -199,6 +202,7 @@ class Node:
                 engine="vllm",
                 model="meta-llama/Llama-3.1-8B-Instruct",
                 service=service.name,
+                endpoint=service.unit,
                 tapped=service.is_tapped,
             )
 
@@ -241,12 +245,12 @@ class Node:
 
 
 def _figures(service: Service) -> Iterator[tuple[str, float]]:
-    yield "service_requests_total", float(int(service.requests))
-    yield "service_requests_failed_total", 0.0
-    yield "service_requests_over_objective_total", float(int(service.late))
-    yield "service_tokens_total", float(int(service.tokens))
-    yield "service_requests_waiting", service.shown_waiting
-    yield "service_requests_running", service.running
+    yield "requests_total", float(int(service.requests))
+    yield "requests_failed_total", 0.0
+    yield "requests_over_objective_total", float(int(service.late))
+    yield "tokens_total", float(int(service.tokens))
+    yield "requests_waiting", service.shown_waiting
+    yield "requests_running", service.running
 
 
 def _key(service: Service) -> str:
