@@ -10,6 +10,31 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 
+# msgspec reads the annotations at run time.
+from gpuward.coordinator.diagnosis.values import Diagnosis  # noqa: TC001
+from gpuward.coordinator.terms import Action, CauseDomain
+
+__all__ = [
+    "Action",
+    "CauseDomain",
+    "Evidence",
+    "Finding",
+    "FindingClass",
+    "Incident",
+    "LinkedFinding",
+    "Page",
+    "Relation",
+    "Result",
+    "Role",
+    "Rotation",
+    "ServiceTotals",
+    "Severity",
+    "State",
+    "Step",
+    "Subject",
+    "Until",
+]
+
 
 class State(StrEnum):
     """Where an incident is; timers treat mitigated as acknowledged."""
@@ -77,35 +102,6 @@ class FindingClass(StrEnum):
     STORE = "store"
     TICKET = "ticket"
     PAGE = "page"
-
-
-class CauseDomain(StrEnum):
-    """What a cause belongs to; it picks the rotation."""
-
-    GPU = "gpu"
-    DRIVER = "driver"
-    CAPACITY = "capacity"
-    NETWORK = "network"
-    MODEL = "model"
-    DRIFT = "drift"
-    RETRIEVAL = "retrieval"
-    FRESHNESS = "freshness"
-    PIPELINE = "pipeline"
-    SOURCE = "source"
-
-
-class Action(StrEnum):
-    """The least harmful thing that would help."""
-
-    NONE = "none"
-    CHECK_APPLICATION = "check_application"
-    RESTART_APPLICATION = "restart_application"
-    SCALE_UP = "scale_up"
-    RESET_GPU = "reset_gpu"
-    REBOOT_NODE = "reboot_node"
-    DRAIN_NODE = "drain_node"
-    REPLACE_HARDWARE = "replace_hardware"
-    INSTALL_DRIVER = "install_driver"
 
 
 class Relation(IntEnum):
@@ -240,6 +236,8 @@ class Incident:
     findings: tuple[LinkedFinding, ...] = ()
     # Since when none of its findings is open; ``None`` while one is, or when it has none.
     quiet_since_s: float | None = None
+    # What the nodes' verdicts come to; ``None`` while none of them says anything.
+    diagnosis: Diagnosis | None = None
     version: int = 0
 
     @property
