@@ -126,6 +126,58 @@ def test_a_program_that_keeps_failing_is_worth_a_ticket(times, result):
     assert ("xid_events", float(times)) in {(e.name, e.value) for e in finding.evidence}
 
 
+@pytest.mark.parametrize(
+    ("at_s", "result"),
+    [
+        pytest.param((9_000.0, 9_000.2, 9_001.1, 9_900.0, 9_900.0), OK, id="two crashes"),
+        pytest.param((9_000.0, 9_000.2, 9_500.0, 9_900.0), WARN, id="three crashes"),
+        pytest.param((9_000.0, 9_001.0, 9_002.0), WARN, id="a second apart: three errors"),
+        pytest.param((9_000.0, 9_000.9, 9_001.8), OK, id="less than a second apart: one error"),
+    ],
+)
+def test_the_lines_of_one_crash_are_one_error(at_s, result):
+    """An exception of a kernel is written once for each multiprocessor that met it."""
+    (finding,) = seen(
+        *(of_vllm(13, each, place) for place, each in enumerate(at_s)), now_s=max(at_s) + 1
+    )
+
+    assert finding.result is result
+    assert ("xid_events", float(len(at_s))) in {(e.name, e.value) for e in finding.evidence}
+
+
+def of_vllm(code, at_s, identity, **values):
+    """An XID whose program was known when it came, a minute ago or more."""
+    event = xid(code, at_s, identity=str(identity), **values)
+    return replace(event, process="vllm.service")
+
+
+@pytest.mark.parametrize(
+    ("minutes", "result"),
+    [pytest.param(2, OK, id="two minutes"), pytest.param(3, WARN, id="three")],
+)
+def test_a_storm_that_goes_on_is_more_than_one_error(minutes, result):
+    """It is told once a minute, for all of its lines."""
+    storm = [
+        of_vllm(31, 9_000.0 + 60 * minute, minute, xid_events=200.0) for minute in range(minutes)
+    ]
+
+    assert result is seen(*storm, now_s=9_130.0)[0].result
+
+
+@pytest.mark.parametrize(
+    ("at_s", "is_the_gpus"),
+    [
+        pytest.param((9_990.0, 9_990.1, 9_990.2), False, id="one kernel's, of clients of MPS"),
+        pytest.param((9_990.0, 9_991.0, 9_992.0), True, id="three errors"),
+    ],
+)
+def test_programs_that_fail_together_are_one_error(at_s, is_the_gpus):
+    """Under MPS the fault of one client ends all that share the GPU."""
+    found = seen(*(xid(31, each, pid=77 + place % 2) for place, each in enumerate(at_s)))
+
+    assert is_the_gpus == any("programs" in finding.summary for finding in found)
+
+
 def test_each_gpu_code_and_program_is_a_finding_of_its_own():
     found = seen(
         xid(31, 9_990.0),

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from gpuward.agent.kind import Kind
@@ -74,7 +75,8 @@ class Limits:
     application_hold_s: float = 600.0
     # The longest that a window keeps events; a lost GPU does not come back by itself.
     hardware_hold_s: float = 3_600.0
-    # This many of one code in an hour on one GPU make a ticket of a program's errors.
+    # So many errors of one code in an hour on one GPU make a ticket of a program's: a crash that
+    # its supervisor mends is none, and writes several lines.
     repeated: int = 3
     # In so many programs they are the GPU's (NVSentinel's ADR-007).
     programs: int = 2
@@ -138,7 +140,7 @@ def _finding(window: Window, limits: Limits, events: Sequence[Event]) -> Finding
     hold_s = limits.application_hold_s if is_program else limits.hardware_hold_s
     if last.at_s < window.now_s - hold_s:
         return None
-    often = times(events) >= limits.repeated and xid.fault is Fault.APPLICATION
+    often = _errors(events, limits) >= limits.repeated and xid.fault is Fault.APPLICATION
     # A clean-up follows from something; when nothing was reported, somebody must look.
     is_worth_a_look = not causes if last.code == CLEAN_UP else often
     if is_worth_a_look and xid.result is Result.OK:
@@ -171,7 +173,7 @@ def _of_the_gpu(window: Window, limits: Limits, events: Sequence[Event]) -> Find
         result, words, help_ = Result.FAIL, f"{in_a_day:.0f} in a day", Action.RESET_GPU
     elif last.code == CONTEXT_SWITCH and times(events) >= limits.context_switches:
         result, words, help_ = Result.FAIL, f"{times(events):.0f} in an hour", Action.RESET_GPU
-    elif times(events) >= limits.repeated and len(programs) >= limits.programs:
+    elif _errors(events, limits) >= limits.repeated and len(programs) >= limits.programs:
         # One program's bug does not move to another.
         result, words, help_ = Result.WARN, f"in {len(programs)} programs", Action.DRAIN_NODE
     else:
@@ -194,6 +196,15 @@ def _of_the_gpu(window: Window, limits: Limits, events: Sequence[Event]) -> Find
 def times(events: Sequence[Event]) -> float:
     """Return for how many XIDs the events stand: one of a storm stands for many."""
     return sum(event.values.get(EVENTS, 1.0) for event in events)
+
+
+def _errors(events: Sequence[Event], limits: Limits) -> int:
+    """Return how many errors the events are of: one exception writes a line for each unit it met.
+
+    A storm is told once a minute, so one that goes on counts up all the same.
+    """
+    at_s = sorted(event.at_s for event in events)
+    return 1 + sum(after - before >= limits.same_s for before, after in pairwise(at_s))
 
 
 def _worst(window: Window, limits: Limits, events: Sequence[Event]) -> Xid:
