@@ -64,8 +64,11 @@ bench: .venv/base.stamp .venv/peers.stamp .venv/torch.stamp ## measure the budge
 bench-prediction: .venv/base.stamp ## how well trouble with memory is foretold, and how often in vain; exits 1 on a miss
 	@$(BIN)/python tests/bench/prediction.py $(ARGS)
 
-bench-null: .venv/base.stamp ## 100 GPU-days of healthy nodes: no page, at most one ticket (ARGS="--hours 2" for less)
-	@$(BIN)/python tests/bench/null.py $(ARGS)
+# Less of the nodes is less of the latency too.
+bench-null: .venv/base.stamp ## 100 GPU-days of healthy nodes, as much of latency: who cries wolf? (ARGS="--hours 2" for less)
+	@$(BIN)/python tests/bench/null.py $(ARGS); nodes=$$?; \
+	$(BIN)/python tests/bench/detection.py --null $(if $(findstring --hours,$(ARGS)),--quick); \
+	latency=$$?; [ $$nodes -eq 0 ] && [ $$latency -eq 0 ]
 
 bench-detection: .venv/base.stamp ## how soon a slow engine is noticed, and how often in vain (ARGS=--quick for less)
 	@$(BIN)/python tests/bench/detection.py $(ARGS)

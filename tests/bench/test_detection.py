@@ -141,9 +141,30 @@ def test_less_exposure_than_ninety_days_is_no_proof(bench):
     week = bench["null"].Exposure("a week", 7.0, 0, 0)
     months = bench["null"].Exposure("months", 90.0, 3, 0)
 
-    assert not detection._report(plan, [week], [])
-    assert detection._report(plan, [months], [])
-    assert not detection._report(plan, [replace(months, alarms=4)], [])
+    assert not detection._report_null(plan, [week])
+    assert detection._report_null(plan, [months])
+    assert not detection._report_null(plan, [replace(months, alarms=4)])
+
+
+@pytest.mark.parametrize(
+    ("alarms", "verdict"),
+    [pytest.param(0, (0, "kept"), id="quiet"), pytest.param(1, (1, "MISSED"), id="too many")],
+)
+def test_false_alarms_alone(bench, monkeypatch, capsys, alarms, verdict):
+    """No fault is injected; the exposure stands beside the count, and what of it is not lived."""
+    detection = bench["all"]
+    plan = replace(detection.QUICK, simulator_days=0.02, roofline_days=0.02, drawn_days=0.05)
+    monkeypatch.setattr(detection, "QUICK", plan)
+    monkeypatch.setitem(detection.ENGINES, "simulator", bench["replicas"].Roofline)
+    monkeypatch.setattr(bench["null"], "alarms_of", lambda _: alarms)
+    monkeypatch.setattr(detection, "delays", lambda *_: pytest.fail("a fault was injected"))
+    monkeypatch.setattr(sys, "argv", ["detection.py", "--null", "--quick"])
+
+    status, out = detection.main(), capsys.readouterr().out
+
+    count = f"{alarms} false alarms in 0.1 GPU-days (at most one in 30): "
+    assert (status, out.partition(count)[2].strip()) == verdict
+    assert "bootstrap" in out
 
 
 def test_the_other_engine_serves_what_it_is_asked(bench):
@@ -174,3 +195,4 @@ def test_the_command_says_what_its_figures_are_of():
 
     assert done.returncode == 0
     assert "--quick" in done.stdout
+    assert "--null" in done.stdout
