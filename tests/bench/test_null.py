@@ -77,6 +77,39 @@ def test_trouble_is_counted(null, monkeypatch):
     assert lived.found["gpu.power.brake", "page"] == 1
 
 
+@pytest.mark.parametrize(
+    ("waiting", "tickets"),
+    [
+        pytest.param({}, 0, id="nobody waits"),
+        pytest.param({"vllm-3": 200.0}, 1, id="all wait at one of eight"),
+        pytest.param({"vllm-3": 6.0, "vllm-5": 5.0}, 1, id="five may wait"),
+    ],
+)
+def test_who_waits_at_one_engine_stalls_no_other(null, monkeypatch, waiting, tickets):
+    """Eight engines of one service, all with room: a ticket for each GPU that is waited for."""
+    from null_load import Service
+
+    shown = property(lambda service: waiting.get(service.unit, 0.0))
+    monkeypatch.setattr(Service, "shown_waiting", shown)
+    lived = null["null"].live("h100-sxm-x8", 3, 0.15, 5)
+
+    assert lived.found["gpu.stalled", "ticket"] == tickets, lived.examples
+
+
+def test_a_service_is_the_sum_of_its_engines(null):
+    """As the sampler of engines says it: each by its own name, and all together."""
+    node = null["node"].Node("h100-sxm-x8", 3)
+    for second in range(1, 240):
+        batch = node.second(second)
+    running = {s.key: s.value for s in batch.samples if s.key.signal.endswith("requests_running")}
+    engines = {key.endpoint: value for key, value in running.items() if key.endpoint}
+    (whole,) = (value for key, value in running.items() if not key.endpoint)
+
+    assert len(engines) == 8
+    assert whole == sum(engines.values())
+    assert {totals.instance for totals in batch.services} == engines.keys()
+
+
 def test_the_command_says_what_its_figures_are_of():
     """Exposure, step and verdict stand beside the counts; the status is the verdict's."""
     done = subprocess.run(
