@@ -146,7 +146,7 @@ def test_a_file_that_cannot_be_read_is_begun_anew(tmp_path, content):
     with capture_logs() as logs:
         canaries = Canaries(path)
 
-    assert logs[0]["event"] == "canaries.forgotten"
+    assert logs[0]["event"] == "learned.forgotten"
     assert note(canaries, times=5) is None
 
 
@@ -155,7 +155,7 @@ def test_a_full_disk_loses_nothing_yet(tmp_path):
     with capture_logs() as logs:
         note(canaries, times=30)
 
-    assert {entry["event"] for entry in logs} == {"canaries.not_written"}
+    assert {entry["event"] for entry in logs} == {"learned.not_written"}
     assert note(canaries, ("garbage",), times=6).evidence_ratio >= 1.0
 
 

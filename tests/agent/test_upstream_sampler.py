@@ -53,12 +53,12 @@ def test_what_callers_count(kind, match, page):
 
 
 @pytest.fixture
-def sampler_of(clock):
-    """Build a sampler whose window holds what it sampled."""
+def sampler_of(clock, tmp_path):
+    """Build a sampler whose window holds what it sampled; each has the same file."""
 
     def build(*upstreams):
         readings = Readings()
-        sampler = UpstreamSampler(upstreams, clock, readings.window)
+        sampler = UpstreamSampler(upstreams, clock, readings.window, tmp_path / "usual.json")
 
         async def turn(now_s):
             batch = await sampler.sample(now_s)
@@ -152,6 +152,38 @@ async def test_what_is_usual_of_callers_is_learnt(llm, sampler_of):
         figures = await turn(1_000.0 + 10 * number)
 
     assert figures["upstream_latency_usual_seconds"] == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    ("content", "is_known"),
+    [
+        pytest.param(None, True, id="as it was written"),
+        pytest.param(b"{", False, id="half of it"),
+        pytest.param(b"\xff", False, id="garbage"),
+        pytest.param(b'{"a": {"turns": "many"}}', False, id="another type"),
+    ],
+)
+async def test_what_is_usual_outlives_the_agent(llm, sampler_of, tmp_path, content, is_known):
+    """Five minutes of learning are lost at most."""
+    config = upstream(llm, kind="tcp", url=f"tcp://{llm.address}")
+    _, turn = sampler_of(config)
+    for number in range(91):
+        await turn(1_000.0 + 10 * number)
+    if content is not None:
+        (tmp_path / "usual.json").write_bytes(content)
+    _, turn = sampler_of(config)
+
+    assert ("upstream_probe_usual_seconds" in await turn(5_000.0)) is is_known
+
+
+async def test_a_full_disk_is_no_end(llm, sampler_of, tmp_path):
+    """A folder where the file should be: what is usual is known as long as the agent lives."""
+    (tmp_path / "usual.json").mkdir()
+    _, turn = sampler_of(upstream(llm, kind="tcp", url=f"tcp://{llm.address}"))
+    for number in range(60):
+        figures = await turn(1_000.0 + 10 * number)
+
+    assert "upstream_probe_usual_seconds" in figures
 
 
 def test_usual():

@@ -57,6 +57,8 @@ PROBES_FILE = "gpu-probes.json"
 CANARY_FILE = "canary.json"
 # What is usual of each replica.
 LATENCY_FILE = "latency.json"
+# How long what inference waits for usually takes.
+UPSTREAMS_FILE = "upstreams.json"
 
 
 def build_samplers(
@@ -123,7 +125,8 @@ def _of_services(
     if config.ingresses:
         yield IngressSampler(config.ingresses, clock)
     if config.upstreams:
-        yield UpstreamSampler(config.upstreams, clock, judge.readings.window)
+        path = Path(config.state.directory, UPSTREAMS_FILE)
+        yield UpstreamSampler(config.upstreams, clock, judge.readings.window, path)
 
 
 def _of_engines(config: AgentConfig, judge: Judge, clock: Clock) -> Iterator[Sampler]:

@@ -19,15 +19,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import msgspec
-import structlog
 
-from gpuward.agent.whole_file import write_whole
+from gpuward.agent.learned_file import LearnedFile
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
-
-log = structlog.get_logger()
 
 LEARNT_FROM = 5
 KEPT = 200
@@ -38,7 +35,6 @@ MARGIN = 0.25
 CHANCE = 1e-6
 # Models that come and go; the oldest is forgotten first.
 MOST_MODELS = 64
-MOST_BYTES = 1 << 20
 WRITE_EVERY = 10
 
 
@@ -68,8 +64,8 @@ class Canaries:
     """Compares answers, and keeps what they are compared with at ``path``."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._known = _read(path)
+        self._file = LearnedFile(path, Golden, most=MOST_MODELS)
+        self._known = self._file.read()
         # By endpoint: the model that it ran, and its lows in a row.
         self._lows: dict[str, tuple[str, int]] = {}
         self._unwritten = 0
@@ -109,16 +105,7 @@ class Canaries:
 
     def _changed(self) -> None:
         self._unwritten += 1
-        if self._unwritten < WRITE_EVERY:
-            return
-        for model in list(self._known)[:-MOST_MODELS]:
-            del self._known[model]
-        try:
-            write_whole(self._path, msgspec.json.encode(self._known))
-        except OSError as error:
-            # A full disk: a later answer tries again.
-            log.warning("canaries.not_written", path=str(self._path), reason=error.strerror)
-        else:
+        if self._unwritten >= WRITE_EVERY and self._file.write(self._known):
             self._unwritten = 0
 
 
@@ -150,14 +137,3 @@ def _surprise(known: int) -> float:
 
 def _hash(word: str) -> int:
     return int.from_bytes(hashlib.blake2b(word.encode(), digest_size=4).digest(), "big")
-
-
-def _read(path: Path) -> dict[str, Golden]:
-    try:
-        with path.open("rb") as file:
-            return msgspec.json.decode(file.read(MOST_BYTES), type=dict[str, Golden])
-    except FileNotFoundError:
-        return {}
-    except (OSError, msgspec.MsgspecError) as error:
-        log.warning("canaries.forgotten", path=str(path), reason=str(error))
-        return {}

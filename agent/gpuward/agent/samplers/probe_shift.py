@@ -11,20 +11,15 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Self
 
-import msgspec
-import structlog
-
 from gpuward.agent.detection.burst_shift import BurstShift
+from gpuward.agent.learned_file import LearnedFile
 from gpuward.agent.model import Batch, Sample, SeriesKey
-from gpuward.agent.whole_file import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from gpuward.agent.window import Window
-
-log = structlog.get_logger()
 
 # By name of the figure: its signal, and whether more of it is slower.
 FIGURES = {
@@ -41,7 +36,6 @@ CLOCK_STEP = math.log(1.1)
 BUSY_RATIO = 0.5
 # Figures by states by cards, the ones that were not seen for longest are forgotten first.
 MOST_KNOWN = 2_048
-MOST_BYTES = 1 << 20
 WRITTEN_EVERY_S = 300.0
 
 
@@ -52,9 +46,9 @@ class ProbeShift:
     period_s = 5.0
 
     def __init__(self, path: Path, window: Callable[[float], Window]) -> None:
-        self._path = path
+        self._file = LearnedFile(path, BurstShift, most=MOST_KNOWN)
         self._window = window
-        self._known = _read(path)
+        self._known = self._file.read()
         # By series, when the newest burst was that was taken in.
         self._seen_s: dict[SeriesKey, float] = {}
         self._written_s = float("-inf")
@@ -102,15 +96,7 @@ class ProbeShift:
             yield Sample(key, burst.at_s, value)
 
     def _write(self) -> None:
-        for name in list(self._known)[:-MOST_KNOWN]:
-            del self._known[name]
-        try:
-            write_whole(self._path, msgspec.json.encode(self._known))
-        except OSError as error:
-            # A full disk: the next turn tries again.
-            log.warning("probe_shift.not_written", path=str(self._path), reason=error.strerror)
-        else:
-            self._is_unwritten = False
+        self._is_unwritten = not self._file.write(self._known)
 
 
 def _state(window: Window, gpu: str) -> str:
@@ -123,14 +109,3 @@ def _state(window: Window, gpu: str) -> str:
         steps = str(round(math.log(most.value / clock.value) / CLOCK_STEP))
     is_busy = utilization is not None and utilization.value >= BUSY_RATIO
     return f"{window.driver.version}|{steps}|{'busy' if is_busy else 'idle'}"
-
-
-def _read(path: Path) -> dict[str, BurstShift]:
-    try:
-        with path.open("rb") as file:
-            return msgspec.json.decode(file.read(MOST_BYTES), type=dict[str, BurstShift])
-    except FileNotFoundError:
-        return {}
-    except (OSError, msgspec.MsgspecError) as error:
-        log.warning("probe_shift.forgotten", path=str(path), reason=str(error))
-        return {}

@@ -7,13 +7,13 @@ seconds, one at a time to each upstream, and within their turn.
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import structlog
 
+from gpuward.agent.learned_file import LearnedFile
 from gpuward.agent.model import Batch, ComponentHealth, Result, Sample, SeriesKey
 from gpuward.agent.openmetrics import ParseError
 from gpuward.agent.samplers.endpoint_http import Lost, send
@@ -27,6 +27,7 @@ from gpuward.agent.upstream_state import recent_latency
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from gpuward.agent.samplers.upstream_config import UpstreamConfig
     from gpuward.agent.window import Window
@@ -35,10 +36,16 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 PERIOD_S = 10.0
+WRITTEN_EVERY_S = 300.0
+# Two for each upstream; those that are configured no more go first.
+MOST_KNOWN = 2_000
 
 
 class UpstreamSampler:
-    """Looks at each of ``upstreams``, all at once; ``window``: what their counters were."""
+    """Looks at each of ``upstreams``, all at once.
+
+    ``path``: where it keeps what is usual; ``window``: what their counters were.
+    """
 
     name = "upstream"
     period_s = PERIOD_S
@@ -48,6 +55,7 @@ class UpstreamSampler:
         upstreams: Sequence[UpstreamConfig],
         clock: Clock,
         window: Callable[[float], Window],
+        path: Path,
     ) -> None:
         self._upstreams = tuple(upstreams)
         self._clock = clock
@@ -57,8 +65,10 @@ class UpstreamSampler:
             for config in upstreams
             if config.kind in COUNTERS
         }
+        self._file = LearnedFile(path, Usual, most=MOST_KNOWN)
         # By signal and upstream.
-        self._usual: defaultdict[tuple[str, str], Usual] = defaultdict(Usual)
+        self._usual = self._file.read()
+        self._written_s = float("-inf")
         self._trouble: dict[str, str] = {}
 
     @property
@@ -70,6 +80,8 @@ class UpstreamSampler:
     async def sample(self, now_s: float) -> Batch:
         async with asyncio.TaskGroup() as group:
             looks = [group.create_task(self._look(config, now_s)) for config in self._upstreams]
+        if now_s - self._written_s >= WRITTEN_EVERY_S and self._file.write(self._usual):
+            self._written_s = now_s
         return Batch(samples=tuple(sample for look in looks for sample in look.result()))
 
     async def _look(self, config: UpstreamConfig, now_s: float) -> tuple[Sample, ...]:
@@ -140,7 +152,9 @@ class UpstreamSampler:
         }
         usual = {}
         for signal, seconds in recent.items():
-            learnt = self._usual[signal, name]
+            # Anew at the end: the order is that of last use.
+            learnt = self._usual.pop(f"{signal} {name}", None) or Usual()
+            self._usual[f"{signal} {name}"] = learnt
             if seconds is not None:
                 learnt.note(seconds)
             if learnt.seconds is not None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import math
 
+import msgspec
+
 # Ten minutes of turns, ten seconds each.
 LEARNT_FROM = 60
 SHARE = 1 / 360
@@ -16,24 +18,23 @@ SLOW = 2.0
 LEAST_SECONDS = 1e-6
 
 
-class Usual:
-    """What is usual of one upstream; it is forgotten with the process."""
+class Usual(msgspec.Struct):
+    """What is usual of one upstream."""
 
-    def __init__(self) -> None:
-        self._count = 0
-        self._log = 0.0
+    turns: int = 0
+    mean_log: float = 0.0
 
     @property
     def seconds(self) -> float | None:
         """What is usual, ``None`` until enough is known."""
-        return math.exp(self._log) if self._count >= LEARNT_FROM else None
+        return math.exp(self.mean_log) if self.turns >= LEARNT_FROM else None
 
     def note(self, seconds: float) -> None:
         """Take in what a turn took."""
         value = math.log(max(seconds, LEAST_SECONDS))
-        self._count += 1
-        if self._count <= LEARNT_FROM:
-            self._log += (value - self._log) / self._count
+        self.turns += 1
+        if self.turns <= LEARNT_FROM:
+            self.mean_log += (value - self.mean_log) / self.turns
         else:
-            is_slow = value - self._log > math.log(SLOW)
-            self._log += (SLOW_SHARE if is_slow else SHARE) * (value - self._log)
+            is_slow = value - self.mean_log > math.log(SLOW)
+            self.mean_log += (SLOW_SHARE if is_slow else SHARE) * (value - self.mean_log)
