@@ -8,6 +8,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from gpuward.agent.detectors import Detector
+from gpuward.agent.diagnosis.told import findings
 from gpuward.agent.judge import SLICE_S
 from gpuward.agent.kinds import KINDS
 from gpuward.agent.model import (
@@ -200,7 +201,7 @@ def seen_by(looks):
 async def test_others_have_a_turn_between_detectors(make_judge):
     """All detectors judge the same second; what is brought meanwhile is there for the next."""
     looks = []
-    judge = make_judge(clock=SlowClock(), detectors=[seen_by(looks)] * 3)
+    judge = make_judge(clock=SlowClock(), detectors=[seen_by(looks) for _ in range(3)])
     judge.take("nvml", Batch(samples=(Sample(USED, 1_000.0, 5.0),)))
     running = asyncio.create_task(judge.run())
     before = judge.snapshot
@@ -221,7 +222,7 @@ async def test_others_have_a_turn_between_detectors(make_judge):
 async def test_a_judgement_at_once_finishes_the_one_that_pauses(make_judge):
     """None is left half done, and none is done twice."""
     looks = []
-    judge = make_judge(clock=SlowClock(), detectors=[seen_by(looks)] * 3)
+    judge = make_judge(clock=SlowClock(), detectors=[seen_by(looks) for _ in range(3)])
     judge.take("nvml", Batch(samples=(Sample(USED, 1_000.0, 5.0),)))
     running = asyncio.create_task(judge.run())
     await turns(1)
@@ -237,10 +238,28 @@ async def test_a_judgement_at_once_finishes_the_one_that_pauses(make_judge):
     assert (judge.ticks, len(looks)) == (2, 6)
 
 
+async def test_what_another_detector_asked_is_not_found_out_again(make_judge):
+    """The search for causes asks detectors, before or after their own turn."""
+    looks = []
+    asked = seen_by(looks)
+
+    def ask(window):
+        findings(window, asked.detect)
+        return iter(())
+
+    judge = make_judge(detectors=[Detector(KINDS["service.latency.cause"], ask), asked])
+
+    judge.tick()
+    assert len(looks) == 1
+    judge.tick(of_all=True)
+
+    assert len(looks) == 2
+
+
 async def test_a_bad_batch_that_had_to_wait_is_its_samplers_failure(make_judge, components):
     """As it is at any other time; the judge goes on."""
     looks = []
-    judge = make_judge(clock=SlowClock(), detectors=[seen_by(looks)] * 3)
+    judge = make_judge(clock=SlowClock(), detectors=[seen_by(looks) for _ in range(3)])
     running = asyncio.create_task(judge.run())
     await turns(1)
     assert len(looks) == 1

@@ -21,6 +21,7 @@ import structlog
 
 from gpuward.agent.changes import Changes
 from gpuward.agent.detectors import DETECTORS
+from gpuward.agent.diagnosis.told import findings
 from gpuward.agent.history import History
 from gpuward.agent.hysteresis import Change, State, Verdict, fold
 from gpuward.agent.maintenance import marked
@@ -227,10 +228,10 @@ class Judge:
         self._notifier.watchdog()
 
     def _ask(self, detector: Detector, window: Window) -> Verdict:
-        findings: tuple[Finding, ...] | None = None
+        said: tuple[Finding, ...] | None = None
         with self._components.contain(detector.component):
-            findings = _findings(detector, window)
-        return Verdict(detector.component, findings)
+            said = _said(detector, window)
+        return Verdict(detector.component, said)
 
     def _drills_changed(self) -> bool:
         before = self._drills_seen
@@ -260,14 +261,15 @@ def _is_patient(kind: Kind) -> bool:
     return kind.default_class is FindingClass.STORE or kind.raise_after_s >= PATIENT_S
 
 
-def _findings(detector: Detector, window: Window) -> tuple[Finding, ...]:
+def _said(detector: Detector, window: Window) -> tuple[Finding, ...]:
     """Return what ``detector`` says; raises ``ValueError`` when it speaks of another's kind."""
     domain, maintenance = detector.kind.domain, window.driver.maintenance
-    findings = tuple(marked(found, domain, maintenance) for found in detector.detect(window))
-    for finding in findings:
+    # Whoever looks for causes asks the same: what one was told, the other need not find out again.
+    said = findings(window, detector.detect)
+    for finding in said:
         if finding.kind != detector.kind.name:
             raise ValueError(f"a finding of kind {finding.kind!r}, not {detector.kind.name}")
-    return findings
+    return tuple(marked(found, domain, maintenance) for found in said)
 
 
 def _log(change: Change, opened: OpenFinding) -> None:
