@@ -17,8 +17,8 @@ cuda_version = 13000
 
 
 def test_what_ships():
-    """A server of GPUs, one with MIG, one without NVLink, a consumer card."""
-    assert profile.names() == ["h100-mig-x1", "h100-sxm-x8", "l40s-x4", "rtx4090-x1"]
+    """A server of GPUs, one with MIG, one without NVLink, a consumer card, and older cards."""
+    assert profile.names() == ["h100-mig-x1", "h100-sxm-x8", "l40s-x4", "rtx4090-x1", "t4-x4"]
 
 
 @pytest.mark.parametrize("name", profile.names())

@@ -5,11 +5,13 @@ using namespace gpuward::simulator;
 
 namespace {
 
+// since: the driver's major version from which the number means this.
 struct Field {
     unsigned int id;
     nvmlValueType_t type;
     std::uint64_t capability;
     long long (*read)(const Gpu&);
+    unsigned int since = 0;
 };
 
 constexpr nvmlValueType_t U32 = NVML_VALUE_TYPE_UNSIGNED_INT;
@@ -42,9 +44,9 @@ constexpr Field FIELDS[] = {
     {NVML_FI_DEV_ECC_DBE_AGG_TOTAL, U64, HAS_ECC, sum<&Gpu::ecc_aggregate_uncorrected_dram, &Gpu::ecc_aggregate_uncorrected_sram>},
     {NVML_FI_DEV_CLOCKS_EVENT_REASON_SW_POWER_CAP, U64, 0, get<&Gpu::sw_power_cap_nanoseconds>},
     {NVML_FI_DEV_CLOCKS_EVENT_REASON_SYNC_BOOST, U64, 0, get<&Gpu::sync_boost_nanoseconds>},
-    {NVML_FI_DEV_CLOCKS_EVENT_REASON_SW_THERM_SLOWDOWN, U64, 0, get<&Gpu::sw_thermal_slowdown_nanoseconds>},
-    {NVML_FI_DEV_CLOCKS_EVENT_REASON_HW_THERM_SLOWDOWN, U64, 0, get<&Gpu::hw_thermal_slowdown_nanoseconds>},
-    {NVML_FI_DEV_CLOCKS_EVENT_REASON_HW_POWER_BRAKE_SLOWDOWN, U64, 0, get<&Gpu::hw_power_brake_nanoseconds>},
+    {NVML_FI_DEV_CLOCKS_EVENT_REASON_SW_THERM_SLOWDOWN, U64, 0, get<&Gpu::sw_thermal_slowdown_nanoseconds>, 580},
+    {NVML_FI_DEV_CLOCKS_EVENT_REASON_HW_THERM_SLOWDOWN, U64, 0, get<&Gpu::hw_thermal_slowdown_nanoseconds>, 580},
+    {NVML_FI_DEV_CLOCKS_EVENT_REASON_HW_POWER_BRAKE_SLOWDOWN, U64, 0, get<&Gpu::hw_power_brake_nanoseconds>, 580},
     {NVML_FI_DEV_MEMORY_TEMP, U32, HAS_MEMORY_TEMPERATURE, get<&Gpu::memory_temperature_celsius>},
     {NVML_FI_DEV_TOTAL_ENERGY_CONSUMPTION, U64, 0, get<&Gpu::energy_millijoules>},
     {NVML_FI_DEV_ENERGY, U64, 0, get<&Gpu::energy_millijoules>},
@@ -91,7 +93,7 @@ void fill(const Gpu& gpu, nvmlFieldValue_t& value) {
     value.timestamp = now_microseconds();
     value.latencyUsec = 1;
     const Field* field = find(value.fieldId);
-    if (field == nullptr || !has(gpu, field->capability)) {
+    if (field == nullptr || !has(gpu, field->capability) || !driver_is_at_least(field->since)) {
         value.nvmlReturn = NVML_ERROR_NOT_SUPPORTED;
         return;
     }

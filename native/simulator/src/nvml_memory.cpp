@@ -97,19 +97,6 @@ nvmlReturn_t nvmlDeviceGetBAR1MemoryInfo(nvmlDevice_t device, nvmlBAR1Memory_t* 
         memory);
 }
 
-// Without confidential computing all memory is unprotected.
-nvmlReturn_t nvmlDeviceGetConfComputeMemSizeInfo(nvmlDevice_t device,
-                                                 nvmlConfComputeMemSizeInfo_t* info) {
-    return answer(
-        device, CALLS_MEMORY,
-        [=](const Gpu& gpu) {
-            info->protectedMemSizeKib = 0;
-            info->unprotectedMemSizeKib = load(gpu.memory_total_bytes) / 1024;
-            return NVML_SUCCESS;
-        },
-        info);
-}
-
 nvmlReturn_t nvmlDeviceGetEccMode(nvmlDevice_t device, nvmlEnableState_t* current,
                                   nvmlEnableState_t* pending) {
     return answer_ecc(

@@ -44,6 +44,8 @@ enum Capability : std::uint64_t {
     HAS_GPM = 1u << 7,
     HAS_SRAM_STATUS = 1u << 8,
     HAS_VIOLATION_STATUS = 1u << 9,
+    HAS_PAGE_RETIREMENT = 1u << 10,
+    IS_CONFIDENTIAL = 1u << 11,  // works in confidential mode
 };
 
 // Calls that hang or are slow together: a bit each in hang_groups and delay_groups.
@@ -100,6 +102,7 @@ enum CallGroup : std::uint64_t {
     TEXT(uuid, 80)
 
 // memory_driver_bytes: used by no process.  Empty serial or board_part_number: not supported.
+// remapped_rows_*: with HAS_PAGE_RETIREMENT of pages that are retired.
 // ecc_*: DRAM and SRAM apart; the total is their sum.  *_nanoseconds: time under that reason.
 #define GPUWARD_GPU_FIELDS(FIELD, TEXT)                        \
     FIELD(std::uint64_t, hang_groups)                          \

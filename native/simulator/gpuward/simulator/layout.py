@@ -35,6 +35,8 @@ class Capability(IntFlag):
     GPM = 1 << 7
     SRAM_STATUS = 1 << 8
     VIOLATION_STATUS = 1 << 9
+    PAGE_RETIREMENT = 1 << 10
+    CONFIDENTIAL = 1 << 11
 
 
 class CallGroup(IntFlag):
