@@ -16,7 +16,8 @@ SLOW = {
     "replica_inter_token_shift_ratio": 0.36,
     "replica_inter_token_evidence_ratio": 2.0,
 }
-QUEUE = {"replica_requests_waiting": 20, "replica_requests_running": 64}
+# More than five that wait for a GPU with room are an answer to the first question too.
+QUEUE = {"replica_requests_waiting": 5, "replica_requests_running": 16}
 HOT = {"gpu_clock_event_reasons": 0x20, "gpu_sm_clock_hertz": 1.2e9}
 
 
