@@ -20,6 +20,7 @@ from diagnosis_scenarios import BY_NAME, plan_of
 
 from gpuward.agent.component import Components
 from gpuward.agent.judge import Judge
+from gpuward.agent.samplers.cause_named import CauseNamed
 from gpuward.agent.samplers.latency import LatencySampler
 from gpuward.agent.samplers.learned_best import LearnedBest
 from gpuward.agent.samplers.memory_accounts import MemoryAccounts
@@ -155,6 +156,7 @@ class Life:
             UpstreamUsual(window),
             ProbeShift(folder / "probes.json", window),
             Standing(self.clock, self._acknowledged_s),
+            CauseNamed(window, self._open),
         )
 
     def second(self, second: int) -> None:

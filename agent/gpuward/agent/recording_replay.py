@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from gpuward.agent.component import Components
 from gpuward.agent.judge import Judge
 from gpuward.agent.recording import Brought
+from gpuward.agent.samplers.cause_named import CauseNamed
 from gpuward.agent.samplers.latency import LatencySampler
 from gpuward.agent.samplers.learned_best import LearnedBest
 from gpuward.agent.samplers.memory_floors import MemoryFloors
@@ -142,6 +143,7 @@ def _samplers(folder: Path, judge: Judge) -> Iterator[Sampler]:
     yield ProbeShift(folder / "probes.json", window)
     yield SaturationSampler(window)
     yield UsualLoad(window)
+    yield CauseNamed(window, lambda: judge.snapshot.open_findings)
 
 
 def _judged(judge: Judge, clock: _Clock) -> Iterator[Told]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from gpuward.agent.nvml_ahead import nvml_sampler
 from gpuward.agent.probe_workers import Workers
 from gpuward.agent.process_identity import place, sees_every_pid
+from gpuward.agent.samplers.cause_named import CauseNamed
 from gpuward.agent.samplers.dcgm import DcgmSampler
 from gpuward.agent.samplers.endpoint import EndpointSampler
 from gpuward.agent.samplers.endpoint_canary import Canaries
@@ -96,6 +97,7 @@ def build_samplers(
         PciSampler(Path(config.pci.devices), gpus=lambda: judge.snapshot.gpus),
         SaturationSampler(judge.readings.window),
         UsualLoad(judge.readings.window),
+        CauseNamed(judge.readings.window, lambda: judge.snapshot.open_findings),
         Standing(clock, lambda: judge.acknowledged_s if config.coordinator.address else None),
         PressureSampler(PROC / "pressure"),
     ]

@@ -97,6 +97,7 @@ REPLICA = (
         "Requests that came, in the median minute of the last hour.",
         SLOW_STALE_S,
     ),
+    ("replica_cause", "Number of the cause that its verdict names; 0: undetermined.", STALE_S),
     ("endpoint_up", "1 when an own request was answered well, else 0.", SLOW_STALE_S),
     (
         "endpoint_gateway",

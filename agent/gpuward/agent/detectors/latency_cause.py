@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 from gpuward.agent.diagnosis.case import cases
 from gpuward.agent.diagnosis.evidence import ITEMS
 from gpuward.agent.diagnosis.next_test import next_test
+from gpuward.agent.diagnosis.numbers import NAMES, NUMBERS
 from gpuward.agent.diagnosis.questions import answers
-from gpuward.agent.diagnosis.verdict import is_open, judge
+from gpuward.agent.diagnosis.verdict import UNDETERMINED, holding, is_open, judge
 from gpuward.agent.kind import Kind
 from gpuward.agent.model import (
     Action,
@@ -43,6 +44,8 @@ KIND = Kind(
     raise_after_s=15.0,
     clear_after_s=120.0,
 )
+# What was named of the replica until now, by its number.
+NAMED = "replica_cause"
 FOR, AGAINST, SEEN = "for", "against", "seen"
 # Contradictions are always shown, the heaviest of them.
 MOST_FOR = 8
@@ -65,7 +68,24 @@ def detect(window: Window) -> Iterator[Finding]:
         return
     for case in cases(window):
         if is_open(case):
-            yield _finding(case, judge(case))
+            yield finding_of(case)
+
+
+def finding_of(case: Case) -> Finding:
+    """Return what is said of ``case``, whether or not anything is wrong with it."""
+    return _finding(case, verdict_of(case))
+
+
+def verdict_of(case: Case) -> Verdict:
+    """Return the verdict on ``case``; it names what was named before, where that is held."""
+    verdict, before = judge(case), case.latest(NAMED)
+    return verdict if before is None else holding(verdict, NAMES.get(int(before.value), ""))
+
+
+def name_of(finding: Finding) -> str:
+    """Return what ``finding``, one of this kind, names."""
+    name = next((fact.text for fact in finding.evidence if fact.name == "verdict"), "")
+    return name if name in NUMBERS else UNDETERMINED
 
 
 def _finding(case: Case, verdict: Verdict) -> Finding:

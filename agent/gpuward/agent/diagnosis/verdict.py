@@ -9,7 +9,7 @@ named first.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import exp, log
 from typing import TYPE_CHECKING
 
@@ -120,6 +120,22 @@ def weigh(seen: Mapping[str, Seen]) -> Verdict:
     ranked = _ranked(seen)
     name = _named(ranked)
     return Verdict(name, _confidence(ranked, name), ranked, seen)
+
+
+def holding(verdict: Verdict, name: str) -> Verdict:
+    """Return ``verdict`` as it is when ``name`` is named, with what that is worth; if it can be."""
+    if all(each.name != name for each in verdict.ranked):
+        return verdict
+    return replace(verdict, name=name, confidence=_confidence(verdict.ranked, name))
+
+
+def favouring(ranked: tuple[Standing, ...], name: str, decibans: float) -> str:
+    """Return what would be named if ``name`` had so many more."""
+    favoured = (
+        replace(each, decibans=each.decibans + decibans) if each.name == name else each
+        for each in ranked
+    )
+    return _named(tuple(sorted(favoured, key=lambda each: -each.decibans)))
 
 
 def _ranked(seen: Mapping[str, Seen]) -> tuple[Standing, ...]:
