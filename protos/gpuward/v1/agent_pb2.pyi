@@ -784,3 +784,158 @@ class ReleaseResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReleaseResponse: _TypeAlias = ReleaseResponse  # noqa: Y015
+
+@_typing.final
+class GetCausesRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERVICE_FIELD_NUMBER: _builtins.int
+    service: _builtins.str
+    """Empty for all services of the node."""
+    def __init__(
+        self,
+        *,
+        service: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["service", b"service"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetCausesRequest: _TypeAlias = GetCausesRequest  # noqa: Y015
+
+@_typing.final
+class CauseSign(_message.Message):
+    """What one piece of evidence weighs for a cause."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVIDENCE_FIELD_NUMBER: _builtins.int
+    DECIBANS_FIELD_NUMBER: _builtins.int
+    decibans: _builtins.float
+    """Ten: ten times as probable; below 0 it speaks against the cause."""
+    @_builtins.property
+    def evidence(self) -> _finding_pb2.Evidence: ...
+    def __init__(
+        self,
+        *,
+        evidence: _finding_pb2.Evidence | None = ...,
+        decibans: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["evidence", b"evidence"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decibans", b"decibans", "evidence", b"evidence"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CauseSign: _TypeAlias = CauseSign  # noqa: Y015
+
+@_typing.final
+class PossibleCause(_message.Message):
+    """A cause that may be behind a replica's trouble, or why it is not."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    SAYS_FIELD_NUMBER: _builtins.int
+    DECIBANS_FIELD_NUMBER: _builtins.int
+    SIGNS_FIELD_NUMBER: _builtins.int
+    RULED_OUT_FIELD_NUMBER: _builtins.int
+    UNKNOWN_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """As a verdict names it: "thermal"."""
+    says: _builtins.str
+    """What it says, after "because"."""
+    decibans: _builtins.float
+    """All signs together, no group of them more than it may; unset where it is not possible."""
+    ruled_out: _builtins.str
+    """Why it is ruled out; empty where it is possible."""
+    unknown: _builtins.str
+    """Nobody looked at what would show it: it is neither possible nor ruled out."""
+    @_builtins.property
+    def signs(self) -> _containers.RepeatedCompositeFieldContainer[Global___CauseSign]:
+        """The heaviest first."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        says: _builtins.str = ...,
+        decibans: _builtins.float | None = ...,
+        signs: _abc.Iterable[Global___CauseSign] | None = ...,
+        ruled_out: _builtins.str = ...,
+        unknown: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_decibans", b"_decibans", "decibans", b"decibans"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_decibans", b"_decibans", "decibans", b"decibans", "name", b"name", "ruled_out", b"ruled_out", "says", b"says", "signs", b"signs", "unknown", b"unknown"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__decibans: _TypeAlias = _typing.Literal["decibans"]  # noqa: Y015
+    _WhichOneofArgType__decibans: _TypeAlias = _typing.Literal["_decibans", b"_decibans"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__decibans) -> _WhichOneofReturnType__decibans | None: ...
+
+Global___PossibleCause: _TypeAlias = PossibleCause  # noqa: Y015
+
+@_typing.final
+class ReplicaCauses(_message.Message):
+    """What is considered of one replica at this moment."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    IN_TROUBLE_FIELD_NUMBER: _builtins.int
+    VERDICT_FIELD_NUMBER: _builtins.int
+    CONFIDENCE_FIELD_NUMBER: _builtins.int
+    CAUSES_FIELD_NUMBER: _builtins.int
+    NEXT_TEST_FIELD_NUMBER: _builtins.int
+    in_trouble: _builtins.bool
+    """Something is wrong with it, or with what it stands on, raised or not."""
+    verdict: _builtins.str
+    """Name of a cause, or "undetermined"."""
+    confidence: _builtins.float
+    next_test: _builtins.str
+    """What would tell the two best apart."""
+    @_builtins.property
+    def subject(self) -> _finding_pb2.Subject: ...
+    @_builtins.property
+    def causes(self) -> _containers.RepeatedCompositeFieldContainer[Global___PossibleCause]:
+        """Possible ones first, likely first; then the others in order of precedence."""
+
+    def __init__(
+        self,
+        *,
+        subject: _finding_pb2.Subject | None = ...,
+        in_trouble: _builtins.bool = ...,
+        verdict: _builtins.str = ...,
+        confidence: _builtins.float = ...,
+        causes: _abc.Iterable[Global___PossibleCause] | None = ...,
+        next_test: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["subject", b"subject"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["causes", b"causes", "confidence", b"confidence", "in_trouble", b"in_trouble", "next_test", b"next_test", "subject", b"subject", "verdict", b"verdict"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReplicaCauses: _TypeAlias = ReplicaCauses  # noqa: Y015
+
+@_typing.final
+class GetCausesResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REPLICAS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def replicas(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReplicaCauses]: ...
+    def __init__(
+        self,
+        *,
+        replicas: _abc.Iterable[Global___ReplicaCauses] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["replicas", b"replicas"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetCausesResponse: _TypeAlias = GetCausesResponse  # noqa: Y015

@@ -65,6 +65,11 @@ class AgentServiceStub:
                 request_serializer=gpuward_dot_v1_dot_agent__pb2.RunCheckRequest.SerializeToString,
                 response_deserializer=gpuward_dot_v1_dot_agent__pb2.RunCheckResponse.FromString,
                 _registered_method=True)
+        self.GetCauses = channel.unary_unary(
+                '/gpuward.v1.AgentService/GetCauses',
+                request_serializer=gpuward_dot_v1_dot_agent__pb2.GetCausesRequest.SerializeToString,
+                response_deserializer=gpuward_dot_v1_dot_agent__pb2.GetCausesResponse.FromString,
+                _registered_method=True)
         self.Release = channel.unary_unary(
                 '/gpuward.v1.AgentService/Release',
                 request_serializer=gpuward_dot_v1_dot_agent__pb2.ReleaseRequest.SerializeToString,
@@ -113,6 +118,13 @@ class AgentServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetCauses(self, request, context):
+        """What may be behind each replica's trouble, also while nothing is raised.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Release(self, request, context):
         """Lets go of the driver, so that it can be replaced or a GPU reset; answered when nothing is
         open any more.  For callers on the node alone.
@@ -153,6 +165,11 @@ def add_AgentServiceServicer_to_server(servicer, server):
                     servicer.RunCheck,
                     request_deserializer=gpuward_dot_v1_dot_agent__pb2.RunCheckRequest.FromString,
                     response_serializer=gpuward_dot_v1_dot_agent__pb2.RunCheckResponse.SerializeToString,
+            ),
+            'GetCauses': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetCauses,
+                    request_deserializer=gpuward_dot_v1_dot_agent__pb2.GetCausesRequest.FromString,
+                    response_serializer=gpuward_dot_v1_dot_agent__pb2.GetCausesResponse.SerializeToString,
             ),
             'Release': grpc.unary_unary_rpc_method_handler(
                     servicer.Release,
@@ -323,6 +340,33 @@ class AgentService:
             '/gpuward.v1.AgentService/RunCheck',
             gpuward_dot_v1_dot_agent__pb2.RunCheckRequest.SerializeToString,
             gpuward_dot_v1_dot_agent__pb2.RunCheckResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetCauses(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gpuward.v1.AgentService/GetCauses',
+            gpuward_dot_v1_dot_agent__pb2.GetCausesRequest.SerializeToString,
+            gpuward_dot_v1_dot_agent__pb2.GetCausesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -40,6 +40,8 @@ class AgentServiceStub:
     RunProbe: _grpc.UnaryUnaryMultiCallable[_agent_pb2.RunProbeRequest, _agent_pb2.RunProbeResponse]
     GetMemoryMap: _grpc.UnaryUnaryMultiCallable[_agent_pb2.GetMemoryMapRequest, _agent_pb2.GetMemoryMapResponse]
     RunCheck: _grpc.UnaryUnaryMultiCallable[_agent_pb2.RunCheckRequest, _agent_pb2.RunCheckResponse]
+    GetCauses: _grpc.UnaryUnaryMultiCallable[_agent_pb2.GetCausesRequest, _agent_pb2.GetCausesResponse]
+    """What may be behind each replica's trouble, also while nothing is raised."""
     Release: _grpc.UnaryUnaryMultiCallable[_agent_pb2.ReleaseRequest, _agent_pb2.ReleaseResponse]
     """Lets go of the driver, so that it can be replaced or a GPU reset; answered when nothing is
     open any more.  For callers on the node alone.
@@ -57,6 +59,8 @@ class AgentServiceAsyncStub(AgentServiceStub):
     RunProbe: _aio.UnaryUnaryMultiCallable[_agent_pb2.RunProbeRequest, _agent_pb2.RunProbeResponse]  # type: ignore[assignment]
     GetMemoryMap: _aio.UnaryUnaryMultiCallable[_agent_pb2.GetMemoryMapRequest, _agent_pb2.GetMemoryMapResponse]  # type: ignore[assignment]
     RunCheck: _aio.UnaryUnaryMultiCallable[_agent_pb2.RunCheckRequest, _agent_pb2.RunCheckResponse]  # type: ignore[assignment]
+    GetCauses: _aio.UnaryUnaryMultiCallable[_agent_pb2.GetCausesRequest, _agent_pb2.GetCausesResponse]  # type: ignore[assignment]
+    """What may be behind each replica's trouble, also while nothing is raised."""
     Release: _aio.UnaryUnaryMultiCallable[_agent_pb2.ReleaseRequest, _agent_pb2.ReleaseResponse]  # type: ignore[assignment]
     """Lets go of the driver, so that it can be replaced or a GPU reset; answered when nothing is
     open any more.  For callers on the node alone.
@@ -107,6 +111,14 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _agent_pb2.RunCheckRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_agent_pb2.RunCheckResponse, _abc.Awaitable[_agent_pb2.RunCheckResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def GetCauses(
+        self,
+        request: _agent_pb2.GetCausesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_agent_pb2.GetCausesResponse, _abc.Awaitable[_agent_pb2.GetCausesResponse]]:
+        """What may be behind each replica's trouble, also while nothing is raised."""
 
     @_abc_1.abstractmethod
     def Release(
