@@ -6,9 +6,11 @@ import asyncio
 import os
 import re
 import socket
+import subprocess
 import sys
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -243,6 +245,103 @@ async def test_what_is_found_is_watched(clock):
 
     assert first[key] == 3.0
     assert (last.samples, last.services, sampler.engines) == ((), (), ())
+
+
+def ip(*words):
+    subprocess.run(["ip", *words], check=True)
+
+
+class Container:
+    """A network namespace at the other end of a cable, as a pod's is."""
+
+    # Tests that run beside these have nets of their own.
+    net, net_ipv6 = f"10.213.{os.getpid() % 250}", f"fd00:213:{os.getpid():x}:"
+    numbers = count()
+
+    def __init__(self, stack):
+        self.name = f"gw{os.getpid()}-{next(self.numbers)}"
+        made = subprocess.run(
+            ["ip", "netns", "add", self.name], capture_output=True, text=True, check=False
+        )
+        if made.returncode:
+            pytest.skip(f"no network namespace can be made here: {made.stderr}")
+        stack.callback(subprocess.run, ["ip", "netns", "del", self.name], check=True)
+        # Short names: the kernel keeps 15 letters of an interface's.
+        ip("link", "add", self.name, "type", "veth", "peer", "eth0", "netns", self.name)
+        for host, inside in (
+            (f"{self.net}.1/30", f"{self.net}.2/30"),
+            (f"{self.net_ipv6}:1/64", f"{self.net_ipv6}:2/64"),
+        ):
+            ip("addr", "add", host, "dev", self.name, "nodad")
+            ip("-n", self.name, "addr", "add", inside, "dev", "eth0", "nodad")
+        ip("link", "set", self.name, "up")
+        ip("-n", self.name, "link", "set", "eth0", "up")
+        ip("-n", self.name, "link", "set", "lo", "up")
+
+    async def serve(self, stack, script, host):
+        """Run an engine inside; returns what is known of its process."""
+        script.write_text(SERVE.replace("PORT", "8000").replace("127.0.0.1", host))
+        words = [sys.executable, str(script), "serve", "org/llama"]
+        server = await asyncio.create_subprocess_exec(
+            "nsenter", f"--net=/run/netns/{self.name}", *words, stdout=asyncio.subprocess.PIPE
+        )
+        stack.push_async_callback(server.wait)
+        stack.callback(server.kill)
+        assert await server.stdout.readline() == b"ready\n"
+        return replace(identify(server.pid, PROC), gpus=("GPU-1",))
+
+
+@pytest.mark.parametrize(
+    ("host", "urls"),
+    [
+        pytest.param("0.0.0.0", [f"http://{Container.net}.2:8000"], id="every address"),
+        # asyncio's servers, and so uvicorn's, do not take IPv4 there.
+        pytest.param("::", [f"http://[{Container.net_ipv6}:2]:8000"], id="every address of IPv6"),
+        pytest.param(
+            f"{Container.net}.2", [f"http://{Container.net}.2:8000"], id="the container's address"
+        ),
+        pytest.param("127.0.0.1", [], id="its loopback, which nobody else reaches"),
+    ],
+)
+async def test_an_engine_in_a_container(tmp_path, host, urls):
+    """By an address of the container that leads to it."""
+    async with AsyncExitStack() as stack:
+        process = await Container(stack).serve(stack, tmp_path / "vllm", host)
+        found = await discovery([process]).engines(0.0)
+
+    assert [engine.url for engine in found] == urls
+    assert all(engine.service == "org/llama" for engine in found)
+
+
+async def test_two_containers_with_one_address(tmp_path):
+    """From here it leads to one of them: only that one is asked, whoever is looked at first."""
+    async with AsyncExitStack() as stack:
+        near, far = Container(stack), Container(stack)
+        reached = await near.serve(stack, tmp_path / "vllm", "0.0.0.0")
+        other = replace(await far.serve(stack, tmp_path / "vllm", "0.0.0.0"), model="other")
+        with capture_logs() as logs:
+            lost = await discovery([other]).engines(0.0)
+        found = await discovery([other, reached]).engines(0.0)
+
+    assert lost == ()
+    assert "arrives" in logs[0]["reason"]
+    assert [engine.service for engine in found] == ["org/llama"]
+
+
+@pytest.mark.parametrize(
+    "configured",
+    [
+        pytest.param(f"http://{Container.net}.2:8000", id="its address"),
+        pytest.param("http://localhost:8000", id="a port of the host"),
+    ],
+)
+async def test_a_configured_engine_in_a_container(tmp_path, configured):
+    """By its own address, or by the port under which it is published on the host."""
+    async with AsyncExitStack() as stack:
+        process = await Container(stack).serve(stack, tmp_path / "vllm", "0.0.0.0")
+        one = discovery([process], [EngineConfig(service="chat", url=configured)])
+
+        assert await one.engines(0.0) == ()
 
 
 SERVE = """

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from gpuward.agent.listeners import (
     Listener,
     inodes_of,
+    parse_connected,
     parse_listeners,
     parse_local_addresses,
 )
@@ -72,6 +73,19 @@ def test_parse_listeners_of_ipv6():
         listener("127.0.0.1", 0xA271, 424887),
         listener("::1", 8000, 424888),
     ]
+
+
+@pytest.mark.parametrize(
+    ("address", "port", "peers"),
+    [
+        pytest.param("127.0.0.1", 0xAC77, [0xD612], id="a connection that just ended"),
+        pytest.param("127.0.0.1", 8_000, [], id="who listens is not connected"),
+        pytest.param("127.0.0.2", 0xAC77, [], id="another address"),
+        pytest.param("127.0.0.1", 0xD612, [], id="the other end"),
+    ],
+)
+def test_parse_connected(address, port, peers):
+    assert list(parse_connected(TCP.splitlines(), ip_address(address), port)) == peers
 
 
 @pytest.mark.parametrize(

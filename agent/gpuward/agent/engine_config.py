@@ -78,7 +78,8 @@ class DiscoveryConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
         bool,
         Meta(
             description="Whether engines that are not configured are watched too: those whose"
-            " process is on a GPU and listens on this host, under their model's name."
+            " process is on a GPU and listens on this host or in a container of it, under their"
+            " model's name."
         ),
     ] = True
 

@@ -20,7 +20,7 @@ ANY_IPV6 = IPv6Address(0)
 
 _SOCKET = re.compile(
     r"\s*\d{1,10}: (?P<address>[0-9A-F]{8}|[0-9A-F]{32}):(?P<port>[0-9A-F]{4})"
-    r" [0-9A-F]{8,32}:[0-9A-F]{4} (?P<state>[0-9A-F]{2})"
+    r" [0-9A-F]{8,32}:(?P<peer>[0-9A-F]{4}) (?P<state>[0-9A-F]{2})"
     # Queues, timer, retransmissions, user, timeout.
     r" \S+ \S+ \S+ +\d+ +\d+ (?P<inode>\d{1,20})(?: |$)"
 )
@@ -50,6 +50,18 @@ def parse_listeners(lines: Iterable[str]) -> Iterator[Listener]:
         if found["state"] != _LISTENS:
             return
         yield Listener(_address(found["address"]), int(found["port"], 16), int(found["inode"]))
+
+
+def parse_connected(
+    lines: Iterable[str], address: IPv4Address | IPv6Address, port: int
+) -> Iterator[int]:
+    """Yield the port of the other end of each connection to ``address`` and ``port``."""
+    for line in lines:
+        found = _SOCKET.match(line)
+        if found is None or int(found["port"], 16) != port or found["state"] == _LISTENS:
+            continue
+        if _address(found["address"]) == address:
+            yield int(found["peer"], 16)
 
 
 def parse_local_addresses(

@@ -16,7 +16,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from gpuward.agent.cgroup_placement import Placement, parse_cgroup
-from gpuward.agent.listeners import parse_listeners, parse_local_addresses
+from gpuward.agent.listeners import parse_connected, parse_listeners, parse_local_addresses
 from gpuward.agent.process_identity import Stat, parse_stat
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ CHILDREN = 64
 FILES = 1_024
 FILES_AT_ONCE = 128
 LISTENERS = 512
+CONNECTIONS = 16_384
 # Each thread has children of its own.
 THREADS = 64
 TEXT_LIMIT = 262_144
@@ -108,8 +109,25 @@ def listeners_of(pid: int, proc_root: Path) -> list[Listener]:
     return found
 
 
-def addresses_of(pid: int, proc_root: Path) -> frozenset[IPv4Address | IPv6Address]:
-    """Return the addresses of the network namespace of ``pid``."""
+def connected_ports(
+    pid: int, address: IPv4Address | IPv6Address, port: int, proc_root: Path
+) -> frozenset[int]:
+    """Return the ports that are connected to ``address`` and ``port`` in the namespace of ``pid``.
+
+    A busy server has thousands: 10 ms.
+    """
+    found: set[int] = set()
+    for name in ("tcp", "tcp6"):
+        try:
+            with (proc_root / str(pid) / "net" / name).open(errors="replace") as lines:
+                found.update(parse_connected(islice(lines, CONNECTIONS), address, port))
+        except OSError:
+            continue
+    return frozenset(found)
+
+
+def addresses_of(pid: int | str, proc_root: Path) -> frozenset[IPv4Address | IPv6Address]:
+    """Return the addresses of the network namespace of ``pid``, or of our own (``self``)."""
     folder = proc_root / str(pid) / "net"
     return parse_local_addresses(_text(folder / "fib_trie"), _text(folder / "if_inet6"))
 
