@@ -38,11 +38,14 @@ WELL = Machine(
     torch={},
     agent="127.0.0.1:9478",
     agent_trouble="",
-    probes=ComponentHealth("sampler.probe", Result.OK),
+    agent_parts=(ComponentHealth("sampler.probe", Result.OK),),
     taken_ports=(),
     coordinator="centre:9479",
     coordinator_trouble="",
 )
+READ = ComponentHealth("sampler.kmsg", Result.OK)
+SHUT_OUT = ComponentHealth("sampler.tap", Result.UNKNOWN, "/run/gpuward/tap: Permission denied")
+BLIND = ComponentHealth("sampler.kmsg", Result.UNKNOWN, "/dev/kmsg: Operation not permitted")
 CARD = Gpu("GPU-1", 0, "H100", "00000000:1B:00.0")
 
 
@@ -55,7 +58,7 @@ def snapshot(values=(), **changes):
     fields = {
         "driver": Driver(up=True, version="580.95.05"),
         "gpus": (CARD,),
-        "components": (ComponentHealth("sampler.kmsg", Result.OK),),
+        "components": (READ,),
     }
     return Snapshot(
         node="n1", boot_id="b", at_s=1.0, wall_offset_s=0.0, samples=samples, **(fields | changes)
@@ -75,7 +78,6 @@ def test_all_is_well():
     assert worst(checks(snapshot(), WELL)) == 0
 
 
-BLIND = ComponentHealth("sampler.kmsg", Result.UNKNOWN, "/dev/kmsg: Operation not permitted")
 SERVER = Process("vllm:x", 7, 1, gpus=("GPU-1",))
 
 
@@ -97,12 +99,23 @@ SERVER = Process("vllm:x", 7, 1, gpus=("GPU-1",))
         pytest.param(snapshot({"gpu_compute_mode": 3.0}), ("WARN", "compute mode"), id="exclusive"),
         pytest.param(snapshot({"gpu_compute_mode": 2.0}), ("WARN", "compute mode"), id="nobody"),
         pytest.param(snapshot({"gpu_compute_mode": 0.0}), None, id="default"),
+        pytest.param(
+            snapshot({"gpu_confidential_mode": 1.0}),
+            ("WARN", "confidential mode"),
+            id="confidential",
+        ),
+        pytest.param(snapshot({"gpu_confidential_mode": 0.0}), None, id="not confidential"),
         pytest.param(snapshot({"gpu_mig_mode": 1.0}), ("WARN", "MIG"), id="MIG"),
         pytest.param(snapshot({"gpu_mig_mode": 0.0}), None, id="no MIG"),
         pytest.param(snapshot({"gpu_fabric_state": 3.0}), None, id="fabric manager runs"),
         pytest.param(snapshot(components=(BLIND,)), ("FAIL", "kernel log"), id="kmsg"),
         pytest.param(snapshot(components=()), ("FAIL", "kernel log"), id="kmsg not read"),
         pytest.param(snapshot(processes=(SERVER,)), ("WARN", "taps"), id="no tap"),
+        pytest.param(
+            snapshot(processes=(SERVER,), components=(READ, SHUT_OUT)),
+            ("FAIL", "taps"),
+            id="taps that may not be read",
+        ),
         pytest.param(snapshot(processes=(replace(SERVER, tapped=True),)), None, id="tap"),
         pytest.param(snapshot(processes=(replace(SERVER, gpus=()),)), None, id="on no GPU"),
     ],
@@ -132,7 +145,7 @@ def test_of_driver_and_processes(shown, expected):
         ),
         pytest.param({"agent_trouble": "nobody"}, ("WARN", "agent"), id="no agent"),
         pytest.param(
-            {"probes": ComponentHealth("sampler.probe", Result.UNKNOWN, "cpu: no worker")},
+            {"agent_parts": (ComponentHealth("sampler.probe", Result.UNKNOWN, "cpu: no worker"),)},
             ("WARN", "probes"),
             id="a probe worker that does not measure",
         ),
@@ -155,6 +168,27 @@ def test_gpus_on_a_switch_need_their_manager():
     without = replace(WELL, programs=frozenset())
     assert bad(snapshot({"gpu_fabric_state": 3.0}), without) == [("FAIL", "fabric manager")]
     assert bad(snapshot(), without) == []
+
+
+@pytest.mark.parametrize(
+    ("part", "expected"),
+    [
+        pytest.param(BLIND, [("FAIL", "agent")], id="the agent may not read the log, and we may"),
+        pytest.param(READ, [], id="both may"),
+        pytest.param(
+            ComponentHealth("state", Result.FAIL, "it was deleted: restart the agent"),
+            [("FAIL", "agent")],
+            id="what only the agent knows",
+        ),
+    ],
+)
+def test_what_the_agent_sees_less_of_than_the_user_who_asks(part, expected):
+    assert bad(machine=replace(WELL, agent_parts=(part,))) == expected
+
+
+def test_what_neither_of_them_sees_is_told_once():
+    both = replace(WELL, agent_parts=(BLIND,))
+    assert bad(snapshot(components=(BLIND,)), both) == [("FAIL", "kernel log")]
 
 
 def test_a_port_that_is_taken():
@@ -252,8 +286,8 @@ def test_the_clock_is_asked():
 )
 def test_probes(probes, found):
     """Why a GPU is not measured now is told, and is nothing to mend."""
-    health = probes and ComponentHealth("sampler.probe", Result(probes[0]), probes[1])
-    lines = [c for c in checks(snapshot(), replace(WELL, probes=health)) if c.what == "probes"]
+    parts = (ComponentHealth("sampler.probe", Result(probes[0]), probes[1]),) if probes else ()
+    lines = [c for c in checks(snapshot(), replace(WELL, agent_parts=parts)) if c.what == "probes"]
 
     assert [line.found for line in lines] == found
     assert {line.level for line in lines} <= {Level.OK}

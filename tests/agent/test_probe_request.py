@@ -43,7 +43,8 @@ def make_sampler(tmp_path):
 
     def make(*, free_gib=2.0, compute_mode=0.0, **changes):
         def window(now_s):
-            said = {"gpu_compute_mode": compute_mode, "gpu_memory_free_bytes": free_gib * (1 << 30)}
+            said = {"gpu_compute_mode": compute_mode, "gpu_confidential_mode": 0.0}
+            said["gpu_memory_free_bytes"] = free_gib * (1 << 30)
             samples = [Sample(SeriesKey(name, gpu="GPU-1"), now_s, v) for name, v in said.items()]
             return Window.of(samples, now_s=now_s, gpus=GPUS)
 

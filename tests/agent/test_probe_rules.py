@@ -18,6 +18,7 @@ CARD = Gpu("GPU-1", 0, "H100", "0000:1B:00.0")
 SLICED = replace(CARD, mig=(MigDevice("MIG-1", 1, 0), MigDevice("MIG-2", 2, 0)))
 FINE = {
     "gpu_compute_mode": 0.0,
+    "gpu_confidential_mode": 0.0,
     "gpu_mig_mode": 0.0,
     "gpu_memory_free_bytes": 4_096 * MIB,
     "gpu_memory_used_bytes": 70_000 * MIB,
@@ -62,6 +63,8 @@ def test_an_idle_gpu_is_measured():
         pytest.param({"gpu_compute_mode": 3.0}, "EXCLUSIVE_PROCESS", id="exclusive"),
         pytest.param({"gpu_compute_mode": 2.0}, "PROHIBITED", id="prohibited"),
         pytest.param({"gpu_compute_mode": []}, "not known", id="mode unknown"),
+        pytest.param({"gpu_confidential_mode": 1.0}, "confidential mode: a", id="confidential"),
+        pytest.param({"gpu_confidential_mode": []}, "is not known yet", id="perhaps confidential"),
         pytest.param({"gpu_mig_mode": [0.0] * 100 + [1.0]}, "MIG was switched", id="MIG on"),
         pytest.param({"gpu_mig_mode": [1.0] * 40 + [0.0] * 119}, "MIG was", id="MIG off 119 s"),
         pytest.param({"gpu_mig_mode": [1.0] * 40 + [0.0] * 121}, "", id="MIG off for 121 s"),
@@ -76,10 +79,11 @@ def test_modes(worker, values, reason):
     assert (reason in found) if reason else (found == "")
 
 
-def test_a_mode_that_the_card_does_not_have_is_none():
-    card = replace(CARD, unsupported=frozenset({"gpu_compute_mode"}))
+@pytest.mark.parametrize("mode", ["gpu_compute_mode", "gpu_confidential_mode"])
+def test_a_mode_that_the_card_does_not_have_is_none(mode):
+    card = replace(CARD, unsupported=frozenset({mode}))
 
-    assert hindrance(window_of({"gpu_compute_mode": []}, gpu=card), "GPU-1", FRESH) == ""
+    assert hindrance(window_of({mode: []}, gpu=card), "GPU-1", FRESH) == ""
 
 
 @pytest.mark.parametrize(

@@ -92,7 +92,8 @@ class Node:
         self.folder = folder
         self.gpus = GPUS
         self.processes = ()
-        self.values = {"gpu_compute_mode": 0.0, "gpu_memory_free_bytes": float(8 << 30)}
+        self.values = {"gpu_compute_mode": 0.0, "gpu_confidential_mode": 0.0}
+        self.values["gpu_memory_free_bytes"] = float(8 << 30)
         self.values["gpu_memory_used_bytes"] = float(1 << 30)
         self.started = []
 

@@ -62,6 +62,11 @@ IDENTITY = (
     Row("persistence mode", "nvmlDeviceGetPersistenceMode", ("gpu_persistence_mode",)),
     Row("compute mode", "nvmlDeviceGetComputeMode", ("gpu_compute_mode",)),
     Row(
+        "confidential mode",
+        "nvmlSystemGetConfComputeSettings, nvmlSystemGetConfComputeState",
+        ("gpu_confidential_mode",),
+    ),
+    Row(
         "InfoROM",
         "nvmlDeviceValidateInforom",
         ("gpu_inforom_valid",),

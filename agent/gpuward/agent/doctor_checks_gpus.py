@@ -84,6 +84,13 @@ def _modes(snapshot: Snapshot) -> Iterator[Check]:
             'nvidia-smi -c DEFAULT, or [probes] mode = "cpu"',
         ),
         (
+            "confidential mode",
+            "gpu_confidential_mode",
+            (1,),
+            "is on: GPU probes do not run there",
+            "nothing to mend where it is wanted",
+        ),
+        (
             "MIG",
             "gpu_mig_mode",
             (1,),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from gpuward.agent.nvml_call import Call, Lane, item, mega, milli
 from gpuward.agent.nvml_calls_health import HEALTH
+from gpuward.agent.nvml_confidential import CONFIDENTIAL
 
 CLOCK_SM = 1
 CLOCK_MEMORY = 2
@@ -88,4 +89,4 @@ ACTIVITY = (
     Call("nvmlDeviceGetComputeMode", Lane.SLOW, {"gpu_compute_mode": float}),
     Call("nvmlDeviceGetMigMode", Lane.SLOW, {"gpu_mig_mode": item(0)}),
 )
-CALLS = (*ACTIVITY, *HEALTH)
+CALLS = (*ACTIVITY, *HEALTH, *CONFIDENTIAL)

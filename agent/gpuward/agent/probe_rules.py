@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 MIB = 1 << 20
 COMPUTE_MODE, MIG_MODE = "gpu_compute_mode", "gpu_mig_mode"
+CONFIDENTIAL_MODE = "gpu_confidential_mode"
 # nvmlComputeMode_t: no process may open the GPU, or one alone.
 CLOSED_MODES = {
     2.0: "the GPU's compute mode is PROHIBITED",
@@ -145,6 +146,11 @@ def _modes(window: Window, device: Device, limits: Limits) -> Iterator[str]:
         yield "the GPU's compute mode is not known yet"
     elif mode in CLOSED_MODES:
         yield CLOSED_MODES[mode]
+    confidential = _value(window, CONFIDENTIAL_MODE, card.uuid)
+    if confidential is None and CONFIDENTIAL_MODE not in card.unsupported:
+        yield "whether the GPU works in confidential mode is not known yet"
+    elif confidential:
+        yield "the GPU works in confidential mode: a probe would measure its encryption"
     since_s = window.now_s - limits.mig_settled_s
     if len(set(window.figures(SeriesKey(MIG_MODE, gpu=card.uuid), since_s))) > 1:
         yield "MIG was switched a moment ago"

@@ -13,6 +13,7 @@ _MODES = (
     ("gpu_performance_state", "Performance state: 0 is the fastest, 15 the slowest.", FAST_S),
     ("gpu_persistence_mode", "1 when the driver stays loaded without clients, else 0.", SLOW_S),
     ("gpu_compute_mode", "NVML's compute mode: 0 shared, 2 prohibited, 3 exclusive.", SLOW_S),
+    ("gpu_confidential_mode", "1 when the GPU works in confidential mode, else 0.", SLOW_S),
     ("gpu_mig_mode", "1 when the GPU is cut into MIG devices, else 0.", SLOW_S),
     ("gpu_ecc_mode", "1 when ECC is on, else 0.", SLOW_S),
     ("gpu_inforom_valid", "1 when the checksums of the InfoROM are right, else 0.", SLOW_S),
