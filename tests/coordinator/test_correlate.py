@@ -14,13 +14,10 @@ from gpuward.coordinator.correlate import (
     Tell,
     clear,
     compare,
-    find_causes,
     group_key,
-    open_service,
     place,
-    strongest_domain,
-    update_causes,
 )
+from gpuward.coordinator.diagnosis.values import Case
 from gpuward.coordinator.impact import Impact
 from gpuward.coordinator.model import (
     CauseDomain,
@@ -32,9 +29,16 @@ from gpuward.coordinator.model import (
     Subject,
 )
 from gpuward.coordinator.report import Report
+from gpuward.coordinator.service_incident import (
+    find_causes,
+    open_service,
+    strongest_domain,
+    update_causes,
+)
 from gpuward.coordinator.severity import Assessment
 
 HALF_FAIL = Assessment(Severity.SEV2, ("50 % of 100 failed",), "requests fail")
+CASE = Case("chat", 5.0)
 IMPACT = Impact("chat", 100, 50, 0, nodes=frozenset({"n1"}))
 
 
@@ -149,7 +153,7 @@ def test_the_closest_cause_picks_the_rotation(make):
     near = make.finding("near", domain=CauseDomain.DRIFT)
     far = make.finding("far", kind="gpu.xid", subject=Subject("n1"), domain=CauseDomain.GPU)
 
-    opening = open_service(IMPACT, HALF_FAIL, [far, near], (), 5.0)
+    opening = open_service(IMPACT, HALF_FAIL, [far, near], (), CASE)
 
     assert (CauseDomain.DRIFT, Rotation.ML) == (opening.event.domain, opening.event.rotation)
     assert "chat: requests fail" == opening.event.title
@@ -161,13 +165,13 @@ def test_a_cause_with_an_incident_of_its_own_is_linked_to_it(make):
     ticket = replace(make.incident(), id="ticket", findings=(make.linked(cause, Relation.SUBJECT),))
     other = replace(make.incident(), id="other", findings=(make.linked(cause),))
 
-    (link,) = open_service(IMPACT, HALF_FAIL, [cause], [ticket, other], 5.0).then
+    (link,) = open_service(IMPACT, HALF_FAIL, [cause], [ticket, other], CASE).then
 
     assert "ticket" == link.incident_id
 
 
 def test_without_a_cause_capacity_answers():
-    opening = open_service(IMPACT, HALF_FAIL, (), (), 5.0)
+    opening = open_service(IMPACT, HALF_FAIL, (), (), CASE)
 
     assert Rotation.INFRASTRUCTURE is opening.event.rotation
     assert 5.0 == opening.event.impact_since_s
@@ -178,7 +182,7 @@ def test_a_stray_finding_does_not_take_over_from_a_cause_that_cleared(make):
     stray = make.finding("stray", subject=Subject("n1"), domain=CauseDomain.GPU)
     hurt = replace(make.incident(domain=CauseDomain.DRIFT), findings=(cause,))
 
-    *_, hand_over = update_causes(hurt, IMPACT, [stray], ())
+    *_, hand_over = update_causes(hurt, IMPACT, [stray], (), CASE)
 
     assert CauseDomain.DRIFT is hand_over.domain
     assert CauseDomain.CAPACITY is strongest_domain(())
@@ -193,8 +197,8 @@ def test_a_verdict_picks_the_rotation_and_slow_tokens_do_not(make):
     )
     sure, unsure = replace(verdict, confidence=0.9), replace(verdict, confidence=0.4)
 
-    opening = open_service(IMPACT, HALF_FAIL, [slow, xid, sure], (), 5.0)
-    doubtful = open_service(IMPACT, HALF_FAIL, [slow, xid, unsure], (), 5.0)
+    opening = open_service(IMPACT, HALF_FAIL, [slow, xid, sure], (), CASE)
+    doubtful = open_service(IMPACT, HALF_FAIL, [slow, xid, unsure], (), CASE)
 
     assert CauseDomain.NETWORK is opening.event.domain
     assert CauseDomain.DRIVER is doubtful.event.domain

@@ -1,9 +1,8 @@
 """Turn findings into incidents: which open, which grow, which findings are causes.
 
-A service incident lists as causes what is wrong where the service runs: findings that name it,
-then those on the same GPU, then those on its nodes.  A finding opens an incident of its own only
-when no service incident lists it: one trouble, one incident.  Key of a group: the service, or
-node, GPU and kind.
+A finding opens an incident of its own only when no service incident lists it (see
+``service_incident``): one trouble, one incident.  Key of a group: the service, or node, GPU and
+kind.
 """
 
 from __future__ import annotations
@@ -12,9 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from gpuward.coordinator import events as e
-from gpuward.coordinator.cause import named_by_verdicts, strength
 from gpuward.coordinator.model import (
-    CauseDomain,
     Finding,
     FindingClass,
     Incident,
@@ -27,9 +24,7 @@ from gpuward.coordinator.oncall import ROTATION_OF
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from gpuward.coordinator.impact import Impact
     from gpuward.coordinator.report import Report
-    from gpuward.coordinator.severity import Assessment
 
 SERVICE_IMPACT = "service.impact"
 NODE_OVERDUE = "node.overdue"
@@ -124,75 +119,6 @@ def clear(finding: Finding, incidents: Iterable[Incident]) -> tuple[Tell, ...]:
     )
 
 
-def open_service(
-    impact: Impact,
-    assessment: Assessment,
-    findings: Iterable[Finding],
-    incidents: Sequence[Incident],
-    now_s: float,
-) -> Open:
-    """Return the incident of a service whose users are hurt, with its causes.
-
-    ``incidents``: all open ones; a cause that has one of its own is linked to it.
-    """
-    causes = find_causes(impact, findings)
-    domain = strongest_domain(causes)
-    event = e.Opened(
-        group_key=service_key(impact.service),
-        kind=SERVICE_IMPACT,
-        title=f"{impact.service}: {assessment.headline}",
-        severity=assessment.severity or Severity.SEV4,
-        domain=domain,
-        rotation=ROTATION_OF[domain],
-        service=impact.service,
-        reasons=assessment.reasons,
-        customer_impact=True,
-        impact_since_s=now_s if impact.hurt_since_s is None else impact.hurt_since_s,
-    )
-    return Open(event, _links(causes, incidents))
-
-
-def update_causes(
-    incident: Incident,
-    impact: Impact,
-    findings: Iterable[Finding],
-    incidents: Sequence[Incident],
-) -> tuple[e.Command, ...]:
-    """Return how a service incident's causes and domain change with what is found now."""
-    causes = find_causes(impact, findings)
-    links = _links(causes, incidents)
-    if not causes:
-        return links
-    domain = strongest_domain((*incident.findings, *causes))
-    reason = f"strongest cause: {_strongest((*incident.findings, *causes)).summary}"
-    return (*links, e.HandOver(domain, ROTATION_OF[domain], reason))
-
-
-def find_causes(impact: Impact, findings: Iterable[Finding]) -> tuple[LinkedFinding, ...]:
-    """Return the open findings that may be why ``impact`` is what it is, closest first.
-
-    Of those equally close, what follows from another comes after it.
-    """
-    near = [f for f in findings if f.is_open and not is_drill(f) and _is_near(f, impact)]
-    keys = {f.dedup_key for f in near}
-    here = sorted(near, key=lambda f: not keys.isdisjoint(f.cause_dedup_keys))
-    named = [f for f in here if f.subject.service == impact.service]
-    gpus = {(f.subject.node, f.subject.gpu_uuid) for f in named if f.subject.gpu_uuid}
-    related = (linked(f, _relation(f, impact.service, gpus)) for f in here)
-    wanted = (
-        cause
-        for cause, finding in zip(related, here, strict=True)
-        if cause.relation < Relation.NODE or not finding.subject.service
-    )
-    return tuple(sorted(wanted, key=lambda cause: (cause.relation, -cause.confidence)))
-
-
-def strongest_domain(causes: Iterable[LinkedFinding]) -> CauseDomain:
-    """Return the domain of the strongest cause; capacity while none is known."""
-    known = tuple(causes)
-    return _strongest(known).domain if known else CauseDomain.CAPACITY
-
-
 def linked(finding: Finding, relation: Relation) -> LinkedFinding:
     """Return ``finding`` as an incident keeps it."""
     return LinkedFinding(
@@ -249,16 +175,6 @@ def _service_incident(service: str, incidents: Iterable[Incident]) -> Incident |
     return next(hurt, None)
 
 
-def _links(causes: Iterable[LinkedFinding], incidents: Sequence[Incident]) -> tuple[e.Command, ...]:
-    owners = {
-        finding.finding_id: incident.id
-        for incident in incidents
-        for finding in incident.findings
-        if finding.relation is Relation.SUBJECT
-    }
-    return tuple(e.LinkFinding(cause, owners.get(cause.finding_id, "")) for cause in causes)
-
-
 def _is_cause(finding: Finding, incidents: Iterable[Incident]) -> bool:
     return any(
         linked_finding.dedup_key == finding.dedup_key
@@ -266,26 +182,3 @@ def _is_cause(finding: Finding, incidents: Iterable[Incident]) -> bool:
         if incident.kind == SERVICE_IMPACT
         for linked_finding in incident.findings
     )
-
-
-def _is_near(finding: Finding, impact: Impact) -> bool:
-    return finding.subject.service == impact.service or finding.subject.node in impact.nodes
-
-
-def _relation(finding: Finding, service: str, gpus: set[tuple[str, str]]) -> Relation:
-    if finding.subject.service == service:
-        return Relation.SERVICE
-    if (finding.subject.node, finding.subject.gpu_uuid) in gpus:
-        return Relation.GPU
-    return Relation.NODE
-
-
-def _strongest(causes: tuple[LinkedFinding, ...]) -> LinkedFinding:
-    named = named_by_verdicts(causes)
-
-    def strength_now(finding: LinkedFinding) -> tuple[bool, int, bool, int, float]:
-        # Close before far, then open before cleared, so that nothing stray takes over.
-        is_effect, relation, rank, unsure = strength(finding, named)
-        return is_effect, relation, not finding.is_open, rank, unsure
-
-    return min(causes, key=strength_now)

@@ -12,13 +12,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from heapq import heappop, heappush
+from itertools import count
 from math import inf, nextafter
 from typing import TYPE_CHECKING, NamedTuple
 
-from gpuward.coordinator.impact import Impact
+from gpuward.coordinator.impact import Impact, Replica
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from gpuward.coordinator.model import ServiceTotals
 
@@ -37,11 +38,22 @@ class _Step(NamedTuple):
 
 @dataclass(slots=True)
 class _Instance:
-    """``unready_since_s``, ``stalled_since_s``: since when every reading has been so."""
+    """What one instance has reported; ``requests``, ``failed`` and ``slow`` in the window.
+
+    ``unready_since_s``, ``stalled_since_s``: since when every reading has been so.
+    """
 
     last: ServiceTotals
+    requests: int = 0
+    failed: int = 0
+    slow: int = 0
     unready_since_s: float | None = None
     stalled_since_s: float | None = None
+
+    def count(self, step: _Step, times: int) -> None:
+        self.requests += times * step.requests
+        self.failed += times * step.failed
+        self.slow += times * step.slow
 
 
 class Counting:
@@ -51,8 +63,10 @@ class Counting:
         self._service = service
         self._instances: dict[str, _Instance] = {}
         self._requests = self._failed = self._slow = 0
-        # Heaps by time: steps that count, and when requests failed or were slow.
-        self._steps: list[_Step] = []
+        # Heaps by time: steps that count, and when requests failed or were slow.  The number is
+        # of no meaning but that no two instances are ever compared.
+        self._steps: list[tuple[_Step, int, _Instance]] = []
+        self._numbers = count()
         self._hurt_at_s: list[float] = []
 
     def add(self, reading: ServiceTotals) -> None:
@@ -64,12 +78,12 @@ class Counting:
         if known is None:
             known = self._instances[reading.instance] = _Instance(reading)
             # Whatever it counted before the window began is not of the window.
-            self._count(_step(nextafter(reading.started_at_s, inf), reading))
+            self._count(_step(nextafter(reading.started_at_s, inf), reading), known)
         elif _when(reading) <= _when(known.last):
             return
         else:
             step = _delta(known.last, reading)
-            self._count(step)
+            self._count(step, known)
             if step.failed + step.slow > 0:
                 heappush(self._hurt_at_s, step.at_s)
         _follow(known, reading)
@@ -105,15 +119,41 @@ class Counting:
             nodes=frozenset(it.last.node for it in recent),
         )
 
-    def _count(self, step: _Step) -> None:
-        heappush(self._steps, step)
+    def replicas(self, since_s: float, now_s: float) -> Iterator[Replica]:
+        """Yield what each instance does to the impact of the same ``since_s`` and ``now_s``."""
+        for name, it in self._instances.items():
+            if it.last.received_at_s > since_s:
+                heard = now_s - it.last.received_at_s <= SILENT_AFTER_S
+                impact = self._impact_of(it, since_s, now_s, heard=heard)
+                yield Replica(name, it.last.node, it.last.started_at_s, heard, impact)
+
+    def _impact_of(self, it: _Instance, since_s: float, now_s: float, *, heard: bool) -> Impact:
+        return Impact(
+            service=self._service,
+            requests=it.requests,
+            failed=it.failed,
+            slow=it.slow,
+            instances=1,
+            ready=int(heard and it.last.ready),
+            silent=int(not heard),
+            waiting=it.last.waiting,
+            running=it.last.running,
+            stalled_for_s=_for_all([it.stalled_since_s], since_s, now_s) if heard else 0.0,
+            unready_for_s=_for_all([it.unready_since_s], since_s, now_s) if heard else 0.0,
+            nodes=frozenset((it.last.node,)),
+        )
+
+    def _count(self, step: _Step, instance: _Instance) -> None:
+        heappush(self._steps, (step, next(self._numbers), instance))
+        instance.count(step, 1)
         self._requests += step.requests
         self._failed += step.failed
         self._slow += step.slow
 
     def _pass_by(self, since_s: float) -> None:
-        while self._steps and self._steps[0].at_s <= since_s:
-            step = heappop(self._steps)
+        while self._steps and self._steps[0][0].at_s <= since_s:
+            step, _, instance = heappop(self._steps)
+            instance.count(step, -1)
             self._requests -= step.requests
             self._failed -= step.failed
             self._slow -= step.slow

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import msgspec
 
+from gpuward.coordinator.diagnosis.values import Case, Diagnosis
 from gpuward.coordinator.model import (
     CauseDomain,
     LinkedFinding,
@@ -58,6 +59,19 @@ class SeverityChanged(Event, frozen=True):
     before: Severity
     after: Severity
     reasons: tuple[str, ...]
+
+
+class Diagnosed(Event, frozen=True):
+    """The nodes' verdicts come to something else than before.
+
+    ``case`` is all that it rests on: the same case after the same diagnosis gives it again.
+    """
+
+    diagnosis: Diagnosis
+    case: Case
+    # Headline of the one before; empty for the first.
+    before: str = ""
+    reason: str = ""
 
 
 class HandedOver(Event, frozen=True):
@@ -170,6 +184,7 @@ AnyEvent = (
     | FindingLinked
     | FindingCleared
     | SeverityChanged
+    | Diagnosed
     | HandedOver
     | Acknowledged
     | Unacknowledged
@@ -236,6 +251,11 @@ class ChangeSeverity(msgspec.Struct, frozen=True):
     reasons: tuple[str, ...]
 
 
+class Diagnose(msgspec.Struct, frozen=True):
+    diagnosis: Diagnosis
+    case: Case
+
+
 class HandOver(msgspec.Struct, frozen=True):
     domain: CauseDomain
     rotation: Rotation
@@ -256,6 +276,7 @@ Command = (
     | LinkFinding
     | ClearFinding
     | ChangeSeverity
+    | Diagnose
     | HandOver
     | BeginImpact
 )

@@ -49,6 +49,18 @@ class Impact:
         return wilson_low(self.slow, self.requests - self.failed)
 
 
+@dataclass(frozen=True, slots=True)
+class Replica:
+    """One instance of a service: where it runs, since when, and what it does to its users."""
+
+    instance: str
+    node: str
+    # 0 where nobody knows.
+    started_at_s: float
+    is_heard: bool
+    impact: Impact
+
+
 def wilson_low(hits: int, n: int) -> float:
     """Return the Wilson 95 % lower bound of ``hits / n``; 0 for ``n`` = 0."""
     if n <= 0:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from gpuward.coordinator import events as e
 from gpuward.coordinator.cause import is_sure_verdict
+from gpuward.coordinator.diagnosis.weigh import is_news, reason
 from gpuward.coordinator.model import Incident, LinkedFinding, Relation, Severity, State
 
 if TYPE_CHECKING:
@@ -118,6 +119,11 @@ def _(event: e.SeverityChanged, incident: Incident) -> Incident:
         sev1_at_s=now_s if sev1_touched else incident.sev1_at_s,
         escalates_from_s=now_s if starts_paging else incident.escalates_from_s,
     )
+
+
+@_change.register
+def _(event: e.Diagnosed, incident: Incident) -> Incident:
+    return replace(incident, diagnosis=event.diagnosis)
 
 
 @_change.register
@@ -240,6 +246,15 @@ def _(command: e.ChangeSeverity, incident: Incident) -> tuple[e.AnyEvent, ...]:
     if command.severity is incident.severity:
         return ()
     return (e.SeverityChanged(incident.severity, command.severity, command.reasons),)
+
+
+@_decide.register
+def _(command: e.Diagnose, incident: Incident) -> tuple[e.AnyEvent, ...]:
+    before, after = incident.diagnosis, command.diagnosis
+    if not is_news(before, after):
+        return ()
+    headline = "" if before is None else before.headline
+    return (e.Diagnosed(after, command.case, headline, reason(before, after)),)
 
 
 @_decide.register

@@ -8,9 +8,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gpuward.coordinator import correlate, store_incidents, store_reports
+from gpuward.coordinator import (
+    correlate,
+    service_incident,
+    store_incidents,
+    store_reports,
+)
 from gpuward.coordinator import events as e
 from gpuward.coordinator.counting import Counting, measure
+from gpuward.coordinator.diagnosis.gather import gather
 from gpuward.coordinator.model import Incident, State
 from gpuward.coordinator.severity import (
     HOLD_S,
@@ -26,7 +32,7 @@ from gpuward.coordinator.severity import (
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from gpuward.coordinator.impact import Impact
+    from gpuward.coordinator.impact import Impact, Replica
     from gpuward.coordinator.store import Store, Transaction
 
 # A window this short still holds several reports of one second.
@@ -47,6 +53,16 @@ class Counts:
         self._services: dict[str, Counting] = {}
         # Up to when readings had come at the last look; None before the first.
         self._read_s: float | None = None
+
+    async def replicas(
+        self, connection: AsyncConnection, service: str, *, speed: float, now_s: float
+    ) -> tuple[Replica, ...]:
+        """Return what each replica of ``service`` does to its impact, as ``impacts`` has it."""
+        counting = self._services.get(service)
+        if counting is None:
+            return ()
+        watch = await store_reports.load_watch(connection, service)
+        return tuple(counting.replicas(_since_s(watch, speed, now_s), now_s))
 
     async def _read(self, connection: AsyncConnection, *, speed: float, now_s: float) -> None:
         """Take in what was written since the last look."""
@@ -126,14 +142,26 @@ async def _judge(store: Store, counts: Counts, service: str, speed: float, now_s
         findings = await store_reports.load_open_findings(tx.connection)
         others = await store_incidents.load_open(tx.connection)
         assessment = assess(impact, speed=speed)
+        if incident is None and assessment.severity is None:
+            return
+        replicas = await counts.replicas(tx.connection, service, speed=speed, now_s=now_s)
+        onset_s = _onset_s(incident, impact, now_s)
+        case = gather(service, replicas, findings, onset_s=onset_s, speed=speed)
         if incident is not None:
-            causes = correlate.update_causes(incident, impact, findings, others)
+            causes = service_incident.update_causes(incident, impact, findings, others, case)
             incident = await tx.tell(incident, causes, now_s)
             incident = await _relapse(tx, incident, impact, assessment, now_s)
             await _follow(tx, incident, impact, speed, now_s)
-        elif assessment.severity is not None:
-            opening = correlate.open_service(impact, assessment, findings, others, now_s)
+        else:
+            opening = service_incident.open_service(impact, assessment, findings, others, case)
             await tx.open(opening.event, opening.then, now_s)
+
+
+def _onset_s(incident: Incident | None, impact: Impact, now_s: float) -> float:
+    """Return when users were first hurt."""
+    if incident is not None and incident.impact_since_s is not None:
+        return incident.impact_since_s
+    return now_s if impact.hurt_since_s is None else impact.hurt_since_s
 
 
 async def _relapse(

@@ -49,9 +49,11 @@ class Cohort:
     next_test: str = ""
     supports: tuple[str, ...] = ()
     contradicts: tuple[str, ...] = ()
-    # Names of the evidence for it: what tells more load from less speed.
+    # Names of the evidence for it.
     signs: tuple[str, ...] = ()
-    # Keys of the findings that say so, and of those that they blame.
+    # What an unsure one wavers between.
+    rivals: tuple[str, ...] = ()
+    # Keys of the findings that these blame, then their own.
     keys: tuple[str, ...] = ()
 
 
@@ -109,6 +111,12 @@ class Case:
     # Replicas whose start is known.
     dated: int = 0
     answers: tuple[Answer, ...] = ()
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether nothing here could tell one cause from another."""
+        tells = self.cohorts or self.upstreams or self.starts
+        return not tells and not (self.hurt and self.replicas > 1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -130,6 +130,15 @@ def _(event: e.SeverityChanged, who: Who) -> str:  # noqa: ARG001
 
 
 @describe.register
+def _(event: e.Diagnosed, who: Who) -> str:  # noqa: ARG001
+    now = event.diagnosis
+    if not event.before:
+        return f"Diagnosis: {sentence(now.summary)}"
+    why = f" Because {sentence(event.reason)}" if now.is_determined else ""
+    return f"Diagnosis changed from {event.before} to {sentence(now.headline)}{why}"
+
+
+@describe.register
 def _(event: e.HandedOver, who: Who) -> str:  # noqa: ARG001
     if event.rotation is event.before:
         return f"The diagnosis points to {event.domain}: {sentence(event.reason)}"
