@@ -138,6 +138,14 @@ def test_how_much_of_a_process_is_in_sight(process, expected):
     assert expected == (found.labels["coverage"], found.labels["reason"])
 
 
+def test_of_a_process_beside_taps_that_may_not_be_read_nobody_says_that_it_has_none():
+    unreadable = Sample(SeriesKey("node_taps_readable"), 100.0, 0.0)
+    text = Exposition().text(snapshot(unreadable, processes=(Process("b", 7, 5, ("G",)),)))
+
+    (found,) = families(text)["gpuward_process_info"].samples
+    assert found.labels["reason"] == "taps unreadable"
+
+
 def test_a_process_is_told_on_each_of_its_gpus():
     processes = (Process("a", 7, 5, ("G1", "G2"), rank="TP0"), Process("a", 8, 5, ("G1",)))
     text = Exposition().text(snapshot(processes=processes))

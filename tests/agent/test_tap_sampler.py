@@ -9,12 +9,13 @@ import sys
 import uuid
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
 from gpuward.agent.gpu_names import GpuNames
 from gpuward.agent.mig_device import MigDevice
-from gpuward.agent.model import Gpu, Process
+from gpuward.agent.model import Gpu, Process, Result, SeriesKey
 from gpuward.agent.samplers.tap import TapSampler
 from gpuward.agent.samplers.tap_samples import DeviceMemory
 from gpuward.agent.window import Readings
@@ -99,7 +100,18 @@ class TapDirectory:
         )
 
     def sample(self):
-        return asyncio.run(self.sampler.sample(self.clock.mono_s()))
+        """Return what is said of processes and GPUs in one sampling."""
+        batch = asyncio.run(self.sampler.sample(self.clock.mono_s()))
+        return replace(batch, samples=tuple(one for one in batch.samples if one.key.gpu))
+
+    def readable(self):
+        """Return what one sampling says of the taps together."""
+        (told,) = (
+            sample.value
+            for sample in asyncio.run(self.sampler.sample(self.clock.mono_s())).samples
+            if sample.key == SeriesKey("node_taps_readable")
+        )
+        return told
 
     def figures(self):
         """Return the values of one sampling by (process, signal)."""
@@ -587,6 +599,53 @@ def test_garbage_is_refused_once_and_does_not_disturb(tap):
     assert tap.sampler.refused["not a regular file"] == 1
 
 
+@pytest.fixture
+def unprivileged():
+    """Return a folder that a user without rights can reach, and be that user meanwhile."""
+    with TemporaryDirectory(dir="/tmp") as path:
+        Path(path).chmod(0o755)
+        is_root = os.geteuid() == 0
+
+        def become(user):
+            if is_root:
+                os.seteuid(user)
+
+        yield Path(path), become
+        become(0)
+
+
+NOBODY = 65_534
+
+
+@pytest.mark.parametrize(
+    ("folder_mode", "file_mode", "trouble"),
+    [
+        pytest.param(0o755, 0o644, "", id="all may be read"),
+        pytest.param(0o300, 0o644, "Permission denied", id="the folder may not be listed"),
+        pytest.param(0o755, 0o000, "taps that this user may not read: 1", id="a file"),
+    ],
+)
+def test_taps_that_this_user_may_not_read_are_told(
+    unprivileged, clock, folder_mode, file_mode, trouble
+):
+    """Else each process would seem to have no tap."""
+    folder, become = unprivileged
+    tap = TapDirectory(folder, clock)
+    tap.write(tap.record(reserved_bytes=GIB)).chmod(file_mode)
+    tap.path.chmod(folder_mode)
+    become(NOBODY)
+
+    readable = tap.readable()
+    health = tap.sampler.health
+    become(0)
+    tap.path.chmod(0o755)
+    tap.sampler.close()
+
+    assert readable == float(not trouble)
+    assert trouble in health.reason
+    assert (health.result is Result.OK) == (not trouble)
+
+
 def test_a_directory_that_is_not_there_yet(tmp_path, clock):
     directory = tmp_path / "later"
     sampler = TapSampler(directory, clock=clock, proc_root=tmp_path, device_memory=lambda _: None)
@@ -698,7 +757,8 @@ def _sampler(directory):
 
 
 def _sample(sampler):
-    return asyncio.run(sampler.sample(SystemClock().mono_s()))
+    batch = asyncio.run(sampler.sample(SystemClock().mono_s()))
+    return replace(batch, samples=tuple(one for one in batch.samples if one.key.gpu))
 
 
 def test_a_real_writer_is_seen_alive_and_then_dead(tmp_path):

@@ -60,13 +60,12 @@ class Agent:
         snapshot: agent_pb2.Snapshot = answer.snapshot
         return snapshot
 
-    def component(self, name: str) -> ComponentHealth | None:
-        """Return how its part ``name`` is; ``None`` where it has none of that name."""
-        found = next((each for each in self.snapshot().components if each.component == name), None)
-        if found is None:
-            return None
-        word = finding_pb2.CheckResult.Name(found.result).removeprefix("CHECK_RESULT_").lower()
-        return ComponentHealth(name, Result(word), found.reason)
+    def components(self) -> tuple[ComponentHealth, ...]:
+        """Return how its parts are."""
+        return tuple(
+            ComponentHealth(part.component, _result(part.result), part.reason)
+            for part in self.snapshot().components
+        )
 
     def ask(self, method: Any, request: Any) -> Any:
         """Return the answer of ``method`` to ``request``."""
@@ -74,6 +73,10 @@ class Agent:
             return method(request, timeout=ANSWERED_WITHIN_S)
         except grpc.RpcError as error:
             raise NoAnswerError(f"{self.address}: {complaint(error)}") from error
+
+
+def _result(value: finding_pb2.CheckResult.ValueType) -> Result:
+    return Result(finding_pb2.CheckResult.Name(value).removeprefix("CHECK_RESULT_").lower())
 
 
 @contextmanager

@@ -49,8 +49,8 @@ class Machine:
     # Why not, by address; empty: somebody listens there.  The agent's own, then the coordinator's.
     agent: str
     agent_trouble: str
-    # What the running agent says of its probes, whether that is trouble, and why.
-    probes: ComponentHealth | None
+    # What the running agent says of its parts.
+    agent_parts: Sequence[ComponentHealth]
     taken_ports: Sequence[str]
     coordinator: str
     coordinator_trouble: str

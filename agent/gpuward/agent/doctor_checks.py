@@ -16,7 +16,7 @@ from gpuward.agent.model import Result
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from gpuward.agent.model import Process, Snapshot
+    from gpuward.agent.model import ComponentHealth, Process, Snapshot
 
 TAP_MODE = 0o3773
 TAP_GROUP = "gpuward"
@@ -24,6 +24,7 @@ MIB = 1 << 20
 # The spool and an hour of history take some tens of MiB.
 LITTLE_ROOM_BYTES = 256 * MIB
 NO_ROOM_BYTES = 64 * MIB
+PROBES = "sampler.probe"
 PROFILERS = frozenset({"nsys", "ncu", "nsys-launcher"})
 DCGM = frozenset({"dcgm-exporter", "nv-hostengine"})
 
@@ -36,7 +37,7 @@ def checks(snapshot: Snapshot, machine: Machine) -> tuple[Check, ...]:
         *_processes(machine),
         *_tap_directory(machine),
         *_taps(snapshot, machine),
-        *_agent(machine),
+        *_agent(snapshot, machine),
         *_probes(machine),
         *_coordinator(machine),
         *_disk(machine),
@@ -46,7 +47,7 @@ def checks(snapshot: Snapshot, machine: Machine) -> tuple[Check, ...]:
 
 
 def _kernel_log(snapshot: Snapshot, machine: Machine) -> Iterator[Check]:
-    log = next((h for h in snapshot.components if h.component == "sampler.kmsg"), None)
+    log = _component(snapshot, "sampler.kmsg")
     if log is not None and not log.reason:
         yield Check(Level.OK, "kernel log", "XIDs are read")
         return
@@ -108,12 +109,21 @@ def _tap_directory(machine: Machine) -> Iterator[Check]:
 
 
 def _taps(snapshot: Snapshot, machine: Machine) -> Iterator[Check]:
+    taps = _component(snapshot, "sampler.tap")
+    if taps is not None and taps.reason:
+        mend = f"run as root, or in the group {TAP_GROUP}, as systemd/gpuward-agent.service does"
+        yield Check(Level.FAIL, "taps", f"{taps.reason}: no allocator is seen", mend)
+        return
     blind = [process for process in snapshot.processes if process.gpus and not process.tapped]
     for process in blind:
         yield _without_tap(process, machine.torch.get(process.pid))
     tapped = sum(process.tapped for process in snapshot.processes)
     if tapped:
         yield Check(Level.OK, "taps", f"{tapped} processes show their allocator")
+
+
+def _component(snapshot: Snapshot, name: str) -> ComponentHealth | None:
+    return next((h for h in snapshot.components if h.component == name), None)
 
 
 def _without_tap(process: Process, has_torch: bool | None) -> Check:  # noqa: FBT001 - a fact
@@ -129,9 +139,10 @@ def _without_tap(process: Process, has_torch: bool | None) -> Check:  # noqa: FB
     )
 
 
-def _agent(machine: Machine) -> Iterator[Check]:
+def _agent(snapshot: Snapshot, machine: Machine) -> Iterator[Check]:
     if not machine.agent_trouble:
         yield Check(Level.OK, "agent", f"answers at {machine.agent}")
+        yield from _less_than_we(snapshot, machine)
         return
     yield Check(Level.WARN, "agent", machine.agent_trouble, "systemctl enable --now gpuward-agent")
     for address in machine.taken_ports:
@@ -143,8 +154,21 @@ def _agent(machine: Machine) -> Iterator[Check]:
         )
 
 
+def _less_than_we(snapshot: Snapshot, machine: Machine) -> Iterator[Check]:
+    """Yield what the running agent cannot, and a look by this user can."""
+    for part in machine.agent_parts:
+        ours = _component(snapshot, part.component)
+        if part.component != PROBES and part.reason and (ours is None or not ours.reason):
+            yield Check(
+                Level.FAIL,
+                "agent",
+                f"its {part.component}: {part.reason}",
+                "see journalctl -u gpuward-agent; run it as systemd/gpuward-agent.service does",
+            )
+
+
 def _probes(machine: Machine) -> Iterator[Check]:
-    probes = machine.probes
+    probes = next((part for part in machine.agent_parts if part.component == PROBES), None)
     if probes is None:
         return
     if probes.result is Result.OK:

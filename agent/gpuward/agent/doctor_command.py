@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from gpuward.agent.model import ComponentHealth, Snapshot
 
 PROC = Path("/proc")
-PROBES = "sampler.probe"
 _TONES = {Level.OK: Tone.GOOD, Level.WARN: Tone.WARNING, Level.FAIL: Tone.BAD}
 # "fabric manager", "persistence mode".
 _WHAT_WIDTH = 16
@@ -60,7 +59,7 @@ def _lines(found: Sequence[Check], *, colours: bool) -> Iterator[str]:
 
 def _machine(config: AgentConfig, snapshot: Snapshot) -> Machine:
     agent = address_of(config)
-    trouble, probes = _ask(agent)
+    trouble, parts = _ask(agent)
     addresses = [config.http.address, config.grpc.address]
     coordinator = config.coordinator.address
     blind = [process.pid for process in snapshot.processes if not process.tapped]
@@ -77,20 +76,20 @@ def _machine(config: AgentConfig, snapshot: Snapshot) -> Machine:
         torch={pid: facts.has_torch(PROC, pid) for pid in blind},
         agent=agent,
         agent_trouble=trouble,
-        probes=probes,
+        agent_parts=parts,
         taken_ports=[address for address in addresses if trouble and _is_taken(address)],
         coordinator=coordinator,
         coordinator_trouble=facts.connects(coordinator) if coordinator else "",
     )
 
 
-def _ask(address: str) -> tuple[str, ComponentHealth | None]:
-    """Return why the running agent does not answer, or what it says of its probes."""
+def _ask(address: str) -> tuple[str, tuple[ComponentHealth, ...]]:
+    """Return why the running agent does not answer, or what it says of its parts."""
     with connected(address) as agent:
         try:
-            return "", agent.component(PROBES)
+            return "", agent.components()
         except NoAnswerError as error:
-            return str(error), None
+            return str(error), ()
 
 
 def _is_taken(address: str) -> bool:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from gpuward.agent.coverage import TAP_DEGRADED, coverage
+from gpuward.agent.coverage import TAP_DEGRADED, TAPS_READABLE, are_readable, coverage
 from gpuward.agent.exposition_format import CLASSIC
 from gpuward.agent.fragmentation_cache import RESERVED
 from gpuward.agent.gpu_checks import states
@@ -201,6 +201,7 @@ def _process(snapshot: Snapshot, process: Process, gpu: str) -> str:
         has_tap=process.tapped,
         is_degraded=SeriesKey(TAP_DEGRADED, gpu=gpu, process=process.key) in snapshot.samples,
         engine=process.engine,
+        are_taps_readable=are_readable(snapshot.samples.get(TAPS_READABLE)),
     )
     names = (process.unit, process.pod, process.container, process.engine, process.model)
     unit, pod, container, engine, model = map(label, names)

@@ -228,6 +228,7 @@ _NODE = (
     ("node_gpus_expected", "GPUs that PCI has bound to the driver.", 30.0),
     ("node_gpus_without_driver", "GPUs that PCI has and that no driver is bound to.", 30.0),
     ("node_kmsg_readable", "1 when the kernel's log can be read, else 0.", 10.0),
+    ("node_taps_readable", "1 when every tap that is there can be read, else 0.", 10.0),
     (
         "node_kmsg_lines_dropped_total",
         "Records of the kernel's log that were overwritten unread, or too many to be told.",

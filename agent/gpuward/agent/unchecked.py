@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from gpuward.agent.coverage import coverage
+from gpuward.agent.coverage import TAPS_READABLE, are_readable, coverage
 from gpuward.agent.node_view import Unchecked
 
 if TYPE_CHECKING:
@@ -126,7 +126,11 @@ def _rights(rights: Rights) -> Iterator[Unchecked]:
 def _untapped(snapshot: Snapshot) -> Iterator[Unchecked]:
     for process in snapshot.processes:
         seen = coverage(
-            is_seen=process.tapped, has_tap=process.tapped, is_degraded=False, engine=process.engine
+            is_seen=process.tapped,
+            has_tap=process.tapped,
+            is_degraded=False,
+            engine=process.engine,
+            are_taps_readable=are_readable(snapshot.samples.get(TAPS_READABLE)),
         )
         if seen.reason:
             about = f"allocator of {process.key} (pid {process.pid})"

@@ -38,6 +38,7 @@ WORDS = {
     Reason.DEGRADED_TAP: "its tap must not ask its allocator",
     Reason.NO_TORCH: "{engine} has no allocator that a tap could ask",
     Reason.NO_TAP: "it has no tap",
+    Reason.UNREADABLE_TAPS: "taps cannot be read by the agent's user",
 }
 
 KIND = Kind(

@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
 from gpuward.agent import process_identity
+from gpuward.agent.coverage import TAPS_READABLE
 from gpuward.agent.gpu_names import GpuNames
-from gpuward.agent.model import Batch, Sample, SeriesKey
+from gpuward.agent.model import Batch, ComponentHealth, Result, Sample, SeriesKey
 from gpuward.agent.samplers.tap_directory import TapDirectory
 from gpuward.agent.samplers.tap_identity import rank_of, uids_of
 from gpuward.agent.samplers.tap_lock import lock_holder
@@ -98,6 +99,12 @@ class TapSampler:
         """Return how many files and records were not taken in, by reason, ever."""
         return self._directory.refused
 
+    @property
+    def health(self) -> ComponentHealth:
+        """Unknown, with the reason, while taps that may be there are not seen."""
+        trouble = self._directory.trouble
+        return ComponentHealth(self.name, Result.UNKNOWN if trouble else Result.OK, trouble)
+
     def writer_of(self, process_key: str, gpu: str, pid: int = 0) -> TapWriter | None:
         """Return the living process of that key and pid with memory on ``gpu``.
 
@@ -139,8 +146,9 @@ class TapSampler:
             writer = self._writers.setdefault(name, Writer())
             self._look_at_writer(file, writer)
             fresh[name] = self._read(file, writer, now_s)
+        readable = Sample(TAPS_READABLE, now_s, float(not self._directory.trouble))
         batch = Batch(
-            samples=tuple(self._samples(fresh)),
+            samples=(readable, *self._samples(fresh)),
             events=tuple(self._events(fresh, now_s)),
             processes=tuple(self._process(w) for w in self._writers.values() if w.is_named),
         )

@@ -41,6 +41,10 @@ class TapDirectory:
         self.files: dict[str, TapFile] = {}
         # Names that are not read, so that each is looked into once only.
         self._ignored: set[str] = set()
+        # Of them those that this user may not read.
+        self._forbidden: set[str] = set()
+        # Why the directory itself cannot be listed; empty where it can, or is not there.
+        self._trouble = ""
         self._gone: set[str] = set()
         self._watch: TapWatch | None = None
         self._listing_due_s = 0.0
@@ -48,6 +52,13 @@ class TapDirectory:
         self._orphans: list[str] = []
         # Files and names not taken in, by reason, ever.
         self.refused: Counter[str] = Counter()
+
+    @property
+    def trouble(self) -> str:
+        """Return why taps that may be there are not seen; empty where all are."""
+        if self._forbidden:
+            return f"{self._path}: taps that this user may not read: {len(self._forbidden)}"
+        return self._trouble
 
     def watch(self) -> None:
         """Hear of files at once from now on; needs the running event loop, until ``close``."""
@@ -108,6 +119,7 @@ class TapDirectory:
         names = self._names()
         taps = {name for name in names if _NAME.fullmatch(name)}
         self._ignored &= taps
+        self._forbidden &= taps
         self._gone |= self.files.keys() - taps
         for name in sorted(taps - self.files.keys() - self._ignored):
             self._open(name)
@@ -121,6 +133,7 @@ class TapDirectory:
 
     def _left(self, name: str) -> None:
         self._ignored.discard(name)
+        self._forbidden.discard(name)
         if name in self.files:
             self._gone.add(name)
 
@@ -130,6 +143,8 @@ class TapDirectory:
         except RefusedError as error:
             self._ignored.add(name)
             self.refused[str(error)] += 1
+            if isinstance(error.__cause__, PermissionError):
+                self._forbidden.add(name)
 
     def _names(self) -> set[str]:
         names: set[str] = set()
@@ -140,8 +155,12 @@ class TapDirectory:
                         self.refused["too many names"] += 1
                         break
                     names.add(entry.name)
-        except OSError:
+        except FileNotFoundError:
+            names = set()
+        except OSError as error:
+            self._trouble = f"{self._path}: {error.strerror}"
             return set()
+        self._trouble = ""
         return names
 
     def _opened(self, name: str) -> TapFile:
