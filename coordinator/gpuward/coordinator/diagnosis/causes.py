@@ -53,6 +53,7 @@ CAUSES: dict[str, Cause] = {
     "thermal": Cause("a GPU that heat slows down", _PLACE, explains=_MOVED),
     "power_cap": Cause("a GPU that power holds down", _PLACE, explains=_MOVED),
     "ecc_degraded": Cause("GPU memory that gives way", _PLACE, explains=_MOVED),
+    "corrupt_results": Cause("answers unlike its siblings'", _PLACE, by_change=True),
     "pcie_downgrade": Cause("a degraded PCIe link", _PLACE, explains=_MOVED),
     "gpu_slow": Cause("a slow GPU", _PLACE, by_change=True, explains=_MOVED),
     "fragmentation": Cause("fragmented memory", _PLACE, by_change=True, explains=_MOVED),

@@ -67,7 +67,7 @@ class Told:
         """What an unsure one wavers between."""
         said = self.facts.get("verdict", UNDETERMINED)
         names = [said, *self.facts.get("runner_up", NOBODY).split(", ")]
-        return tuple(name for name in names if name not in (UNDETERMINED, NOBODY))
+        return tuple(name for name in names if name not in ("", UNDETERMINED, NOBODY))
 
     def lines(self, side: str) -> tuple[str, ...]:
         """Return what is said for it or against it."""

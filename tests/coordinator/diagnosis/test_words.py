@@ -1,0 +1,114 @@
+"""What a diagnosis says: on a lock screen, in one sentence, and what is ruled out."""
+
+from __future__ import annotations
+
+import pytest
+
+
+@pytest.mark.parametrize(
+    ("sizes", "told", "headline"),
+    [
+        pytest.param(
+            (1, 3),
+            [(1, "thermal", {"gpu": "GPU-0123456789"})],
+            "a GPU that heat slows down at n1:8000 (GPU-01234567)",
+            id="one place",
+        ),
+        pytest.param(
+            (3, 1),
+            [(n, "thermal", {}) for n in (1, 2, 3)],
+            "a GPU that heat slows down at 3 of 4 replicas",
+            id="several",
+        ),
+        pytest.param(
+            (2, 0),
+            [(n, "overload", {}) for n in (1, 2)],
+            "overload at all 2 replicas",
+            id="all",
+        ),
+        pytest.param((1, 0), [(1, "overload", {})], "overload", id="the only one"),
+        pytest.param(
+            (2, 0),
+            [(n, "upstream", {"facts": {"upstream": "vectors"}}) for n in (1, 2)],
+            "upstream vectors in trouble at all 2 replicas",
+            id="an upstream",
+        ),
+        pytest.param((2, 0), [], "undetermined: no node names a cause", id="nobody knows"),
+        pytest.param(
+            (1, 0),
+            [(1, "", {"confidence": 0.4, "facts": {"runner_up": "overload, thermal"}})],
+            "undetermined: overload or a GPU that heat slows down",
+            id="a node wavers",
+        ),
+    ],
+)
+def test_headline(lab, sizes, told, headline):
+    findings = [lab.verdict(number, cause, **changes) for number, cause, changes in told]
+
+    assert headline == lab.said(lab.replicas(*sizes), findings).headline
+
+
+def test_a_sentence_says_what_follows_and_what_is_true_besides(lab):
+    told = [
+        lab.verdict(1, "gpu_lost", confidence=0.95),
+        *(lab.verdict(n, "overload") for n in (2, 3, 4)),
+        lab.verdict(5, "host_cpu"),
+    ]
+
+    assert (
+        "A lost GPU at n1:8000 (chat at n1:8000 is slow: gpu_lost);"
+        " besides, too few cores for its threads at n5:8000;"
+        " overload at 3 of 5 replicas may follow from it."
+    ) == lab.said(lab.replicas(5), told).summary
+
+
+def test_evidence_of_the_centre_comes_before_the_nodes(lab):
+    told = lab.verdict(1, "thermal", signs=("clock_low",))
+
+    diagnosis = lab.said(lab.replicas(1, 3), [told])
+
+    assert (
+        "the verdict at n1:8000, 90 % certain",
+        "users are hurt there alone: 3 other replicas are well",
+        "clock_low is seen",
+    ) == diagnosis.supports
+
+
+def test_an_undetermined_one_names_the_test_that_would_tell(lab):
+    """The nodes' own test, unless the centre has two causes that only it can tell apart."""
+    wavers = lab.verdict(1, "undetermined", confidence=0.4, facts={"next_test": "nvidia-smi pmon"})
+    queue = [lab.verdict(n, "overload") for n in (1, 2)]
+
+    nodes = lab.said(lab.replicas(1), [wavers])
+    centre = lab.said(lab.replicas(2), [*queue, lab.upstream(1), lab.upstream(2)])
+    nobody = lab.said(lab.replicas(1, 3))
+
+    assert "nvidia-smi pmon" == nodes.next_test
+    assert "compare the requests a second with an hour ago" in centre.next_test
+    assert "undetermined: overload or an upstream in trouble" == centre.headline
+    assert "run `gpuward agent why` on a node that serves it" == nobody.next_test
+    assert "Users are hurt at n1:8000 alone, 3 others well." in nobody.summary
+
+
+def test_what_is_ruled_out(lab):
+    """What all nodes that could look have answered with no; and what the spread of harm says."""
+    told = [
+        lab.verdict(n, "overload", facts={"question_3": word, "question_4": "no"})
+        for n, word in ((1, "no"), (2, "unknown: nobody looked"))
+    ]
+
+    assert (
+        "larger requests: 1 of 2 nodes is sure of it",
+        "a slow upstream: 2 nodes say no",
+        "a roll-out: no replica had begun anew in the half hour before",
+        "one sick node: users are hurt at all 2 replicas alike",
+    ) == lab.said(lab.replicas(2), told).ruled_out
+
+
+def test_a_place_that_hurts_all_is_not_ruled_out(lab):
+    told = [lab.verdict(1, "gpu_lost", confidence=0.95), lab.verdict(2, "overload")]
+
+    diagnosis = lab.said(lab.replicas(2), told)
+
+    assert "gpu_lost" == diagnosis.cause
+    assert not any("one sick node" in line for line in diagnosis.ruled_out)
