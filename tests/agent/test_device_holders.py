@@ -84,7 +84,10 @@ def test_processes_that_may_not_be_looked_into_are_counted(proc, monkeypatch):
         pytest.param(
             DeviceHolders((), hidden=2),
             True,
-            ["2 processes are another user's and may have the driver open: run this as root"],
+            [
+                "not looked into, and may have the driver open: 2 processes;"
+                " root with CAP_SYS_PTRACE sees into them"
+            ],
             id="not root",
         ),
         pytest.param(

@@ -54,7 +54,7 @@ def test_detect(driver, gpus, orphans, outcomes):
     ],
 )
 def test_advice(code, action):
-    (finding,) = findings(Driver(up=False, reason="why", code=code), orphans=8)
+    (finding,) = findings(Driver(up=False, reason="why.", code=code), orphans=8)
 
     assert (finding.code, finding.action) == (code, action)
     assert finding.summary == "No driver answers for 8 GPUs: why."

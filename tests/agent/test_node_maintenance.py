@@ -21,7 +21,8 @@ from gpuward.agent.one_shot import one_shot
 from gpuward.agent.window import NOT_LOOKED, Window
 
 RELEASE = Maintenance(900.0, 2_700.0, "driver 590", is_release=True)
-RELOAD = Maintenance(900.0, 1_500.0, "the driver leaves")
+# NVML ends some of its sentences with a full stop, and some not.
+RELOAD = Maintenance(900.0, 1_500.0, "the driver leaves.")
 
 
 def window(maintenance, **driver):
@@ -43,7 +44,7 @@ def test_no_maintenance_no_finding():
 def test_it_says_why_until_when_and_who(maintenance, left_s, who):
     (finding,) = detect(window(maintenance))
 
-    assert finding.summary == f"Maintenance: {maintenance.reason}."
+    assert finding.summary == f"Maintenance: {maintenance.reason.rstrip('.')}."
     assert finding.since_s == 900.0
     assert [(fact.value, fact.text) for fact in finding.evidence] == [(left_s, ""), (0.0, who)]
     assert class_of(finding) is FindingClass.STORE

@@ -83,8 +83,8 @@ def others(holders: DeviceHolders, *, sees_every_pid: bool) -> Iterator[str]:
         yield f"open elsewhere: {', '.join(each.files)} by process {each.pid}{name}"
     if holders.hidden:
         yield (
-            f"{holders.hidden} processes are another user's and may have the driver open:"
-            " run this as root"
+            f"not looked into, and may have the driver open: {holders.hidden} processes;"
+            " root with CAP_SYS_PTRACE sees into them"
         )
     if not sees_every_pid:
         yield "only processes of this container are seen: look for others on the host"

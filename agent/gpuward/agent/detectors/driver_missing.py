@@ -56,7 +56,7 @@ def detect(window: Window) -> Iterator[Finding]:
     yield Finding(
         kind=KIND.name,
         subject=subject_of(window),
-        summary=f"No driver answers for {count} GPUs: {driver.reason}.",
+        summary=f"No driver answers for {count} GPUs: {driver.reason.rstrip('.')}.",
         code=driver.code,
         evidence=(
             Evidence("gpus_without_driver", float(count), "1", source="pci"),

@@ -48,7 +48,7 @@ def detect(window: Window) -> Iterator[Finding]:
         yield Finding(
             kind=KIND.name,
             subject=subject_of(window),
-            summary=f"Maintenance: {maintenance.reason}.",
+            summary=f"Maintenance: {maintenance.reason.rstrip('.')}.",
             result=Result.OK,
             since_s=maintenance.since_s,
             evidence=(
