@@ -218,6 +218,23 @@ async def test_run_check(judge, check, gpu, result):
     assert bool(answer.reason) == (result == finding_pb2.CHECK_RESULT_UNKNOWN)
 
 
+async def test_get_causes(judge, clock):
+    """Every replica that anybody has spoken of, also one with which nothing is wrong."""
+    requests = SeriesKey("replica_requests_total", service="chat", endpoint="h:8000")
+    judge.take("engine", Batch((Sample(requests, clock.mono_s(), 1.0),)))
+    judge.tick()
+    async with asking(judge) as channel:
+        stub = agent_pb2_grpc.AgentServiceStub(channel)
+        answers = [
+            await stub.GetCauses(agent_pb2.GetCausesRequest(service=name), timeout=5)
+            for name in ("chat", "search")
+        ]
+
+    (replica,) = answers[0].replicas
+    assert (replica.subject.endpoint, replica.in_trouble) == ("h:8000", False)
+    assert not answers[1].replicas
+
+
 async def test_watch(judge, clock):
     """A snapshot at once, another when findings change, and an orderly end."""
     server = server_of(judge)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import grpc
 import pytest
 from click.testing import CliRunner
 
 from gpuward.agent.__main__ import agent as command_line
 from gpuward.agent.why_command import NoSuchServiceError, lines
-from gpuward.v1 import agent_pb2, finding_pb2, report_pb2
+from gpuward.v1 import agent_pb2, agent_pb2_grpc, finding_pb2, report_pb2
 
 NOW_S = 1_800_000_000
 ROWS = (
@@ -42,10 +43,17 @@ def verdict(service="chat", endpoint="h:8000"):
 
 
 class FakeAgent:
-    """Serves chat and search, and has the findings that it is given."""
+    """Serves chat and search, and has the findings that it is given; looks are by service."""
 
-    def __init__(self, *findings):
+    def __init__(self, *findings, looks=()):
         self.findings = findings
+        self.looks = looks
+        self.stub = agent_pb2_grpc.AgentServiceStub(grpc.insecure_channel("unix:/nowhere"))
+
+    def ask(self, method, request):
+        assert method is self.stub.GetCauses
+        found = [it for it in self.looks if request.service in ("", it.subject.service)]
+        return agent_pb2.GetCausesResponse(replicas=found)
 
     def snapshot(self):
         snapshot = agent_pb2.Snapshot(
@@ -56,8 +64,123 @@ class FakeAgent:
         return snapshot
 
 
-def shown(*findings, service="", width=80):
-    return list(lines(FakeAgent(*findings), service, width=width, colours=False))
+def shown(*findings, service="", width=80, looks=()):
+    agent = FakeAgent(*findings, looks=looks)
+    return list(lines(agent, service, width=width, colours=False))
+
+
+def sign(name, text, decibans):
+    return agent_pb2.CauseSign(
+        evidence=finding_pb2.Evidence(name=name, text=text), decibans=decibans
+    )
+
+
+def look(service="chat", endpoint="h:8000", **more):
+    """What is considered of a replica that is hot, and perhaps overloaded."""
+    causes = [
+        agent_pb2.PossibleCause(
+            name="thermal",
+            says="heat holds the clocks of a GPU down",
+            decibans=30.0,
+            signs=[
+                sign("heat_slowdown", "for: heat holds the clocks down (GPU 0: 40 %)", 25.0),
+                sign("clock_low", "for: the clock is low", 8.0),
+                sign("inter_token_slow", "against: not so: tokens come slower", -3.0),
+            ],
+        ),
+        agent_pb2.PossibleCause(name="overload", says="more requests come", decibans=5.5),
+        agent_pb2.PossibleCause(
+            name="gpu_lost", says="it is gone", ruled_out="not so: a GPU cannot be reached"
+        ),
+        agent_pb2.PossibleCause(
+            name="fragmentation", says="it is in pieces", unknown="memory is in pieces"
+        ),
+    ]
+    about = finding_pb2.Subject(service=service, endpoint=endpoint)
+    fields = {"in_trouble": True, "verdict": "thermal", "confidence": 0.9, "causes": causes}
+    return agent_pb2.ReplicaCauses(subject=about, next_test="ask the cooling", **(fields | more))
+
+
+POSSIBLE = [
+    "",
+    "Under consideration",
+    "  thermal, 30 decibans: heat holds the clocks of a GPU down",
+    "      for      25  heat holds the clocks down",
+    "      for       8  the clock is low",
+    "      against   3  not so: tokens come slower",
+    "  overload, 6 decibans: more requests come",
+    "  next test: ask the cooling",
+]
+RULED_OUT = [
+    "",
+    "Ruled out",
+    "  gpu_lost                 not so: a GPU cannot be reached",
+]
+UNSEEN = [
+    "",
+    "Nobody can say whether",
+    "  fragmentation            memory is in pieces",
+]
+
+
+def test_beside_a_verdict_stands_what_else_it_could_be():
+    assert shown(verdict(), looks=[look()]) == [*shown(verdict()), *POSSIBLE]
+
+
+def test_of_a_service_that_is_asked_for_it_is_told_what_it_is_not_and_what_nobody_sees():
+    told = shown(verdict(), looks=[look()], service="chat")
+
+    assert told == [*shown(verdict()), *POSSIBLE, *RULED_OUT, *UNSEEN]
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        pytest.param("thermal", "thermal, 90% certain", id="a cause"),
+        pytest.param("undetermined", "undetermined", id="nobody knows"),
+    ],
+)
+def test_trouble_that_is_not_raised_yet_is_told_as_such(said, words):
+    told = shown(looks=[look(verdict=said)], width=100)
+
+    assert told[0] == f"chat at h:8000 is in trouble, and nothing is raised yet: {words}"
+    assert told[1:] == POSSIBLE
+
+
+@pytest.mark.parametrize(
+    ("service", "more"),
+    [
+        pytest.param("", [], id="of all services a line"),
+        pytest.param("chat", UNSEEN, id="of one also what nobody sees"),
+    ],
+)
+def test_a_replica_that_is_well_is_said_to_be_not_slow(service, more):
+    well = look(in_trouble=False, verdict="undetermined")
+
+    assert shown(looks=[well], service=service) == ["chat at h:8000: nothing is slow.", *more]
+
+
+def test_those_in_trouble_come_first():
+    well = look(endpoint="h:7000", in_trouble=False)
+    told = shown(verdict(), looks=[well, look()])
+
+    assert told[-2:] == ["", "chat at h:7000: nothing is slow."]
+
+
+def test_when_nothing_fits_it_is_said_that_nothing_is_known():
+    nothing = look(verdict="undetermined", causes=[])
+
+    assert shown(looks=[nothing])[-3:] == [
+        "Under consideration",
+        "  nothing: no known cause shows",
+        "  next test: ask the cooling",
+    ]
+
+
+def test_a_single_cause_needs_no_test_to_tell_it_apart():
+    alone = look(causes=[agent_pb2.PossibleCause(name="thermal", says="heat", decibans=25.0)])
+
+    assert not any("next test" in line for line in shown(looks=[alone]))
 
 
 def test_a_verdict_reads_from_the_answer_to_the_evidence():
@@ -88,7 +211,9 @@ def test_a_verdict_reads_from_the_answer_to_the_evidence():
 
 @pytest.mark.parametrize("width", [80, 60, 40])
 def test_no_line_is_wider_than_the_terminal(width):
-    assert max(len(line) for line in shown(verdict(), width=width)) <= width
+    told = shown(verdict(), width=width, looks=[look()], service="chat")
+
+    assert max(len(line) for line in told) <= width
 
 
 def test_of_several_services_each_has_its_verdict_or_the_one_that_was_asked_for():
@@ -99,15 +224,18 @@ def test_of_several_services_each_has_its_verdict_or_the_one_that_was_asked_for(
     assert all("chat" not in line for line in shown(*both, service="search"))
 
 
-def test_a_service_without_trouble_is_said_to_have_none():
-    assert shown() == ["No trouble is seen with chat, search."]
-    assert shown(verdict(), service="search") == ["No trouble is seen with search."]
+def test_a_service_of_which_no_replica_is_seen_is_not_called_well():
+    assert shown() == ["No replica is seen of any service: see [[engines]]."]
+    assert shown(verdict(), service="search") == ["No replica is seen of search: see [[engines]]."]
 
 
 def test_other_findings_are_not_a_verdict():
-    slow = finding_pb2.Finding(kind="service.latency.inter_token")
+    slow = finding_pb2.Finding(
+        kind="service.latency.inter_token",
+        subject=finding_pb2.Subject(service="chat", endpoint="h:8000"),
+    )
 
-    assert shown(slow) == ["No trouble is seen with chat, search."]
+    assert shown(slow, looks=[look(in_trouble=False)]) == ["chat at h:8000: nothing is slow."]
 
 
 def test_a_service_that_nobody_knows_is_an_error_that_names_those_there_are():

@@ -22,7 +22,7 @@ from grpc_health.v1 import (  # type: ignore[import-untyped]
 )
 from grpc_reflection.v1alpha import reflection  # type: ignore[import-untyped]
 
-from gpuward.agent import release_answer, wire, wire_query
+from gpuward.agent import release_answer, wire, wire_causes, wire_query
 from gpuward.agent.history import Point
 from gpuward.agent.memory_map_answer import Refused
 from gpuward.agent.run_check import run_check
@@ -159,6 +159,13 @@ class Query(agent_pb2_grpc.AgentServiceServicer):
         subject = wire_query.subject(request.subject)
         checked = run_check(request.check, subject, window, self._components)
         return wire_query.checked(checked, snapshot.wall_offset_s)
+
+    async def GetCauses(
+        self, request: agent_pb2.GetCausesRequest, context: Context
+    ) -> agent_pb2.GetCausesResponse:
+        snapshot = self._snapshot()
+        window = self._readings.window(snapshot.at_s)
+        return wire_causes.causes(window, request.service, snapshot.wall_offset_s)
 
     async def Release(
         self, request: agent_pb2.ReleaseRequest, context: Context

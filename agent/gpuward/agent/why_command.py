@@ -12,10 +12,12 @@ import click
 from gpuward.agent.command_line import CANNOT_START, CONFIG_OPTION, exit_with, load_or_default
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from gpuward.agent.agent_client import Agent
+    from gpuward.v1.agent_pb2 import ReplicaCauses
+    from gpuward.v1.finding_pb2 import Finding
 
 WIDTH_WITHOUT_TERMINAL = 80
 WIDEST = 120
@@ -33,7 +35,8 @@ class NoSuchServiceError(Exception):
 def why(*, service: str, path: Path, address: str) -> None:
     """Say why SERVICE is slow, or every service in trouble: the evidence for and against.
 
-    The questions are those of the runbook for a latency spike, in its order.
+    The questions are those of the runbook for a latency spike, in its order.  Of SERVICE also what
+    is ruled out, and what nobody can say, whether or not anything is wrong.
     """
     from gpuward.agent.agent_client import NoAnswerError, address_of, connected
 
@@ -48,7 +51,16 @@ def why(*, service: str, path: Path, address: str) -> None:
 
 
 def lines(agent: Agent, service: str, *, width: int, colours: bool) -> Iterator[str]:
-    """Yield what to print; raises ``NoSuchServiceError``."""
+    """Yield what to print: of a service that was asked for also what its trouble is not.
+
+    Raises ``NoSuchServiceError``.
+    """
+    from gpuward.agent.why_considered import (
+        impossible_lines,
+        not_raised_lines,
+        possible_lines,
+        well_line,
+    )
     from gpuward.agent.why_text import verdict_lines
 
     snapshot = agent.snapshot()
@@ -57,14 +69,36 @@ def lines(agent: Agent, service: str, *, width: int, colours: bool) -> Iterator[
         names = ", ".join(known) or "none: see [[engines]] in its configuration"
         raise NoSuchServiceError(f"no service {service!r} on this node; there is {names}")
     at_s = snapshot.at.ToNanoseconds() / 1e9
-    verdicts = [
-        finding
-        for finding in snapshot.findings
-        if finding.kind == CAUSE and service in ("", finding.subject.service)
-    ]
-    for place, finding in enumerate(verdicts):
+    verdicts = (it for it in snapshot.findings if it.kind == CAUSE)
+    raised = {_of(it): it for it in verdicts if service in ("", it.subject.service)}
+    looks = {_of(it): it for it in _looks(agent, service)}
+    replicas = raised.keys() | looks.keys()
+    # Those in trouble first.
+    for place, replica in enumerate(sorted(replicas, key=lambda it: (it not in raised, it))):
         if place:
             yield ""
-        yield from verdict_lines(finding, at_s, width=width, colours=colours)
-    if not verdicts:
-        yield f"No trouble is seen with {service or ', '.join(known) or 'any service'}."
+        finding, look = raised.get(replica), looks.get(replica)
+        if finding is not None:
+            yield from verdict_lines(finding, at_s, width=width, colours=colours)
+        elif look is not None and look.in_trouble:
+            yield from not_raised_lines(look, width=width, colours=colours)
+        elif look is not None:
+            yield well_line(look)
+        if look is not None and look.in_trouble:
+            yield from possible_lines(look, width=width, colours=colours)
+        if look is not None and service:
+            yield from impossible_lines(look, width=width, colours=colours)
+    if not replicas:
+        yield f"No replica is seen of {service or 'any service'}: see [[engines]]."
+
+
+def _of(about: Finding | ReplicaCauses) -> tuple[str, str]:
+    return (about.subject.service, about.subject.endpoint)
+
+
+def _looks(agent: Agent, service: str) -> Sequence[ReplicaCauses]:
+    from gpuward.v1 import agent_pb2
+
+    request = agent_pb2.GetCausesRequest(service=service)
+    answer: agent_pb2.GetCausesResponse = agent.ask(agent.stub.GetCauses, request)
+    return answer.replicas

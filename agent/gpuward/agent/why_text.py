@@ -29,7 +29,7 @@ QUESTION = "question_"
 INDENT = "  "
 SIDES = {"for": Tone.BAD, "against": Tone.GOOD, "seen": Tone.PLAIN}
 # Of what was seen; its figures stand beside it.
-WORDS_WIDTH = 44
+WORDS_WIDTH = 48
 _WORDS = {Word.YES: Tone.BAD, Word.NO: Tone.GOOD, Word.UNKNOWN: Tone.WARNING}
 _WORD_WIDTH = len("unknown")
 

@@ -68,12 +68,7 @@ def detect(window: Window) -> Iterator[Finding]:
         return
     for case in cases(window):
         if is_open(case):
-            yield finding_of(case)
-
-
-def finding_of(case: Case) -> Finding:
-    """Return what is said of ``case``, whether or not anything is wrong with it."""
-    return _finding(case, verdict_of(case))
+            yield _finding(case, verdict_of(case))
 
 
 def verdict_of(case: Case) -> Verdict:
@@ -159,17 +154,18 @@ def _rows(verdict: Verdict) -> Iterator[Evidence]:
     best = verdict.best
     if best is not None:
         for weight in best.supports[:MOST_FOR]:
-            yield _row(verdict, weight.item, FOR)
+            yield row(verdict, weight.item, FOR)
         for weight in best.contradicts[:MOST_AGAINST]:
-            yield _row(verdict, weight.item, AGAINST)
+            yield row(verdict, weight.item, AGAINST)
     if not verdict.is_determined:
         weighed = {weight.item for weight in best.weights} if best else set()
         for name, seen in verdict.seen.items():
             if seen.is_present and name not in weighed:
-                yield _row(verdict, name, SEEN)
+                yield row(verdict, name, SEEN)
 
 
-def _row(verdict: Verdict, item: str, side: str) -> Evidence:
+def row(verdict: Verdict, item: str, side: str) -> Evidence:
+    """Return what was seen of ``item``, said as evidence for a cause or against it."""
     seen = verdict.seen[item]
     no = "" if seen.is_present else "not so: "
     words = seen.text or seen.upstream
