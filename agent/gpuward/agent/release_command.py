@@ -82,10 +82,7 @@ def others(holders: DeviceHolders, *, sees_every_pid: bool) -> Iterator[str]:
         name = f", {each.key}" if each.key else ""
         yield f"open elsewhere: {', '.join(each.files)} by process {each.pid}{name}"
     if holders.hidden:
-        yield (
-            f"not looked into, and may have the driver open: {holders.hidden} processes;"
-            " root with CAP_SYS_PTRACE sees into them"
-        )
+        yield f"not looked into: {holders.hidden} processes; CAP_SYS_PTRACE would show them"
     if not sees_every_pid:
         yield "only processes of this container are seen: look for others on the host"
 
