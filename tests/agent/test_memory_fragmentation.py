@@ -199,6 +199,7 @@ def falls(mib_a_minute, minutes=40):
         pytest.param({"ratios": [8, *[7.9] * 241]}, FAIL, id="a little more, longer ago"),
         pytest.param({"retries": (1, 9)}, STORED, id="flushes, for once"),
         pytest.param({"retries": range(250)}, FAIL, id="flushes every minute"),
+        pytest.param({"retries": [*[0] * 81, *range(180)]}, STORED, id="for three minutes only"),
         pytest.param({"retries": [*range(200), *[200] * 61]}, STORED, id="not any more"),
     ],
 )

@@ -257,6 +257,7 @@ def test_slow_is_not_out(sources, expected):
     ("failures", "unreachable", "loudness"),
     [
         pytest.param(15, 15, FindingClass.TICKET, id="perhaps it is restarted"),
+        pytest.param(16, 16, FindingClass.TICKET, id="still"),
         pytest.param(17, 17, FindingClass.PAGE, id="nobody restarts for four minutes"),
         pytest.param(2, 0, FindingClass.PAGE, id="somebody listens"),
         pytest.param(3, 2, FindingClass.PAGE, id="not only that nobody listens"),
