@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from types import SimpleNamespace
 
+import msgspec
 import pytest
 
 from gpuward.coordinator import events as e
@@ -78,15 +79,18 @@ def linked(value, relation=Relation.SERVICE):
     )
 
 
-def report(seq=1, findings=(), events=(), totals=(), *, node="n1", agent="a1", at_s=NOW_S):
-    return Report(node, "boot", agent, seq, at_s, tuple(findings), tuple(events), tuple(totals))
+def report(
+    seq=1, findings=(), events=(), totals=(), *, node="n1", agent="a1", at_s=NOW_S, sights=None
+):
+    open_now = tuple(findings), tuple(events), tuple(totals), sights or {}
+    return Report(node, "boot", agent, seq, at_s, *open_now)
 
 
 def totals(at_s, requests=0, failed=0, *, instance="n1:1", node="n1", service="chat", **changes):
     value = ServiceTotals(
         service, instance, node, NOW_S - 86_400, at_s, at_s, requests=requests, failed=failed
     )
-    return replace(value, **changes)
+    return msgspec.structs.replace(value, **changes)
 
 
 ROSTER = Roster(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from dataclasses import replace
 from tempfile import TemporaryDirectory
 
 import pytest
@@ -16,7 +17,7 @@ from gpuward.coordinator.filing import Stored, Superseded
 from gpuward.coordinator.heard import Heard
 from gpuward.coordinator.intake import Intake
 from gpuward.coordinator.model import Evidence, FindingClass, Severity, Subject
-from gpuward.coordinator.report import SignOfLife
+from gpuward.coordinator.report import Sight, SignOfLife
 from gpuward.coordinator.store import Store
 from gpuward.coordinator.store_dialect import create_engine
 from gpuward.coordinator.store_schema import metadata
@@ -113,6 +114,26 @@ async def test_the_counters_of_both_runs_of_an_instance_are_kept(replica, make):
     await replica.intake.flush()
 
     assert [5, 900] == sorted((await replica.known())[2])
+
+
+async def test_a_finding_of_which_only_the_sight_is_new(replica, make):
+    finding, newer = make.finding(), make.finding("f2", evidence=(Evidence("n", 1.0),))
+    await replica.take(1, [finding])
+
+    async def seen(seq, findings, *times):
+        sights = {f"f{n}": Sight(make.now_s + seq, count) for n, count in enumerate(times, 1)}
+        await replica.take(seq, findings, after_s=1, sights=sights)
+        return [(f.last_seen_s - make.now_s, f.count) for f in (await replica.known())[1]]
+
+    assert [(0, 1)] == await seen(2, [finding], 7)
+    await replica.intake.flush()
+    assert [(3, 9), (3, 1)] == await seen(3, [finding, newer], 9, 1)
+    other = replace(newer, evidence=(Evidence("n", 2.0),))
+    await seen(4, [finding, other], 10, 2)
+    await replica.intake.flush()
+    _, (one, two), _ = await replica.known()
+    assert (10, 2) == (one.count, two.count)
+    assert (Evidence("n", 2.0),) == two.evidence
 
 
 async def test_readings_of_what_has_cleared_do_not_open_it_again(replica, make):
@@ -306,7 +327,11 @@ async def test_a_failed_write_is_not_acknowledged_and_can_be_sent_again(replica,
 
 FINDINGS = st.dictionaries(
     st.sampled_from(["f1", "f2", "f3"]),
-    st.tuples(st.sampled_from([FindingClass.STORE, FindingClass.TICKET]), st.integers(1, 3)),
+    st.tuples(
+        st.sampled_from([FindingClass.STORE, FindingClass.TICKET]),
+        st.integers(1, 3),
+        st.integers(1, 2),
+    ),
 )
 STEPS = st.one_of(
     FINDINGS, FINDINGS, st.sampled_from(["again", "late", "flush", "reconnect", "kill"])
@@ -351,21 +376,24 @@ async def follow(url, make, steps):
                 replica = await Replica(store, make, replica.now_s).open()
             case "again" | "late" if len(said) > 2:
                 seq = len(said) - (1 if step == "again" else 2)
-                await replica.take(seq, findings_of(make, said[seq]))
+                await replica.take(seq, **findings_of(make, said[seq]))
             case dict():
-                await replica.take(len(said), findings_of(make, step), after_s=1)
+                await replica.take(len(said), **findings_of(make, step), after_s=1)
                 said.append(step)
         heard = {f.finding_id: f.default_class for f in (await replica.known())[1]}
-        assert {name: kind for name, (kind, _) in said[-1].items()} == heard
+        assert {name: kind for name, (kind, *_) in said[-1].items()} == heard
     await replica.intake.flush()
     if len(said) > 1 and "kill" not in steps and "reconnect" not in steps:
-        counts = {f.finding_id: f.count for f in (await replica.known())[1]}
-        assert {name: count for name, (_, count) in said[-1].items()} == counts
+        read = {f.finding_id: (f.count, f.evidence[0].value) for f in (await replica.known())[1]}
+        assert {name: (count, value) for name, (_, count, value) in said[-1].items()} == read
     await store.close()
 
 
 def findings_of(make, step):
-    return [
-        make.finding(name, default_class=kind, count=count, evidence=(Evidence("n", count),))
-        for name, (kind, count) in step.items()
+    """Return what lists the findings of ``step``, as a report does that they are read from."""
+    findings = [
+        make.finding(name, default_class=kind, evidence=(Evidence("n", value),))
+        for name, (kind, _, value) in step.items()
     ]
+    sights = {name: Sight(make.now_s, count) for name, (_, count, _) in step.items()}
+    return {"findings": findings, "sights": sights}

@@ -8,12 +8,14 @@ with the database again.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from gpuward.coordinator.model import Finding, ServiceTotals
-    from gpuward.coordinator.report import Report, SignOfLife
+    from gpuward.coordinator.report import Report, Sight, SignOfLife
 
 # Well before a node is called silent, and long after what is pending should have been written.
 TRUSTED_S = 30.0
@@ -25,12 +27,18 @@ TOTALS_LIMIT = 1_000
 class Pending:
     """A sign of life to be written, and all that is newer than what the database knows.
 
-    ``readings``: open findings with newer evidence.
+    ``readings``: open findings with newer evidence, as they were last seen.
     """
 
     life: SignOfLife
     readings: tuple[Finding, ...]
     totals: tuple[ServiceTotals, ...]
+
+    @property
+    def sights(self) -> Iterator[tuple[str, str, Sight]]:
+        """How those findings were last seen of which nothing else is new, by node and id."""
+        report, newer = self.life.report, {finding.finding_id for finding in self.readings}
+        return ((report.node, i, s) for i, s in report.sights.items() if i not in newer)
 
 
 @dataclass(slots=True)
@@ -42,7 +50,6 @@ class Heard:
     is_over: bool = False
     _life: SignOfLife | None = None
     _written: SignOfLife | None = None
-    _readings: dict[str, Finding] = field(default_factory=dict)
     _totals: dict[tuple[str, str, float], ServiceTotals] = field(default_factory=dict)
 
     @property
@@ -56,9 +63,7 @@ class Heard:
 
     def hear(self, life: SignOfLife) -> None:
         """Remember a report that is acknowledged before it is written: it changes no state."""
-        if self.report is not None and self.report.findings != life.report.findings:
-            self._readings |= {f.finding_id: f for f in life.report.findings}
-        self._totals |= _by_run(life.report.service_totals)
+        self._totals.update(_by_run(life.report.service_totals))
         self._life = life
 
     @property
@@ -70,14 +75,20 @@ class Heard:
         """Return what waits to be written; raises ``ValueError`` when nothing does."""
         if self._life is None:
             raise ValueError("nothing has been heard yet")
-        return Pending(self._life, tuple(self._readings.values()), tuple(self._totals.values()))
+        return Pending(self._life, self._readings(self._life.report), tuple(self._totals.values()))
+
+    def _readings(self, report: Report) -> tuple[Finding, ...]:
+        """Return what ``report`` says anew of findings that were open when last written."""
+        written = () if self._written is None else self._written.report.findings
+        if report.findings == written:
+            return ()
+        before = {finding.finding_id: finding for finding in written}
+        newer = (f for f in report.findings if before.get(f.finding_id) != f)
+        return tuple(map(report.seen, newer))
 
     def settle(self, pending: Pending) -> None:
         """Forget what of ``pending`` nothing newer has replaced: it is written."""
         self._written = pending.life
-        for finding in pending.readings:
-            if self._readings.get(finding.finding_id) is finding:
-                del self._readings[finding.finding_id]
         for run, reading in _by_run(pending.totals).items():
             if self._totals.get(run) is reading:
                 del self._totals[run]
@@ -85,12 +96,12 @@ class Heard:
     def with_state(self, life: SignOfLife) -> Pending:
         """Return what has to be written at once for a report that changes the node's state."""
         totals = self._totals | _by_run(life.report.service_totals)
-        return Pending(life, (), tuple(totals.values()))
+        as_seen = replace(life, report=life.report.as_seen())
+        return Pending(as_seen, (), tuple(totals.values()))
 
     def store(self, life: SignOfLife) -> None:
         """Remember that ``with_state(life)`` is written: all that waited, and more."""
         self._life = self._written = life
-        self._readings.clear()
         self._totals.clear()
 
 

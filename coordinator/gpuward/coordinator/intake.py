@@ -99,6 +99,8 @@ class Intake:
             await store_reports.hear_nodes(tx.connection, [p.life for p in pending])
             readings = chain.from_iterable(p.readings for p in pending)
             await store_reports.refresh_findings(tx.connection, readings)
+            sights = chain.from_iterable(p.sights for p in pending)
+            await store_reports.see_findings(tx.connection, sights)
             totals = chain.from_iterable(p.totals for p in pending)
             await store_reports.write_totals(tx.connection, totals)
         for heard, of_it in written:

@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 
+import msgspec
+
 # msgspec reads the annotations at run time.
 from gpuward.coordinator.diagnosis.values import Diagnosis  # noqa: TC001
 from gpuward.coordinator.terms import Action, CauseDomain
@@ -278,9 +280,11 @@ class Page:
     last_error: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class ServiceTotals:
-    """Cumulative counters of one instance of a service; fields as in report.proto."""
+class ServiceTotals(msgspec.Struct, frozen=True, gc=False):
+    """Cumulative counters of one instance of a service; fields as in report.proto.
+
+    A struct, because each report of each node makes one, writes it and reads it back.
+    """
 
     service: str
     instance: str

@@ -8,6 +8,8 @@ many: rows are locked as they are claimed, and those another replica holds are s
 from __future__ import annotations
 
 import sqlite3
+from functools import cache, lru_cache
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import event
@@ -15,10 +17,13 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 if TYPE_CHECKING:
-    from sqlalchemy import Select, Table
+    from collections.abc import Mapping, Sequence
+
+    from sqlalchemy import Dialect, Select, Table
     from sqlalchemy.dialects.postgresql import Insert as PgInsert
     from sqlalchemy.dialects.sqlite import Insert as SqliteInsert
     from sqlalchemy.ext.asyncio import AsyncConnection
+    from sqlalchemy.sql.dml import UpdateBase
 
 # How long a SQLite writer waits for another process's transaction.
 BUSY_TIMEOUT_S = 10.0
@@ -59,15 +64,12 @@ async def begin(connection: AsyncConnection, *, write: bool) -> None:
 
 def insert_new(connection: AsyncConnection, table: Table) -> SqliteInsert | PgInsert:
     """Return an insert that leaves out rows whose key exists."""
-    return _insert(connection, table).on_conflict_do_nothing()
+    return _insert_new(connection.dialect.name, table)
 
 
 def upsert(connection: AsyncConnection, table: Table) -> SqliteInsert | PgInsert:
     """Return an insert of whole rows that replace those with the same primary key."""
-    statement = _insert(connection, table)
-    keys = [column.name for column in table.primary_key]
-    changes = {c.name: statement.excluded[c.name] for c in table.c if c.name not in keys}
-    return statement.on_conflict_do_update(index_elements=keys, set_=changes)
+    return _upsert(connection.dialect.name, table)
 
 
 def claim(
@@ -82,10 +84,45 @@ def claim(
     return select.with_for_update(of=tables, skip_locked=not wait)
 
 
-def _insert(connection: AsyncConnection, table: Table) -> SqliteInsert | PgInsert:
-    if connection.dialect.name == "sqlite":
-        return sqlite.insert(table)
-    return postgresql.insert(table)
+async def execute_each(
+    connection: AsyncConnection, statement: UpdateBase, rows: Sequence[Mapping[str, object]]
+) -> None:
+    """Execute ``statement`` with each of ``rows``, which all have the same keys.
+
+    SQLAlchemy writes the statement, and the driver is given the values as they are: what is known
+    of a fleet changes by thousands of rows at a time, and to look at each value costs as much as to
+    write it.  For text, numbers, booleans and bytes only.
+    """
+    if rows:
+        text, order = _compiled(connection.dialect, statement, tuple(rows[0]))
+        values = rows if order is None else list(map(itemgetter(*order), rows))
+        await connection.exec_driver_sql(text, values)
+
+
+@lru_cache
+def _compiled(
+    dialect: Dialect, statement: UpdateBase, keys: tuple[str, ...]
+) -> tuple[str, Sequence[str] | None]:
+    """Return the driver's text, and the order of its parameters where they have no names."""
+    compiled = statement.compile(dialect=dialect, column_keys=keys)
+    return str(compiled), compiled.positiontup
+
+
+@cache
+def _insert_new(dialect: str, table: Table) -> SqliteInsert | PgInsert:
+    return _insert(dialect, table).on_conflict_do_nothing()
+
+
+@cache
+def _upsert(dialect: str, table: Table) -> SqliteInsert | PgInsert:
+    statement = _insert(dialect, table)
+    keys = [column.name for column in table.primary_key]
+    changes = {c.name: statement.excluded[c.name] for c in table.c if c.name not in keys}
+    return statement.on_conflict_do_update(index_elements=keys, set_=changes)
+
+
+def _insert(dialect: str, table: Table) -> SqliteInsert | PgInsert:
+    return sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:

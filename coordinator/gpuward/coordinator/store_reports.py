@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -10,7 +10,7 @@ from sqlalchemy import bindparam, delete, func, select, true, update
 
 from gpuward.coordinator.deadman import NodeLife
 from gpuward.coordinator.model import Finding, ServiceTotals
-from gpuward.coordinator.store_dialect import claim, insert_new, upsert
+from gpuward.coordinator.store_dialect import claim, execute_each, insert_new, upsert
 from gpuward.coordinator.store_schema import (
     finding,
     node,
@@ -25,10 +25,23 @@ if TYPE_CHECKING:
     from sqlalchemy import Row
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from gpuward.coordinator.report import SignOfLife
+    from gpuward.coordinator.report import Sight, SignOfLife
 
 _finding = msgspec.json.Decoder(Finding)
 _totals = msgspec.json.Decoder(ServiceTotals)
+
+_hear = (
+    update(node)
+    .where(node.c.name == bindparam("known"), node.c.session == bindparam("its_session"))
+    .values({c: bindparam(c) for c in ("boot_id", "agent_instance", "report_seq", "last_seen_s")})
+)
+_still_open = update(finding).where(
+    finding.c.finding_id == bindparam("known_id"),
+    finding.c.node == bindparam("known_node"),
+    finding.c.is_open.is_(True),
+)
+_see = _still_open.values({c: bindparam(c) for c in ("last_seen_s", "times_seen")})
+_refresh = _still_open.values({c: bindparam(c) for c in ("body", "last_seen_s", "times_seen")})
 
 
 async def open_session(connection: AsyncConnection, name: str, now_s: float, **hello: str) -> int:
@@ -81,11 +94,7 @@ async def hear_nodes(connection: AsyncConnection, heard: Iterable[SignOfLife]) -
         }
         for sign in heard
     ]
-    if rows:
-        newest = node.c.session == bindparam("its_session")
-        statement = update(node).where(node.c.name == bindparam("known"), newest)
-        columns = ("boot_id", "agent_instance", "report_seq", "last_seen_s")
-        await connection.execute(statement.values({c: bindparam(c) for c in columns}), rows)
+    await execute_each(connection, _hear, rows)
 
 
 async def load_query_address(connection: AsyncConnection, name: str) -> str:
@@ -104,19 +113,25 @@ async def load_open_findings(
     connection: AsyncConnection, names: Iterable[str] | None = None
 ) -> tuple[Finding, ...]:
     """Return the open findings of these nodes, or of all."""
-    query = select(finding.c.body).where(finding.c.is_open.is_(True))
+    query = select(finding).where(finding.c.is_open.is_(True))
     if names is not None:
         query = query.where(finding.c.node.in_(names))
     rows = await connection.execute(query.order_by(finding.c.finding_id))
-    return tuple(_finding.decode(body) for body in rows.scalars())
+    return tuple(map(_as_seen, rows))
 
 
 async def load_findings(connection: AsyncConnection, ids: Sequence[str]) -> tuple[Finding, ...]:
     """Return the findings with these ids, in that order; unknown ones are left out."""
-    query = select(finding.c.finding_id, finding.c.body).where(finding.c.finding_id.in_(ids))
-    rows = await connection.execute(query)
-    found = {row.finding_id: _finding.decode(row.body) for row in rows}
+    rows = await connection.execute(select(finding).where(finding.c.finding_id.in_(ids)))
+    found = {row.finding_id: _as_seen(row) for row in rows}
     return tuple(found[i] for i in ids if i in found)
+
+
+def _as_seen(row: Row[Any]) -> Finding:
+    value = _finding.decode(row.body)
+    if row.last_seen_s in {None, value.last_seen_s} and row.times_seen in {None, value.count}:
+        return value
+    return replace(value, last_seen_s=row.last_seen_s, count=row.times_seen)
 
 
 async def write_findings(connection: AsyncConnection, findings: Iterable[Finding]) -> None:
@@ -127,11 +142,12 @@ async def write_findings(connection: AsyncConnection, findings: Iterable[Finding
             "node": value.subject.node,
             "is_open": value.is_open,
             "body": msgspec.json.encode(value),
+            "last_seen_s": value.last_seen_s,
+            "times_seen": value.count,
         }
         for value in findings
     ]
-    if rows:
-        await connection.execute(upsert(connection, finding), rows)
+    await execute_each(connection, upsert(connection, finding), rows)
 
 
 async def refresh_findings(connection: AsyncConnection, findings: Iterable[Finding]) -> None:
@@ -141,16 +157,28 @@ async def refresh_findings(connection: AsyncConnection, findings: Iterable[Findi
             "known_id": value.finding_id,
             "known_node": value.subject.node,
             "body": msgspec.json.encode(value),
+            "last_seen_s": value.last_seen_s,
+            "times_seen": value.count,
         }
         for value in findings
     ]
-    if rows:
-        statement = update(finding).where(
-            finding.c.finding_id == bindparam("known_id"),
-            finding.c.node == bindparam("known_node"),
-            finding.c.is_open.is_(True),
-        )
-        await connection.execute(statement.values(body=bindparam("body")), rows)
+    await execute_each(connection, _refresh, rows)
+
+
+async def see_findings(
+    connection: AsyncConnection, sights: Iterable[tuple[str, str, Sight]]
+) -> None:
+    """Note of findings that are still open, by node and id, how they were last seen."""
+    rows = [
+        {
+            "known_node": name,
+            "known_id": finding_id,
+            "last_seen_s": sight.last_seen_s,
+            "times_seen": sight.times,
+        }
+        for name, finding_id, sight in sights
+    ]
+    await execute_each(connection, _see, rows)
 
 
 async def note_event(
@@ -173,8 +201,7 @@ async def write_totals(connection: AsyncConnection, totals: Iterable[ServiceTota
         }
         for value in totals
     ]
-    if rows:
-        await connection.execute(insert_new(connection, service_sample), rows)
+    await execute_each(connection, insert_new(connection, service_sample), rows)
 
 
 async def load_totals(

@@ -63,6 +63,9 @@ finding = Table(
     Column("node", String(256), nullable=False),
     Column("is_open", Boolean, nullable=False),
     Column("body", LargeBinary, nullable=False),
+    # What of an open finding changes with each report; NULL: as the body says.
+    Column("last_seen_s", Double),
+    Column("times_seen", BigInteger),
     Index(None, "is_open", "node"),
 )
 
@@ -80,7 +83,6 @@ node = Table(
     Column("last_seen_s", Double, nullable=False),
     # A planned stop: not overdue before then; NULL for none.
     Column("drain_until_s", Double),
-    Index(None, "last_seen_s"),
 )
 
 # One-shot events that were taken in: a spool that sends one again changes nothing.

@@ -71,17 +71,19 @@ def report_from(message: report_pb2.Report, node: str, reader: Reader, known: Kn
         raise BadMessage(f"report.seq: {message.seq} is not within 1..{INTEGER_LIMIT}")
     if not 0 < len(message.agent_instance) <= ID_LIMIT:
         raise BadMessage(f"report.agent_instance: not 1 to {ID_LIMIT} characters long")
+    findings, sights = known.findings(
+        reader.bounded(message.findings, "findings", FINDINGS_LIMIT), node, reader
+    )
     return Report(
         node=node,
         boot_id=reader.text(message.boot_id, "boot_id", 64),
         agent_instance=message.agent_instance,
         seq=message.seq,
         at_s=reader.at(message.at, "at"),
-        findings=known.findings(
-            reader.bounded(message.findings, "findings", FINDINGS_LIMIT), node, reader
-        ),
+        findings=findings,
         events=_events(message, node, reader),
         service_totals=_totals(message.service_totals, node, reader),
+        sights=sights,
     )
 
 

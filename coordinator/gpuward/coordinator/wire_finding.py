@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from gpuward.coordinator.model import (
     Action,
@@ -15,6 +14,7 @@ from gpuward.coordinator.model import (
     Subject,
 )
 from gpuward.coordinator.reader import ID_LIMIT, INTEGER_LIMIT
+from gpuward.coordinator.report import Sight
 from gpuward.v1 import finding_pb2
 
 if TYPE_CHECKING:
@@ -42,6 +42,13 @@ DOMAINS = _table("CAUSE_DOMAIN", dict(finding_pb2.CauseDomain.items()), CauseDom
 ACTIONS = _table("SUGGESTED_ACTION", dict(finding_pb2.SuggestedAction.items()), Action)
 
 
+class _Read(NamedTuple):
+    """``finding``, as it was read from ``said``, a message without when and how often."""
+
+    said: finding_pb2.Finding
+    finding: Finding
+
+
 class Known:
     """The findings of a session's last report: what they say again need not be read again.
 
@@ -49,59 +56,60 @@ class Known:
     """
 
     def __init__(self) -> None:
-        self._read: dict[str, tuple[finding_pb2.Finding, Finding]] = {}
+        self._read: dict[str, _Read] = {}
 
     def findings(
         self, items: Sequence[finding_pb2.Finding], node: str, reader: Reader
-    ) -> tuple[Finding, ...]:
-        """Return the findings that ``items`` are, without those that have no identity."""
-        read = {}
+    ) -> tuple[tuple[Finding, ...], dict[str, Sight]]:
+        """Return the findings that ``items`` are, without those that have no identity.
+
+        A finding that says nothing new is the one of the report before; of all of them the second
+        part tells, by id, how they were last seen.
+        """
+        read: dict[str, _Read] = {}
+        # One finding a raise: of a doubled id the last word stands.
+        seen: dict[str, tuple[Finding, Sight]] = {}
         for item in items:
-            sight = _sight(item, reader)
+            since_s, sight = _seen(item, reader)
             # What is left is what the finding says; the message is ours.
             item.ClearField("last_seen")
             item.ClearField("count")
-            said, finding = self._read.get(item.finding_id, (None, None))
-            if said is not None and finding is not None and said == item:
-                finding = replace(
-                    finding,
-                    since_s=sight.since_s,
-                    last_seen_s=sight.at_s,
-                    count=sight.count,
-                )
-            else:
-                finding = _finding(item, sight, node, reader)
-                # A copy: a part of a message keeps the whole of it in memory.
-                said = finding_pb2.Finding()
-                said.CopyFrom(item)
-            if finding is not None:
-                # One finding a raise: of a doubled id the last word stands.
-                read[item.finding_id] = (said, finding)
+            known = self._read.get(item.finding_id)
+            if known is None or known.said != item or known.finding.since_s != since_s:
+                known = _first_read(item, _finding(item, since_s, sight, node, reader))
+            if known is not None:
+                read[item.finding_id] = known
+                seen[known.finding.finding_id] = known.finding, sight
         self._read = read
-        return tuple({f.finding_id: f for _, f in read.values()}.values())
+        findings = tuple([finding for finding, _ in seen.values()])
+        return findings, {finding_id: sight for finding_id, (_, sight) in seen.items()}
 
 
-@dataclass(frozen=True, slots=True)
-class _Sight:
-    """Since when, when last, and how often a finding was seen."""
+def _first_read(item: finding_pb2.Finding, finding: Finding | None) -> _Read | None:
+    if finding is None:
+        return None
+    # A copy: a part of a message keeps the whole of it in memory.
+    said = finding_pb2.Finding()
+    said.CopyFrom(item)
+    return _Read(said, finding)
 
-    since_s: float
-    at_s: float
-    count: int
 
-
-def _sight(item: finding_pb2.Finding, reader: Reader) -> _Sight:
+def _seen(item: finding_pb2.Finding, reader: Reader) -> tuple[float, Sight]:
+    """Return since when, and when last and how often the finding was seen."""
     at_s = reader.at(item.last_seen, "finding.last_seen")
     since_s = min(reader.at(item.since, "finding.since"), at_s)
-    return _Sight(since_s, at_s, max(1, min(item.count, INTEGER_LIMIT)))
+    return since_s, Sight(at_s, max(1, min(item.count, INTEGER_LIMIT)))
 
 
 def finding_from(item: finding_pb2.Finding, node: str, reader: Reader) -> Finding | None:
     """Return the finding; ``None``, with a note, for one that has no usable identity."""
-    return _finding(item, _sight(item, reader), node, reader)
+    since_s, sight = _seen(item, reader)
+    return _finding(item, since_s, sight, node, reader)
 
 
-def _finding(item: finding_pb2.Finding, sight: _Sight, node: str, reader: Reader) -> Finding | None:
+def _finding(
+    item: finding_pb2.Finding, since_s: float, sight: Sight, node: str, reader: Reader
+) -> Finding | None:
     if not 0 < len(item.finding_id) <= ID_LIMIT or not item.finding_id.isprintable():
         reader.note(f"finding_id: dropped, not 1 to {ID_LIMIT} printable characters")
         return None
@@ -120,15 +128,15 @@ def _finding(item: finding_pb2.Finding, sight: _Sight, node: str, reader: Reader
         default_class=reader.one_of(
             CLASSES, item.default_class, FindingClass.TICKET, f"{name}.default_class"
         ),
-        since_s=sight.since_s,
-        last_seen_s=sight.at_s,
+        since_s=since_s,
+        last_seen_s=sight.last_seen_s,
         domain=reader.one_of(
             DOMAINS, item.cause_domain, CauseDomain.CAPACITY, f"{name}.cause_domain"
         ),
         result=reader.one_of(RESULTS, item.result, Result.UNKNOWN, f"{name}.result"),
         code=item.code,
         cleared_at_s=_cleared_at(item, name, reader),
-        count=sight.count,
+        count=sight.times,
         confidence=reader.number(item.confidence, f"{name}.confidence", 0.0, 1.0),
         evidence=tuple(
             _evidence(fact, name, reader)

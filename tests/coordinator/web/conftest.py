@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import httpx2
+import msgspec
 import pytest
 
 from gpuward.coordinator import events as e
@@ -111,7 +110,7 @@ class Site:
     async def serve(self, service, *, requests, failed):
         """Let one instance of ``service`` have served within the last five minutes."""
         first = ServiceTotals(service, "a:1", "node-7", 0.0, NOW_S - 290, NOW_S - 290)
-        last = replace(
+        last = msgspec.structs.replace(
             first,
             observed_at_s=NOW_S - 5,
             received_at_s=NOW_S - 5,
