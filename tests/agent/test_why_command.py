@@ -167,6 +167,13 @@ def test_those_in_trouble_come_first():
     assert told[-2:] == ["", "chat at h:7000: nothing is slow."]
 
 
+def test_nobody_is_certain_of_not_knowing():
+    unsure = verdict()
+    unsure.evidence[0].text = "undetermined"
+
+    assert "  verdict: undetermined" in shown(unsure)
+
+
 def test_when_nothing_fits_it_is_said_that_nothing_is_known():
     nothing = look(verdict="undetermined", causes=[])
 

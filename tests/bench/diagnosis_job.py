@@ -30,8 +30,13 @@ class Job:
         """What it costs, by a case with a fault; an hour of a quiet node costs five."""
         return 5.0 * self.hours or 1.0
 
+    @property
+    def is_fluid(self) -> bool:
+        """Whether it runs on the other simulator."""
+        return (self.seed + self.severity) % FLUID_EVERY == 0
+
     def run(self) -> Lived:
-        is_fluid = (self.seed + self.severity) % FLUID_EVERY == 0
+        fluid = self.is_fluid
         if self.hours:
-            return live_quietly(self.names, self.seed, self.hours, QUIET_GPUS, fluid=is_fluid)
-        return live(self.names, self.severity, self.seed, fluid=is_fluid)
+            return live_quietly(self.names, self.seed, self.hours, QUIET_GPUS, fluid=fluid)
+        return live(self.names, self.severity, self.seed, fluid=fluid)

@@ -31,7 +31,7 @@ from gpuward.agent.samplers.standing import Standing
 from gpuward.agent.samplers.usual import UsualLoad
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine
 
     from diagnosis_plan import Plan
 
@@ -197,8 +197,15 @@ def _now(turn: Coroutine[Any, Any, Batch]) -> Batch:
     raise RuntimeError("a sampler waited")
 
 
-def live(names: tuple[str, ...], severity: int, seed: int, *, fluid: bool = False) -> Lived:
-    """Live the case of ``names`` together."""
+def live(
+    names: tuple[str, ...],
+    severity: int,
+    seed: int,
+    *,
+    fluid: bool = False,
+    look: Callable[[Life], None] = lambda _: None,
+) -> Lived:
+    """Live the case of ``names`` together; ``look`` is called after each judgement."""
     plan = plan_of(names, severity, seed)
     plan.is_fluid = fluid
     lived = Lived(plan.name, severity, seed, list(plan.truths), plan.upstream, plan.onset_s)
@@ -209,7 +216,9 @@ def live(names: tuple[str, ...], severity: int, seed: int, *, fluid: bool = Fals
             life.second(second)
             if second % STEP_S or second < plan.onset_s - JUDGED_BEFORE_S:
                 continue
-            if _note(lived, life.verdicts(), second):
+            verdicts = life.verdicts()
+            look(life)
+            if _note(lived, verdicts, second):
                 break
         lived.others = life.other_kinds()
     lived.lived_s = float(second)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gpuward.agent.diagnosis.verdict import UNDETERMINED
 from gpuward.agent.text_table import Tone, clipped, painted, wrapped
+from gpuward.agent.why_text import said_with
 from gpuward.memory_map.text import plain
 
 if TYPE_CHECKING:
@@ -14,7 +16,6 @@ if TYPE_CHECKING:
 
 INDENT = "  "
 SIGNS_INDENT = " " * 6
-UNDETERMINED = "undetermined"
 # Of a cause; the longest is noisy_neighbour_compute.
 NAME_WIDTH = 23
 SIDES = {True: ("for", Tone.BAD), False: ("against", Tone.GOOD)}
@@ -36,10 +37,7 @@ def not_raised_lines(
     replica: agent_pb2.ReplicaCauses, *, width: int, colours: bool
 ) -> Iterator[str]:
     """Yield what is said of trouble that is too young to be raised, or just over."""
-    if replica.verdict == UNDETERMINED:
-        verdict = UNDETERMINED
-    else:
-        verdict = f"{replica.verdict}, {replica.confidence:.0%} certain"
+    verdict = said_with(replica.verdict, replica.confidence)
     words = f"{who(replica)} is in trouble, and nothing is raised yet: {verdict}"
     for line in wrapped(words, width=width, indent=""):
         yield painted(line, Tone.HEADING, colours=colours)

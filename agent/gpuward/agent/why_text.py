@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gpuward.agent.diagnosis.questions import QUESTIONS, Word
+from gpuward.agent.diagnosis.verdict import UNDETERMINED
 from gpuward.agent.history_chart import value_text
 from gpuward.agent.node_view import ACTIONS
 from gpuward.agent.text_table import (
@@ -42,7 +43,7 @@ def verdict_lines(
     yield from _painted(finding.summary, Tone.HEADING, width=width, colours=colours)
     lasted = duration(max(0.0, at_s - finding.since.ToNanoseconds() / 1e9))
     rows = (
-        ("verdict", f"{facts.get('verdict', NOTHING)}, {finding.confidence:.0%} certain"),
+        ("verdict", said_with(facts.get("verdict", NOTHING), finding.confidence)),
         ("for", lasted),
         ("runner-up", facts.get("runner_up", "")),
         ("upstream", facts.get("upstream", "")),
@@ -57,6 +58,11 @@ def verdict_lines(
     yield painted("Runbook", Tone.HEADING, colours=colours)
     yield from _answers(facts, width=width, colours=colours)
     yield from _evidence(finding.evidence, width=width, colours=colours)
+
+
+def said_with(verdict: str, confidence: float) -> str:
+    """Return a verdict with how certain it is; nobody is certain of not knowing."""
+    return verdict if verdict == UNDETERMINED else f"{verdict}, {confidence:.0%} certain"
 
 
 def _answers(facts: dict[str, str], *, width: int, colours: bool) -> Iterator[str]:

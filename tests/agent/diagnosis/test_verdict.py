@@ -111,6 +111,24 @@ def test_what_has_little_evidence_is_not_named(seen, name):
 
 
 @pytest.mark.parametrize(
+    ("seen", "confidence"),
+    [
+        # Ten decibans before what is not on the list, at the fitted temperature.
+        pytest.param({"power_limit_lowered": PRESENT, "heat_slowdown": ABSENT}, 0.928, id="named"),
+        pytest.param({"heat_slowdown": PRESENT}, 0.95, id="no more is claimed"),
+        pytest.param({"power_limit_lowered": PRESENT}, 0.5, id="likely, and not named"),
+        pytest.param(
+            {"cpu_starved": HINT, "cpu_pressure": ABSENT, "probe_kernel_slow": PRESENT},
+            0.375,
+            id="less likely than what is not on the list",
+        ),
+    ],
+)
+def test_how_sure_it_is_said_to_be(seen, confidence):
+    assert verdict(**seen).confidence == pytest.approx(confidence, abs=0.001)
+
+
+@pytest.mark.parametrize(
     ("seen", "word"),
     [
         pytest.param({"inter_token_slow": PRESENT}, "spin-gap", id="slow tokens, no probe"),
@@ -140,7 +158,7 @@ def test_when_all_was_done_a_person_must_read_on():
 def test_whatever_is_seen_a_verdict_keeps_its_promises(seen):
     found = weigh(seen)
 
-    assert 0.05 <= found.confidence <= 0.95
+    assert 0.05 <= found.confidence <= (0.95 if found.is_determined else 0.5)
     assert found == weigh(dict(reversed(seen.items())))
     assert [each.decibans for each in found.ranked] == sorted(
         (each.decibans for each in found.ranked), reverse=True

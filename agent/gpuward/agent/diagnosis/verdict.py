@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from math import exp, log
 from typing import TYPE_CHECKING
 
+from gpuward.agent.diagnosis import calibration
 from gpuward.agent.diagnosis.evidence import CAPS, ITEMS, OPENING
 from gpuward.agent.diagnosis.hypotheses import HYPOTHESES
 
@@ -35,10 +36,6 @@ OWN = 10.0
 ELSE = 4.0
 # What has a cause already counts for others by this much: a slow GPU makes a queue, and need not.
 EXPLAINED = 0.5
-# Evidence is less independent than it is weighed.
-TEMPERATURE = 1.5
-MOST_CONFIDENT = 0.95
-LEAST_CONFIDENT = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,15 +205,20 @@ def _own(other: Standing, best: Standing) -> float:
 
 
 def _confidence(ranked: tuple[Standing, ...], name: str) -> float:
-    """Return the probability of what is named, against its rivals and what is not on the list."""
+    """Return the probability that is claimed of what is named, or else of the most probable."""
     if not ranked:
-        return LEAST_CONFIDENT
+        return calibration.LEAST
+    most = calibration.MOST_UNDETERMINED if name == UNDETERMINED else calibration.MOST
+    return max(calibration.LEAST, min(most, share(ranked, name, calibration.TEMPERATURE)))
+
+
+def share(ranked: tuple[Standing, ...], name: str, temperature: float) -> float:
+    """Return the share of ``name``, or the best, among its rivals and what is not on the list."""
     best = next((each for each in ranked if each.name == name), ranked[0])
     rivals = [each.decibans for each in ranked if each is not best and _own(each, best) < OWN]
-    against = sum(_odds(decibans) for decibans in (ELSE, *rivals))
-    share = _odds(best.decibans) / (_odds(best.decibans) + against)
-    return max(LEAST_CONFIDENT, min(MOST_CONFIDENT, share))
-
-
-def _odds(decibans: float) -> float:
-    return exp(decibans * log(10.0) / 10.0 / TEMPERATURE)
+    # Less than what there is to compare with: the same share, and no overflow.
+    against = (
+        exp((decibans - best.decibans) * log(10.0) / 10.0 / temperature)
+        for decibans in (ELSE, *rivals)
+    )
+    return 1.0 / (1.0 + sum(against))
