@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from gpuward.coordinator.cause import most_probable
+from gpuward.coordinator.cause import causes_of, ranked
+from gpuward.coordinator.diagnosis.values import Diagnosis, Scope
 from gpuward.coordinator.model import CauseDomain, LinkedFinding, Relation
 
 
@@ -94,11 +97,16 @@ def finding(kind, relation=Relation.NODE, confidence=1.0, follows=()):
         ),
     ],
 )
-def test_most_probable(findings, kind):
+def test_the_most_probable_comes_first(findings, kind):
     """The first one that a person should look at."""
-    assert most_probable(findings).kind == kind
+    assert kind == ranked(findings)[0].kind
 
 
-def test_no_finding():
-    """Then nobody knows."""
-    assert most_probable([]) is None
+def test_what_the_diagnosis_blames_comes_first(make):
+    """Also when it is farther away: the diagnosis has heard all nodes."""
+    near, far = finding("gpu.xid", Relation.SERVICE), finding("service.upstream.slow")
+    blames = Diagnosis("upstream", Scope.ALL, "h", "s", 0.9, blames=(far.dedup_key,))
+    incident = replace(make.incident(), findings=(near, far))
+
+    assert [near, far] == causes_of(incident)
+    assert [far, near] == causes_of(replace(incident, diagnosis=blames))

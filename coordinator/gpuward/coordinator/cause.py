@@ -4,6 +4,7 @@ Close comes before far, so that a stray finding on the node does not take over f
 service.  Of equally close ones, what explains comes before what is explained: a full GPU and a
 failed allocation are how fragmentation shows.  That requests are slow, wait or fail is the trouble
 itself and comes last; why, an agent's verdict says: where it is sure, what it blames comes first.
+Before all of it comes what the diagnosis of a service blames, which has heard all its nodes.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from gpuward.coordinator.model import LinkedFinding
+    from gpuward.coordinator.model import Incident, LinkedFinding
 
 SYMPTOMS = frozenset({"gpu.memory.saturation", "process.memory.oom"})
 # How users, or requests of our own, feel it.
@@ -33,16 +34,25 @@ VERDICT = "service.latency.cause"
 SURE = 0.8
 
 
-def ranked(findings: Iterable[LinkedFinding]) -> list[LinkedFinding]:
-    """Return ``findings``, the most probable cause first; equals stay in their order."""
-    known = list(findings)
+def causes_of(incident: Incident) -> list[LinkedFinding]:
+    """Return the findings of ``incident``, the most probable cause first."""
+    return ranked(incident.findings, blamed_in(incident))
+
+
+def blamed_in(incident: Incident) -> tuple[str, ...]:
+    """Return the keys of the findings that the diagnosis blames; empty while there is none."""
+    diagnosis = incident.diagnosis
+    return () if diagnosis is None else diagnosis.blames
+
+
+def ranked(findings: Iterable[LinkedFinding], blamed: Iterable[str] = ()) -> list[LinkedFinding]:
+    """Return ``findings``, the most probable cause first; equals stay in their order.
+
+    ``blamed``: keys of those that a diagnosis blames.
+    """
+    known, first = list(findings), frozenset(blamed)
     named = named_by_verdicts(known)
-    return sorted(known, key=lambda finding: strength(finding, named))
-
-
-def most_probable(findings: Iterable[LinkedFinding]) -> LinkedFinding | None:
-    """Return the most probable cause; the first of equals; ``None`` without findings."""
-    return next(iter(ranked(findings)), None)
+    return sorted(known, key=lambda f: (f.dedup_key not in first, strength(f, named)))
 
 
 def named_by_verdicts(findings: Iterable[LinkedFinding]) -> frozenset[str]:

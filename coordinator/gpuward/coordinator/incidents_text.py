@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 COLOUR = {"SEV1": "red", "SEV2": "yellow", "SEV3": "cyan", "SEV4": "blue"}
 GAP = "  "
+DIAGNOSED = {"supports": "for", "contradicts": "against", "ruled_out": "ruled out"}
 
 
 def table(incidents: Sequence[dict[str, Any]], now_s: float) -> Iterator[str]:
@@ -68,11 +69,22 @@ def _facts(incident: dict[str, Any], now_s: float) -> Iterator[tuple[str, str]]:
     since_s = now_s - incident["opened_at_s"]
     yield "opened", f"{utc(incident['opened_at_s'])}, {duration(since_s)} ago"
     yield "rotation", f"{incident['rotation']}, cause domain {incident['domain']}"
+    if incident["diagnosis"] is not None:
+        yield from _diagnosis(incident["diagnosis"])
     if incident["probable_cause"] is not None:
         yield "cause", plain(incident["probable_cause"]["summary"])
     for reason in incident["reasons"]:
         yield "because", plain(reason)
     yield "next page", _next_page(incident, now_s)
+
+
+def _diagnosis(diagnosis: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    yield "why", plain(diagnosis["summary"])
+    for name in ("supports", "contradicts", "ruled_out"):
+        for line in diagnosis[name]:
+            yield DIAGNOSED[name], plain(line)
+    if to_do := diagnosis["advice"] or diagnosis["next_test"]:
+        yield "do", plain(to_do)
 
 
 def _fact(evidence: dict[str, Any]) -> str:

@@ -1,24 +1,29 @@
 """What a page says, and how its delivery ends.
 
-The first line stands alone: severity, what, since when; a phone shows no more.  Then the impact in
-figures, the causes with the closest first, and the least harmful thing that would help.
+The first line stands alone: severity, what, why where it is known, since when; a phone shows no
+more.  Then the impact in figures, the diagnosis with what speaks for it and against it and what is
+ruled out, the findings with the most probable cause first, and the least harmful thing to do.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
+from gpuward.coordinator.cause import causes_of
 from gpuward.coordinator.model import Action, Relation
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from gpuward.coordinator.diagnosis.values import Diagnosis
     from gpuward.coordinator.model import Finding, Incident, Page
 
 # What every provider and every lock screen shows in full.
 SUMMARY_LIMIT = 130
+# Lines of a kind that somebody half asleep reads.
+LINES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +43,13 @@ class Message:
     action: str
     url: str
     opened_at_s: float
+    # What the verdicts of a service's nodes come to; empty while they come to nothing.
+    diagnosis: str = ""
+    supports: tuple[str, ...] = ()
+    contradicts: tuple[str, ...] = ()
+    ruled_out: tuple[str, ...] = ()
+    # What a person does next: against the cause, or to find it.
+    advice: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +88,13 @@ class Notifier(Protocol):
 def render(page: Page, incident: Incident, findings: Iterable[Finding], base_url: str) -> Message:
     """Return what ``page`` says of ``incident`` as it is now."""
     actions = {f.finding_id: f.action for f in findings}
-    causes = sorted(
-        (f for f in incident.findings if f.relation is not Relation.SUBJECT),
-        key=lambda f: (not f.is_open, f.relation, -f.confidence),
-    )
-    about = causes or list(incident.findings)
-    action = next((actions[f.finding_id] for f in about if f.finding_id in actions), Action.NONE)
-    return Message(
+    probable = sorted(causes_of(incident), key=lambda finding: not finding.is_open)
+    causes = [finding for finding in probable if finding.relation is not Relation.SUBJECT]
+    known = (actions[f.finding_id] for f in causes or probable if f.finding_id in actions)
+    diagnosis = incident.diagnosis
+    named = diagnosis.action if diagnosis is not None else Action.NONE
+    action = next(known, Action.NONE) if named is Action.NONE else named
+    message = Message(
         id=f"{page.dedup_key}-{page.id}",
         dedup_key=page.dedup_key,
         incident_id=incident.id,
@@ -97,15 +109,34 @@ def render(page: Page, incident: Incident, findings: Iterable[Finding], base_url
         url=f"{base_url}/incidents/{incident.id}",
         opened_at_s=incident.opened_at_s,
     )
+    return message if diagnosis is None else _diagnosed(message, diagnosis)
+
+
+def _diagnosed(message: Message, diagnosis: Diagnosis) -> Message:
+    certain = f", {diagnosis.confidence:.0%} certain" if diagnosis.is_determined else ""
+    return replace(
+        message,
+        diagnosis=f"{diagnosis.summary.rstrip('.')}{certain}",
+        supports=diagnosis.supports,
+        contradicts=diagnosis.contradicts,
+        ruled_out=diagnosis.ruled_out,
+        advice=diagnosis.advice or diagnosis.next_test,
+    )
 
 
 def as_text(message: Message) -> str:
     """Return ``message`` as plain text, the summary first."""
     lines = [f"{message.summary} [{message.level} -> {message.target}]"]
     lines += [f"  impact: {reason}" for reason in message.reasons]
+    if message.diagnosis:
+        lines.append(f"  why:    {message.diagnosis}")
+        lines += [f"  for:    {line}" for line in message.supports[:LINES]]
+        lines += [f"  against: {line}" for line in message.contradicts[:LINES]]
+        lines += [f"  ruled out: {line}" for line in message.ruled_out]
     lines += [f"  cause:  {cause}" for cause in message.causes]
-    if message.action:
-        lines.append(f"  next:   {message.action.replace('_', ' ')}")
+    if message.advice or message.action:
+        action = message.action.replace("_", " ")
+        lines.append(f"  next:   {': '.join(filter(None, (action, message.advice)))}")
     return "\n".join((*lines, f"  {message.url}"))
 
 
@@ -113,6 +144,8 @@ def _summary(incident: Incident) -> str:
     since = datetime.fromtimestamp(incident.opened_at_s, UTC).strftime("%H:%M UTC")
     figures = incident.reasons[0].partition(" (")[0] if incident.reasons else ""
     news = f", {figures}" if figures and figures not in incident.title else ""
-    head, tail = f"{incident.severity.name} {incident.title}{news}", f" since {since}"
+    diagnosis = incident.diagnosis
+    why = f", {diagnosis.headline}" if diagnosis is not None and diagnosis.is_determined else ""
+    head, tail = f"{incident.severity.name} {incident.title}{why}{news}", f" since {since}"
     room = SUMMARY_LIMIT - len(tail)
     return (head if len(head) <= room else f"{head[: room - 3]}...") + tail

@@ -116,6 +116,11 @@ def _timeline(facts: Facts, tell: Tell) -> Iterator[Moment]:
 
 
 def _proximate(facts: Facts) -> Iterator[Claim]:
+    diagnosed = facts.last(e.Diagnosed)
+    if diagnosed is not None and diagnosed.event.diagnosis.is_determined:
+        diagnosis = diagnosed.event.diagnosis
+        text = f"{diagnosis.summary} The diagnosis was {diagnosis.confidence:.0%} certain."
+        yield Claim(text, (diagnosed.seq,))
     if not facts.causes:
         yield Claim("Unknown: no finding was linked to this incident.", (facts.opened.seq,))
         return

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from gpuward.coordinator import events as e
-from gpuward.coordinator.cause import ranked
+from gpuward.coordinator.cause import blamed_in, ranked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -73,5 +73,5 @@ class Facts:
     def causes(self) -> tuple[At[e.FindingLinked], ...]:
         """The findings, each once, the most probable cause first, then the oldest."""
         once = {at.event.finding.finding_id: at for at in self.all(e.FindingLinked)}
-        order = ranked(at.event.finding for at in once.values())
+        order = ranked((at.event.finding for at in once.values()), blamed_in(self.incident))
         return tuple(once[finding.finding_id] for finding in order)

@@ -12,7 +12,7 @@ import msgspec
 from starlette.exceptions import HTTPException
 from starlette.responses import PlainTextResponse, Response
 
-from gpuward.coordinator.cause import most_probable
+from gpuward.coordinator.cause import causes_of
 from gpuward.coordinator.incident import Refused
 from gpuward.coordinator.review import NotDue, draft, markdown
 from gpuward.coordinator.review.wording import describe
@@ -135,7 +135,7 @@ def _incident(incident: Incident, steps: tuple[Step, ...], shared: Context) -> d
         **asdict(incident),
         "severity": incident.severity.name,
         "peak_severity": incident.peak_severity.name,
-        "probable_cause": most_probable(incident.findings),
+        "probable_cause": next(iter(causes_of(incident)), None),
         "next_page": after
         and {"level": after.level, "due_at_s": after.due_at_s, "people": after.people},
     }

@@ -13,7 +13,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from gpuward.coordinator import events as e
 from gpuward.coordinator import store_maps
-from gpuward.coordinator.cause import ranked
+from gpuward.coordinator.cause import causes_of
 from gpuward.coordinator.incident import Refused, fold
 from gpuward.coordinator.review import NotDue, draft
 from gpuward.coordinator.review.wording import describe, duration, moment, sentence, utc
@@ -38,7 +38,15 @@ RESOLVED_SHOWN = 20
 # How often a command is tried again when nothing that matters to its giver has changed.
 TRIES = 3
 # What a reader looks for first in a long timeline.
-KEY_EVENTS = (e.Opened, e.SeverityChanged, e.Acknowledged, e.Mitigated, e.Resolved, e.ImpactBegan)
+KEY_EVENTS = (
+    e.Opened,
+    e.SeverityChanged,
+    e.Diagnosed,
+    e.Acknowledged,
+    e.Mitigated,
+    e.Resolved,
+    e.ImpactBegan,
+)
 
 
 def environment() -> Environment:
@@ -114,7 +122,9 @@ async def _facts(shared: Context, record: Record) -> dict[str, Any]:
         "entries": record.timeline,
         "findings": {finding.finding_id: finding for finding in record.findings},
         "has_evidence": any(finding.evidence for finding in record.findings),
-        "causes": [_fresh(linked, record) for linked in ranked(incident.findings)],
+        "causes": [_fresh(linked, record) for linked in causes_of(incident)],
+        "diagnosis": incident.diagnosis,
+        "grounds": views.grounds(incident),
         "relation": views.RELATION,
         "feeling": views.feeling(incident, shared.clock.wall_s()),
         "figures": [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gpuward.coordinator.cause import most_probable
+from gpuward.coordinator.cause import causes_of
 from gpuward.coordinator.correlate import SERVICE_IMPACT
 from gpuward.coordinator.escalation import Condition, row_of, stops
 from gpuward.coordinator.review.wording import duration
@@ -72,9 +72,23 @@ def told_by(incident: Incident, incidents: Iterable[Incident]) -> bool:
 
 
 def cause_words(incident: Incident) -> str:
-    """Return the cause in a few words for a list: the kind, or why there is none."""
-    cause = most_probable(incident.findings)
+    """Return the cause in a few words for a list: as diagnosed, its kind, or why there is none."""
+    if incident.diagnosis is not None and incident.diagnosis.is_determined:
+        return incident.diagnosis.headline
+    cause = next(iter(causes_of(incident)), None)
     return cause.kind if cause else "cause unknown"
+
+
+def grounds(incident: Incident) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Return what the diagnosis rests on: a label, and its lines."""
+    diagnosis = incident.diagnosis
+    if diagnosis is None:
+        return ()
+    return (
+        ("for it", diagnosis.supports),
+        ("against it", diagnosis.contradicts),
+        ("ruled out", diagnosis.ruled_out),
+    )
 
 
 def upcoming(
