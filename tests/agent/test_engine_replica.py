@@ -62,7 +62,8 @@ def replica(batch, engine):
 async def test_what_a_replica_tells(clock):
     """Figures and durations in the words of every engine, by service and address."""
     async with Engine((FOLDER / "vllm.txt").read_text()) as engine:
-        found = replica(await engine.sampler(clock).sample(1_000.0), engine)
+        sampler = engine.sampler(clock, objective_ratio=0.95)
+        found = replica(await sampler.sample(1_000.0), engine)
 
     assert found.pop("replica_page_seconds") == 0.0
     assert found == pytest.approx(
@@ -72,6 +73,7 @@ async def test_what_a_replica_tells(clock):
             "replica_requests_total": 100.0,
             "replica_requests_failed_total": 3.0,
             "replica_requests_over_objective_total": 4.0,
+            "replica_objective_budget_ratio": 0.05,
             "replica_requests_waiting": 7.0,
             "replica_requests_running": 5.0,
             "replica_kv_cache_usage_ratio": 0.41,

@@ -242,6 +242,12 @@ async def test_page_that_cannot_be_used(clock, page, reason):
         pytest.param(
             'service = "a"\nurl = "http://a:1"\nobjective_s = 0', "above 0", id="objective"
         ),
+        pytest.param(
+            'service = "a"\nurl = "http://a:1"\nobjective_ratio = 0.49', "0.5 to 0.9999", id="half"
+        ),
+        pytest.param(
+            'service = "a"\nurl = "http://a:1"\nobjective_ratio = 1', "0.99 for 99 %", id="all"
+        ),
         pytest.param('service = "a"\nurl = "http://a:1"\nkind = "gpt"', "gpt", id="kind"),
         pytest.param(
             'service = "a"\nurl = "http://a:1"\nkind = "openmetrics"', "map is for", id="no map"

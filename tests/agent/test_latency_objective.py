@@ -13,9 +13,10 @@ REQUESTS, OVER = "replica_requests_total", "replica_requests_over_objective_tota
 FAST, SLOW = "replica_objective_burn_ratio", "replica_objective_slow_burn_ratio"
 
 
-def window(burns, *, requests, over):
+def window(burns, *, requests, over, budget=None):
     """Return the window of a replica that served so many, evenly, in the last five minutes."""
-    samples = [Sample(SeriesKey(s, **REPLICA), 1_000.0, value) for s, value in burns.items()]
+    told = burns if budget is None else {**burns, "replica_objective_budget_ratio": budget}
+    samples = [Sample(SeriesKey(s, **REPLICA), 1_000.0, value) for s, value in told.items()]
     for signal, each_s in ((REQUESTS, requests / 300), (OVER, over / 300)):
         key = SeriesKey(signal, **REPLICA)
         samples += [Sample(key, 700.0 + s, each_s * s) for s in range(0, 301, 5)]
@@ -57,6 +58,31 @@ def test_few_requests_are_no_proof(requests, over, outcome):
     (finding,) = detect(window({FAST: 20.0}, requests=requests, over=over))
 
     assert outcome is finding.outcome
+
+
+@pytest.mark.parametrize(
+    ("budget", "burns", "outcome"),
+    [
+        pytest.param(0.05, {FAST: 10.0}, Outcome.BAD, id="5 %: half of all are slow"),
+        pytest.param(0.05, {FAST: 9.9}, Outcome.DOUBTFUL, id="5 %: nearly half"),
+        pytest.param(0.01, {FAST: 10.0}, Outcome.DOUBTFUL, id="1 %: a tenth is slow"),
+        pytest.param(0.2, {SLOW: 2.5}, Outcome.BAD, id="20 %: half of all, for an hour"),
+        pytest.param(0.2, {SLOW: 2.4}, Outcome.DOUBTFUL, id="20 %: nearly half"),
+        pytest.param(0.001, {FAST: 14.4}, Outcome.BAD, id="0.1 %"),
+    ],
+)
+def test_a_large_budget_cannot_burn_as_fast(budget, burns, outcome):
+    """More than half of all requests being too slow is always too many."""
+    (finding,) = detect(window(burns, requests=3_000, over=1_500, budget=budget))
+
+    assert finding.outcome is outcome
+
+
+def test_of_a_large_budget_more_slow_requests_are_chance():
+    """6 of 6 in the minute, of a service that may be slow half of the time."""
+    (finding,) = detect(window({FAST: 2.0}, requests=30, over=30, budget=0.5))
+
+    assert finding.outcome is Outcome.DOUBTFUL
 
 
 def test_it_says_how_many_and_how_fast():

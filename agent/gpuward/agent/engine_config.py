@@ -14,6 +14,9 @@ Kind = Literal[
     "auto", "vllm", "sglang", "trtllm", "triton", "tgi", "ray", "llama.cpp", "dynamo", "openmetrics"
 ]
 
+# Of fewer than half it is no objective; of more, a month may hold no slow request.
+LEAST_OBJECTIVE, MOST_OBJECTIVE = 0.5, 0.9999
+
 
 class EngineConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """An engine to watch: the ``[[engines]]`` table of the agent's configuration."""
@@ -43,6 +46,10 @@ class EngineConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
         float,
         Meta(description="Seconds from end to end beyond which a request misses the objective."),
     ] = 10.0
+    objective_ratio: Annotated[
+        float,
+        Meta(description="Share of requests that must meet it, 0.5 to 0.9999; the rest is budget."),
+    ] = 0.99
     timeout_s: Annotated[float, Meta(description="Seconds that the engine has to answer.")] = 2.0
     map: Annotated[
         EngineMap,
@@ -60,6 +67,10 @@ class EngineConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
             raise ValueError("map is for kind openmetrics, which needs it")
         if self.objective_s <= 0 or self.timeout_s <= 0:
             raise ValueError("objective_s and timeout_s must be above 0")
+        if not LEAST_OBJECTIVE <= self.objective_ratio <= MOST_OBJECTIVE:
+            raise ValueError(
+                f"objective_ratio must be {LEAST_OBJECTIVE} to {MOST_OBJECTIVE}, 0.99 for 99 %"
+            )
 
     def __hash__(self) -> int:
         # Dictionaries of a map have no hash.

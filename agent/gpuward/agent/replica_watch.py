@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from gpuward.agent.detection.burn_rate import Count, HourOfCounts, burns_in_both
+from gpuward.agent.detection.burn_rate import BUDGET_RATIO, Count, HourOfCounts, burns_in_both
 from gpuward.agent.detection.slow_down import SlowDown
 from gpuward.agent.detection.usual_ratio import UsualRatio, is_unusual
 from gpuward.agent.model import Sample, SeriesKey
@@ -24,6 +24,7 @@ REQUESTS = "replica_requests_total"
 # An engine counts a request in one of them.
 FAILED = ("replica_requests_failed_total", "replica_requests_timed_out_total")
 OVER_OBJECTIVE = "replica_requests_over_objective_total"
+OBJECTIVE_BUDGET = "replica_objective_budget_ratio"
 RECENT = "replica_inter_token_recent_seconds"
 EXPECTED = "replica_inter_token_expected_seconds"
 SHIFT = "replica_inter_token_shift_ratio"
@@ -103,12 +104,19 @@ def samples(window: Window, replica: SeriesKey, watch: ReplicaWatch) -> Iterator
         return
     minute, five = (count_of(window, replica, s) for s in (MINUTE_S, FIVE_MINUTES_S))
     hour = watch.objective.last_hour(_since_start(window, replica))
+    budget = budget_of(window, replica)
     for signal, burn in (
-        (BURN, burns_in_both(minute, five)),
-        (SLOW_BURN, burns_in_both(five, hour)),
+        (BURN, burns_in_both(minute, five, budget)),
+        (SLOW_BURN, burns_in_both(five, hour, budget)),
     ):
         if burn is not None:
             yield Sample(replica._replace(signal=signal), now_s, burn)
+
+
+def budget_of(window: Window, replica: SeriesKey) -> float:
+    """Return the share of requests that may be slower than the objective."""
+    told = window.latest(replica._replace(signal=OBJECTIVE_BUDGET))
+    return BUDGET_RATIO if told is None else told.value
 
 
 def count_of(window: Window, replica: SeriesKey, lasting_s: float) -> Count:

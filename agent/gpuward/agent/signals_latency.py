@@ -20,6 +20,7 @@ REPLICA = (
     ("replica_requests_failed_total", "Requests that ended in an error.", STALE_S),
     ("replica_requests_timed_out_total", "Requests that timed out.", STALE_S),
     ("replica_requests_over_objective_total", "Requests slower than the objective.", STALE_S),
+    ("replica_objective_budget_ratio", "Share of requests that may be slower.", STALE_S),
     ("replica_requests_waiting", "Requests that wait now.", STALE_S),
     ("replica_requests_running", "Requests that run now.", STALE_S),
     ("replica_requests_limit", "Requests that can run at once.", STALE_S),

@@ -24,6 +24,10 @@ def test_both_windows_must_burn(short, long, burn):
     assert burns_in_both(short, long) == (None if burn is None else pytest.approx(burn))
 
 
+def test_a_larger_budget_burns_more_slowly():
+    assert burns_in_both(Count(100, 30), Count(500, 200), 0.05) == pytest.approx(6.0)
+
+
 def test_an_hour_is_what_came_since_its_mark():
     """10 requests a second, one of them slow, for two hours: an hour's worth is counted."""
     hour = HourOfCounts()
@@ -32,7 +36,7 @@ def test_an_hour_is_what_came_since_its_mark():
     last = hour.last_hour(Count(72_000.0, 7_200.0))
 
     assert last.requests == pytest.approx(36_000, abs=600)
-    assert last.burn_ratio == pytest.approx(10.0)
+    assert last.burn_ratio() == pytest.approx(10.0)
 
 
 def test_it_keeps_a_mark_a_minute():

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-# Share of requests that may be slower than the objective.
+# Share of requests that may be slower than the objective, where nobody says otherwise.
 BUDGET_RATIO = 0.01
 MINUTE_S = 60.0
 HOUR_S = 3_600.0
@@ -23,20 +23,20 @@ class Count:
     requests: float
     over: float
 
-    @property
-    def burn_ratio(self) -> float | None:
+    def burn_ratio(self, budget_ratio: float = BUDGET_RATIO) -> float | None:
         """Return how many times too fast the budget burns; ``None`` without a request."""
         if self.requests <= 0:
             return None
         # A page may be wrong; more than all of them cannot be slow.
         ratio = self.over / self.requests if self.over < self.requests else 1.0
-        return ratio / BUDGET_RATIO
+        return ratio / budget_ratio
 
 
-def burns_in_both(short: Count, long: Count) -> float | None:
+def burns_in_both(short: Count, long: Count, budget_ratio: float = BUDGET_RATIO) -> float | None:
     """Return the slower of two burns; ``None`` when nothing was asked in the shorter time."""
-    burns = [burn for each in (short, long) if (burn := each.burn_ratio) is not None]
-    return min(burns) if short.requests > 0 else None
+    burns = (each.burn_ratio(budget_ratio) for each in (short, long))
+    known = [burn for burn in burns if burn is not None]
+    return min(known) if short.requests > 0 else None
 
 
 @dataclass(slots=True)

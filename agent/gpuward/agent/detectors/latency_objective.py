@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gpuward.agent.detection.burn_rate import BUDGET_RATIO
 from gpuward.agent.detection.poisson import IMPROBABLE, chance_of_as_many
 from gpuward.agent.kind import Kind
 from gpuward.agent.model import (
@@ -29,6 +28,7 @@ from gpuward.agent.replica_watch import (
     MINUTE_S,
     REQUESTS,
     SLOW_BURN,
+    budget_of,
     count_of,
 )
 from gpuward.agent.subject import subject_of_replica
@@ -52,10 +52,14 @@ KIND = Kind(
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Speeds of burning, of the workbook: 14.4 spends 2 % of a month's budget in an hour."""
+    """Speeds of burning, of the workbook: 14.4 spends 2 % of a month's budget in an hour.
+
+    A large budget cannot burn as fast: there it is enough that ``most_ratio`` of requests are slow.
+    """
 
     fast_burn: float = 14.4
     slow_burn: float = 6.0
+    most_ratio: float = 0.5
     clear_ratio: float = 0.5
 
 
@@ -73,10 +77,12 @@ def findings(window: Window, limits: Limits = Limits()) -> tuple[Finding, ...]:
 
 def _judge(window: Window, limits: Limits, replica: SeriesKey) -> Finding | None:
     doubtful = None
-    for signal, limit, lasting_s in (
+    most_burn = limits.most_ratio / budget_of(window, replica)
+    for signal, speed, lasting_s in (
         (BURN, limits.fast_burn, MINUTE_S),
         (SLOW_BURN, limits.slow_burn, FIVE_MINUTES_S),
     ):
+        limit = min(speed, most_burn)
         burn = window.latest(replica._replace(signal=signal))
         if burn is None or burn.value < limits.clear_ratio * limit:
             continue
@@ -91,7 +97,8 @@ def _judge(window: Window, limits: Limits, replica: SeriesKey) -> Finding | None
 def _is_chance(window: Window, replica: SeriesKey, lasting_s: float) -> bool:
     """Return whether a service that keeps its objective may be seen like that: few requests."""
     count = count_of(window, replica, lasting_s)
-    return chance_of_as_many(int(count.over), BUDGET_RATIO * count.requests) >= IMPROBABLE
+    expected = budget_of(window, replica) * count.requests
+    return chance_of_as_many(int(count.over), expected) >= IMPROBABLE
 
 
 def _finding(

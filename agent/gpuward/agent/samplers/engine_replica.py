@@ -128,6 +128,8 @@ class Replica:
             yield "replica_requests_over_objective_total", over
         if now_s - self._percentiles_s >= PERCENTILES_EVERY_S:
             self._percentiles_s = now_s
+            if over is not None:
+                yield "replica_objective_budget_ratio", 1.0 - self.engine.objective_ratio
             yield from self._recent(reading, now_s)
 
     def _recent(self, reading: Reading, now_s: float) -> Iterator[tuple[str, float]]:
