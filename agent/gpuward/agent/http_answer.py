@@ -51,7 +51,8 @@ class Answer:
         is_clean = self.response is not None and not self._data and not self._ended
         return is_clean and self._is_lasting
 
-    def feed(self, data: bytes) -> None:
+    def feed(self, data: bytes | memoryview) -> None:
+        """Take in a part of the answer; ``data`` is not kept."""
         self.began = True
         self._data += data
         self._go_on()
@@ -131,9 +132,10 @@ class Answer:
         yield
 
     def _cut(self, size: int) -> bytes:
-        data = bytes(self._data[:size])
+        with memoryview(self._data) as data:
+            cut = bytes(data[:size])
         del self._data[:size]
-        return data
+        return cut
 
 
 def _head(data: bytes) -> tuple[str, int, dict[str, str]]:

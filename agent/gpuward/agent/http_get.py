@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 DEFAULT_PORT = 80
+# Room for what is received at a time, about a page.  All connections share it, as each takes what
+# came out of it at once; to be given new memory for each part costs more than the page.
+_RECEIVED = memoryview(bytearray(65_536))
 
 
 class HttpError(Exception):
@@ -76,7 +79,7 @@ class HttpClient:
         return await self._connection.ask(request)
 
 
-class _Connection(asyncio.Protocol):
+class _Connection(asyncio.BufferedProtocol):
     """A connection on which at most one question is open."""
 
     _transport: asyncio.Transport
@@ -108,12 +111,15 @@ class _Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's word
+        return _RECEIVED
+
+    def buffer_updated(self, nbytes: int) -> None:
         if self._answered is None or self._answered.done():
             # Nobody asked: it would be taken for the answer to the next question.
             self.hang_up()
         else:
-            self._take(self._answered, lambda: self._answer.feed(data))
+            self._take(self._answered, lambda: self._answer.feed(_RECEIVED[:nbytes]))
 
     def eof_received(self) -> None:
         if self._answered is None or self._answered.done():

@@ -16,7 +16,7 @@ import re
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container
+    from collections.abc import Callable, Container, Sequence
 
 # The largest real pages, of many models or replicas, have a few thousand lines.
 LINES = 32_768
@@ -76,38 +76,23 @@ class PageParser(Generic[Place]):
         self._remembered = 0
         # Of the page before: how many lines it had, which were wanted, and their places.
         self._lines = 0
-        self._wanted: list[tuple[int, str]] = []
+        self._wanted = _Wanted(())
         self._places: list[Place] = []
         self._pages = 0
 
     def read(self, text: str) -> tuple[list[Place], list[float]]:
         """Return the place and the value of each wanted sample, in order; raises ``ParseError``."""
-        if text.count("\n") > LINES:
+        lines = text.split("\n", LINES + 1)
+        if len(lines) > LINES + 1:
             raise ParseError(f"more than {LINES} lines")
-        lines = text.split("\n")
         self._pages += 1
-        values = self._read_as_before(lines) if self._pages % ALL_LINES_EVERY else None
+        is_as_before = self._pages % ALL_LINES_EVERY and len(lines) == self._lines
+        values = self._wanted.values(lines) if is_as_before else None
         if values is None:
             values = self._read_all(lines)
         if len(values) >= SAMPLES:
             raise ParseError(f"{SAMPLES} samples of what is read, or more")
         return self._places, values
-
-    def _read_as_before(self, lines: list[str]) -> list[float] | None:
-        """Return the values of the lines wanted before; ``None`` unless they stand there still."""
-        if len(lines) != self._lines:
-            return None
-        values = []
-        try:
-            for at, start in self._wanted:
-                line = lines[at]
-                if not line.startswith(start):
-                    return None
-                values.append(_number(line[len(start) :]))
-        except ValueError:
-            # Which line it is and what is wrong with it, is said by who looks at all.
-            return None
-        return values
 
     def _read_all(self, lines: list[str]) -> list[float]:
         places: list[Place] = []
@@ -137,7 +122,7 @@ class PageParser(Generic[Place]):
             raise ParseError(str(error), at + 1) from error
         # A line with a timestamp begins otherwise each time: it is found out about each time.
         if all(start[:-1] in known for _, start in wanted):
-            self._lines, self._wanted = len(lines), wanted
+            self._lines, self._wanted = len(lines), _Wanted(wanted)
         self._places = places
         return values
 
@@ -167,6 +152,32 @@ class PageParser(Generic[Place]):
             self._remembered += len(start)
 
 
+class _Wanted:
+    """The wanted lines of a page: where they stand, and how each begins.
+
+    A few hundred lines are read a second, so each step is made of all of them at once.
+    """
+
+    def __init__(self, lines: Sequence[tuple[int, str]]) -> None:
+        self._at = [at for at, _ in lines]
+        self._starts = [start for _, start in lines]
+        self._values = [slice(len(start), None) for start in self._starts]
+
+    def values(self, lines: list[str]) -> list[float] | None:
+        """Return what follows the starts in ``lines``; ``None`` unless all is as it was."""
+        found = [lines[at] for at in self._at]
+        if not all(map(str.startswith, found, self._starts)):
+            return None
+        texts = [line[value] for line, value in zip(found, self._values, strict=True)]
+        if not _is_plain("".join(texts)):
+            return None
+        try:
+            return list(map(float, texts))
+        except ValueError:
+            # Which line it is and what is wrong with it, is said by who looks at all.
+            return None
+
+
 def _split(line: str) -> tuple[str, list[str]]:
     """Return the series and what follows it: a value, and a timestamp perhaps."""
     if len(line) > LINE_LENGTH:
@@ -186,9 +197,16 @@ def _split(line: str) -> tuple[str, list[str]]:
     return raw, fields
 
 
+def _is_plain(text: str) -> bool:
+    """Return whether ``float`` reads no more in ``text`` than the format allows.
+
+    Python reads digit groups and digits of other scripts.
+    """
+    return "_" not in text and text.isascii()
+
+
 def _number(text: str) -> float:
-    # Python reads digit groups and digits of other scripts; the format does not.
-    if "_" not in text and text.isascii():
+    if _is_plain(text):
         try:
             return float(text)
         except ValueError:
