@@ -7,6 +7,7 @@ windows: what a function finds out about one is kept with it, and goes when it g
 from __future__ import annotations
 
 from functools import wraps
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 if TYPE_CHECKING:
@@ -21,14 +22,18 @@ if TYPE_CHECKING:
     Asked = Callable[Concatenate[Window, P], T]
 
 
+# What was not asked before.
+_NEW: Any = object()
+
+
 def once_a_window(function: Asked[P, T]) -> Asked[P, T]:
     """Remember what ``function`` returns for a window and its other arguments."""
-    return _remembering(function, lambda window: window.found)
+    return _remembering(function, attrgetter("found"))
 
 
 def once_an_inventory(function: Asked[P, T]) -> Asked[P, T]:
     """Remember it longer: ``function`` looks at nothing of the window but the inventory."""
-    return _remembering(function, lambda window: window.inventory.found)
+    return _remembering(function, attrgetter("inventory.found"))
 
 
 def _remembering(
@@ -37,10 +42,11 @@ def _remembering(
     @wraps(function)
     def ask(window: Window, /, *args: P.args, **kwargs: P.kwargs) -> T:
         found = found_in(window)
-        what = (function, args, tuple(kwargs.items()))
-        if what not in found:
-            found[what] = function(window, *args, **kwargs)
-        result: T = found[what]
+        what = (function, args, *kwargs.items())
+        # Looked up once: to take the hash of what is asked is most of the work.
+        result: T = found.get(what, _NEW)
+        if result is _NEW:
+            result = found[what] = function(window, *args, **kwargs)
         return result
 
     return ask

@@ -1,8 +1,8 @@
 """Points of one series in a ring: what was lately, found without walking over it.
 
-Detectors ask every second how much a counter has risen within a minute, and nearly always it has
-not moved at all; so a ring knows when it moved last.  Pure Python on ``array``: a point takes 16
-bytes, and a slice of a ring is copied by C.
+Detectors ask every second how much a counter has risen within a minute.  Nearly always it has not
+moved at all, and hardly ever has it fallen; so a ring knows when it did either last.  Pure Python
+on ``array``: a point takes 16 bytes, and a slice of a ring is copied by C.
 """
 
 from __future__ import annotations
@@ -32,7 +32,17 @@ class Ring:
     wanted: one of a point every half minute is full after five minutes too, and not after hours.
     """
 
-    __slots__ = ("_at", "_kept_s", "_next", "_over", "_turn", "_value", "moved_s", "newest")
+    __slots__ = (
+        "_at",
+        "_fell_s",
+        "_kept_s",
+        "_moved_s",
+        "_next",
+        "_over",
+        "_turn",
+        "_value",
+        "newest",
+    )
 
     def __init__(self, first: Sample, kept_s: float = KEPT_S) -> None:
         self._at = array("d", (first.at_s,))
@@ -44,8 +54,8 @@ class Ring:
         # What ``over`` found last, by function, with the numbers of the points that it is of.
         self._over: dict[Callable[..., Any], tuple[int, int, Any]] | None = None
         self.newest = first
-        # When a value last differed from the one before it.
-        self.moved_s = float("-inf")
+        # When a value last differed from the one before it, and when it was below it.
+        self._moved_s = self._fell_s = float("-inf")
 
     def append(self, sample: Sample) -> bool:
         """Return whether ``sample`` is newer than the last."""
@@ -55,7 +65,9 @@ class Ring:
         if at_s <= newest_s:
             return False
         if value != newest:
-            self.moved_s = at_s
+            self._moved_s = at_s
+            if value < newest:
+                self._fell_s = at_s
         times, place = self._at, self._turn
         if len(times) == RING_POINTS or times[place] < at_s - self._kept_s:
             times[place] = at_s
@@ -84,9 +96,11 @@ class Ring:
 
     def rise(self, since_s: float) -> float:
         """Return by how much a counter has risen since; a fall is a reset and counts as nothing."""
-        if self.moved_s <= since_s:
+        if self._moved_s <= since_s:
             return 0.0
         values = self.figures(since_s)
+        if self._fell_s <= since_s:
+            return values[-1] - values[0]
         return sum((now - then for then, now in pairwise(values) if now > then), 0.0)
 
     def over(self, since_s: float, function: Callable[[tuple[Sample, ...]], T]) -> T:
