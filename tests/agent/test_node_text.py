@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from gpuward.agent.node_text import finding_headlines
 from gpuward.agent.node_view import FindingRow, Lasted, NodeView, ServiceRow, Unchecked
 from gpuward.agent.node_view_gpus import GpuRow, Loudness, Verdict
 from gpuward.agent.node_view_processes import ProcessRow
@@ -269,3 +270,26 @@ def test_means_of_durations(now, was, mean_s):
     (found,) = rates(after, before).values()
     assert found.first_token_s == (None if mean_s is None else pytest.approx(mean_s))
     assert found.inter_token_s == pytest.approx(0.025)
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        pytest.param({"gpu": 1}, "GPU 1: XID 31.  [gpu.xid]", id="of a GPU"),
+        pytest.param({}, "XID 31.  [gpu.xid]", id="of none that is known"),
+        pytest.param(
+            {"gpu": 1, "summary": "GPU 1 is lost."}, "GPU 1 is lost.  [gpu.xid]", id="it says so"
+        ),
+        pytest.param(
+            {"gpu": 1, "summary": "GPU 12 is well."},
+            "GPU 1: GPU 12 is well.  [gpu.xid]",
+            id="it names another",
+        ),
+    ],
+)
+def test_a_headline_says_which_gpu(row, words):
+    of = finding(Loudness.NOTE, "gpu.xid", **({"summary": "XID 31."} | row))
+    (line,) = finding_headlines([of], width=120, colours=False)
+
+    assert line.endswith(words)
+    assert line.count("GPU") == words.count("GPU")

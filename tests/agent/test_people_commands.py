@@ -102,6 +102,13 @@ def test_a_scan_knows_what_the_agent_has_learned_and_changes_nothing(node, tmp_p
     assert {file.name: file.read_text() for file in state.iterdir()} == {"gpu-best.json": kept}
 
 
+def test_scan_with_a_file_that_cannot_be_used_is_no_page(tmp_path):
+    words = (GPUWARD, "agent", "scan", "--config", tmp_path / "no.toml")
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=60)
+
+    assert (done.returncode, done.stderr.count("\n")) == (3, 1), done.stderr
+
+
 def test_scan_of_a_node_without_a_driver(tmp_path):
     """It says so, in three seconds, and takes it for no health."""
     config = tmp_path / "agent.toml"

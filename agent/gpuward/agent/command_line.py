@@ -26,19 +26,19 @@ CONFIG_OPTION = click.option(
 )
 
 
-def load(path: Path) -> AgentConfig:
-    """Return the configuration at ``path``; ends the process where it cannot be used."""
+def load(path: Path, status: int = WRONG_CONFIG) -> AgentConfig:
+    """Return the configuration at ``path``; ends with ``status`` where it cannot be used."""
     try:
         return files.load(path, AgentConfig)
     except ConfigError as error:
-        exit_with(str(error), WRONG_CONFIG)
+        exit_with(str(error), status)
 
 
-def load_or_default(path: Path) -> AgentConfig:
+def load_or_default(path: Path, status: int = WRONG_CONFIG) -> AgentConfig:
     """Like ``load``; a node without the default file has the defaults."""
     if path == DEFAULT_CONFIG and not path.exists():
         return AgentConfig()
-    return load(path)
+    return load(path, status)
 
 
 def exit_with(message: str, status: int) -> NoReturn:

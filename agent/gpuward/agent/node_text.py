@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from gpuward.agent.node_view_gpus import GpuRow, Loudness, Verdict
@@ -87,7 +88,7 @@ def finding_headlines(rows: Sequence[FindingRow], *, width: int, colours: bool) 
         code = f" {row.code}" if row.code else ""
         action = f"; {row.action}" if row.action and row.loudness is not Loudness.NOTE else ""
         lasted = duration(row.lasted_s).rjust(6)
-        words = f"{lasted}  {row.summary}  [{row.kind}{code}{action}]"
+        words = f"{lasted}  {_where(row)}{row.summary}  [{row.kind}{code}{action}]"
         yield (
             painted(word.ljust(len(INDENT)), tone, colours=colours)
             + clipped(words, width - len(INDENT))
@@ -104,6 +105,13 @@ def _subject(row: FindingRow) -> str:
     gpu = f"GPU {row.gpu}" if row.gpu is not None else row.gpu_uuid
     words = filter(None, (gpu, row.process, row.service, row.endpoint))
     return plain(", ".join(words)) or "the node"
+
+
+def _where(row: FindingRow) -> str:
+    """Return the GPU before the summary, where that does not name it."""
+    gpu = f"GPU {row.gpu}"
+    is_said = row.gpu is None or re.search(rf"\b{gpu}\b", row.summary)
+    return "" if is_said else f"{gpu}: "
 
 
 def _index(row: GpuRow) -> Cell:

@@ -35,7 +35,8 @@ def scan(*, path: Path, as_json: bool) -> None:
     """
     from gpuward.agent import scan_command as command
 
-    view = command.scan(load_or_default(path))
+    # A file that cannot be used is no page.
+    view = command.scan(load_or_default(path, command.Status.COULD_NOT_LOOK))
     if as_json:
         click.echo(command.as_json(view))
     else:
