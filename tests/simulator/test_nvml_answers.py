@@ -89,7 +89,8 @@ RTX4090 = {
     "nvmlDeviceGetBoardPartNumber(gpu())": "NotSupported",
     "nvmlDeviceGetEccMode(gpu())": "NotSupported",
     "nvmlDeviceGetTotalEccErrors(gpu(), 1, 0)": "NotSupported",
-    "nvmlDeviceGetRemappedRows(gpu())": "NotSupported",
+    # It answers, and means nothing by it.
+    "nvmlDeviceGetRemappedRows(gpu())": (0, 0, 0, 0),
     "nvmlDeviceGetMigMode(gpu())": "NotSupported",
     "nvmlDeviceGetNvLinkState(gpu(), 0)": "NotSupported",
     "nvmlDeviceGetFanSpeed(gpu())": 30,

@@ -63,6 +63,15 @@ def read_inforom(nvml: Any, handle: Any) -> bool:
     return True
 
 
+def read_remapped_rows(nvml: Any, handle: Any) -> Any:
+    """Return counts of rows; raises what a card without ECC says of ECC.
+
+    Such a card may answer for rows too, by which it means nothing (gpud, of the RTX 4090).
+    """
+    nvml.nvmlDeviceGetEccMode(handle)
+    return nvml.nvmlDeviceGetRemappedRows(handle)
+
+
 def read_links(nvml: Any, handle: Any) -> dict[str, int]:
     """Return how many NVLink links there are and are up, and their errors summed.
 
@@ -145,6 +154,7 @@ HEALTH = (
             "gpu_row_remap_pending": item(2),
             "gpu_row_remap_failed": item(3),
         },
+        read=read_remapped_rows,
     ),
     Call(
         "nvmlDeviceGetRowRemapperHistogram",

@@ -89,11 +89,18 @@ const Field* find(unsigned int id) {
     return nullptr;
 }
 
+bool is_supported(const Gpu& gpu, const Field& field) {
+    const bool is_of_rows =
+        field.id >= NVML_FI_DEV_REMAPPED_COR && field.id <= NVML_FI_DEV_REMAPPED_FAILURE;
+    return has(gpu, field.capability) && driver_is_at_least(field.since) &&
+           (!is_of_rows || load(gpu.mig_device_count) == 0);
+}
+
 void fill(const Gpu& gpu, nvmlFieldValue_t& value) {
     value.timestamp = now_microseconds();
     value.latencyUsec = 1;
     const Field* field = find(value.fieldId);
-    if (field == nullptr || !has(gpu, field->capability) || !driver_is_at_least(field->since)) {
+    if (field == nullptr || !is_supported(gpu, *field)) {
         value.nvmlReturn = NVML_ERROR_NOT_SUPPORTED;
         return;
     }

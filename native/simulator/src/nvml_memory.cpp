@@ -48,6 +48,13 @@ Sizes sizes(const Gpu& gpu, const MigDevice* mig) {
     return {total, mig->memory_reserved_bytes, total > taken ? total - taken : 0};
 }
 
+// Not of a GPU that is cut; and a GeForce of Ada answers too, by which it means nothing.
+bool counts_rows(const Gpu& gpu) {
+    const bool is_geforce =
+        load(gpu.brand) == NVML_BRAND_GEFORCE && load(gpu.architecture) == NVML_DEVICE_ARCH_ADA;
+    return load(gpu.mig_device_count) == 0 && (has(gpu, HAS_ROW_REMAPPING) || is_geforce);
+}
+
 bool valid(nvmlMemoryErrorType_t error, nvmlEccCounterType_t counter) {
     return error < NVML_MEMORY_ERROR_TYPE_COUNT && counter < NVML_ECC_COUNTER_TYPE_COUNT;
 }
@@ -193,7 +200,7 @@ nvmlReturn_t nvmlDeviceGetRemappedRows(nvmlDevice_t device, unsigned int* correc
     return answer(
         device, CALLS_ECC,
         [=](const Gpu& gpu) {
-            if (!has(gpu, HAS_ROW_REMAPPING)) {
+            if (!counts_rows(gpu)) {
                 return NVML_ERROR_NOT_SUPPORTED;
             }
             *corrected = load(gpu.remapped_rows_corrected);
