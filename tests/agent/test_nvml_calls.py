@@ -243,7 +243,8 @@ class Fields:
     def __getattr__(self, name):
         raise NVMLError(NOT_SUPPORTED)
 
-    def nvmlDeviceGetFieldValues(self, _, numbers):  # noqa: N802 - NVML's name
+    def nvmlDeviceGetFieldValues(self, _, fields):  # noqa: N802 - NVML's name
+        numbers = [number for number, _ in fields]
         self.asked.append(numbers)
         return [
             SimpleNamespace(nvmlReturn=code, valueType=3, value=SimpleNamespace(ullVal=value))

@@ -22,6 +22,7 @@ import select
 import socket
 import threading
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,7 @@ from gpuward.agent.garbage import Garbage
 from gpuward.agent.nvml_conditions import DeviceLost, DriverGone, Unavailable, Unsupported
 from gpuward.agent.nvml_device import Slot
 from gpuward.agent.nvml_events import DriverEvents
+from gpuward.agent.nvml_place import until_look_s
 from gpuward.agent.nvml_reader import Reader, Surroundings
 from gpuward.agent.nvml_xids import XidEvents
 
@@ -67,13 +69,16 @@ class Child:
             self._send(self._heartbeat())
             garbage.collect_if_due(time.monotonic())
         self._stopping.set()
+        for reader in self._readers:
+            reader.place.call()
         deadline_s = time.monotonic() + LEAVE_WITHIN_S
         for reader in self._readers:
             reader.join(max(0.0, deadline_s - time.monotonic()))
         return self._status
 
     def _hung_up(self) -> bool:
-        readable, _, _ = select.select([self._link], [], [], HEARTBEAT_S)
+        until_s = until_look_s(time.monotonic(), HEARTBEAT_S)
+        readable, _, _ = select.select([self._link], [], [], until_s)
         # The parent never says anything: to be readable is to have ended.
         return bool(readable)
 
@@ -114,8 +119,10 @@ class Child:
             leave=self._leave,
         )
         XidEvents(pynvml, self._wanted(present.gpus), self._stopping, self._send).start()
-        for index in self._wanted(present.gpus):
-            reader = Reader(index, around)
+        readers = [Reader(index, around) for index in self._wanted(present.gpus)]
+        for reader, following in pairwise(readers):
+            reader.place.following = following.place
+        for reader in readers:
             self._slots.append(reader.slot)
             self._readers.append(reader)
             reader.start()

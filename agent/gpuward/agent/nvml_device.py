@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from gpuward.agent import nvml_protocol as protocol
-from gpuward.agent.nvml_call import Lane
+from gpuward.agent.nvml_call import Call, Lane
 from gpuward.agent.nvml_calls import CALLS
 from gpuward.agent.nvml_conditions import (
     NO_PERMISSION,
@@ -55,7 +55,8 @@ class Slot:
 
     def begin(self, name: str) -> float:
         """Note that ``name`` is called from now on, by this thread; returns the time."""
-        self._thread_id = threading.get_native_id()
+        if not self._thread_id:
+            self._thread_id = threading.get_native_id()
         now_s = time.monotonic()
         self._current = (name, now_s)
         return now_s
@@ -105,6 +106,20 @@ class _Calling:
             self._slot.translate(self._name, error)
 
 
+def _alternatives(lane: Lane) -> list[list[Call]]:
+    """Return the lane's calls in the table's order, those that give the same signals together."""
+    found: list[list[Call]] = []
+    for call in CALLS:
+        if call.lane is lane:
+            same = (calls for calls in found if calls[0].signals.keys() & call.signals.keys())
+            calls = next(same, None)
+            if calls is None:
+                found.append([call])
+            else:
+                calls.append(call)
+    return found
+
+
 class Device:
     """A GPU with a handle: knows which calls it supports."""
 
@@ -112,7 +127,8 @@ class Device:
         self._nvml = nvml
         self._handle = handle
         self._slot = slot
-        self._calls = {lane: [call for call in CALLS if call.lane is lane] for lane in Lane}
+        # Of each answer the calls that may give it, best first.
+        self._calls = {lane: _alternatives(lane) for lane in Lane}
         self._fields = FieldValues(driver_major)
         self._gpm: Gpm | None = None
         self._may_have_gpm = True
@@ -123,20 +139,18 @@ class Device:
     def read(self, lane: Lane) -> dict[str, float]:
         """Make the lane's calls; forget those that turn out unsupported."""
         values: dict[str, float] = {}
-        supported: set[str] = set()
-        for call in tuple(self._calls[lane]):
-            # An alternative is for a GPU that lacks the call, not for one that is busy.
-            if not supported.isdisjoint(call.signals):
-                continue
-            try:
-                with self._slot.calling(call.name):
-                    values |= call.make(self._nvml, self._handle)
-            except Unsupported:
-                self._calls[lane].remove(call)
-                continue
-            except Unavailable:
-                pass
-            supported.update(call.signals)
+        for calls in self._calls[lane]:
+            while calls:
+                try:
+                    with self._slot.calling(calls[0].name):
+                        values |= calls[0].make(self._nvml, self._handle)
+                except Unsupported:
+                    calls.pop(0)
+                    continue
+                except Unavailable:
+                    # An alternative is for a GPU that lacks the call, not for one that is busy.
+                    pass
+                break
         values |= self._read_fields(lane)
         return values
 
@@ -169,14 +183,19 @@ class Device:
     def unsupported(self) -> tuple[str, ...]:
         """Return the signals that no remaining call gives."""
         # What may be asked only ever shrinks: while there is as much of it, it is the same.
-        left = (sum(map(len, self._calls.values())), len(self._fields), self._may_have_gpm)
+        calls = sum(len(calls) for lane in self._calls.values() for calls in lane)
+        left = (calls, len(self._fields), self._may_have_gpm)
         if left != self._left:
             self._left, self._unsupported = left, self._not_given()
         return self._unsupported
 
     def _not_given(self) -> tuple[str, ...]:
         given = {
-            signal for calls in self._calls.values() for call in calls for signal in call.signals
+            signal
+            for lane in self._calls.values()
+            for calls in lane
+            for call in calls
+            for signal in call.signals
         }
         given |= self._fields.supported()
         if self._may_have_gpm:

@@ -7,7 +7,10 @@ an upgrade fails until somebody finds out who it is.  From driver 575 on NVML an
 from __future__ import annotations
 
 import threading
+import time
 from typing import TYPE_CHECKING, Any
+
+from gpuward.agent.nvml_place import until_look_s
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,7 +18,7 @@ if TYPE_CHECKING:
 UNBIND = 1
 # Looked for without waiting in NVML: a call that waits can neither be ended nor told from one that
 # hangs.  Well within the second in which we must be gone.
-LOOK_EVERY_S = 0.4
+LOOK_EVERY_S = 0.5
 ROOM = 8
 
 
@@ -38,7 +41,7 @@ class DriverEvents(threading.Thread):
         except nvml.NVMLError:
             # An older driver has no such events.
             return
-        while not self._stopping.wait(LOOK_EVERY_S):
+        while not self._stopping.wait(until_look_s(time.monotonic(), LOOK_EVERY_S)):
             if self._is_announced(events):
                 self._leave()
                 return

@@ -20,6 +20,7 @@ from gpuward.agent.nvml_conditions import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+NO_SCOPE = 0
 # The order of nvmlValueType_t.
 MEMBERS = ("dVal", "uiVal", "ulVal", "ullVal", "sllVal", "siVal", "usVal")
 
@@ -71,7 +72,9 @@ class FieldValues:
         fields = tuple(self._fields[lane])
         if not fields:
             return {}
-        answers = nvml.nvmlDeviceGetFieldValues(handle, [field.number for field in fields])
+        # Numbers alone cost the binding an exception each.
+        numbers = [(field.number, NO_SCOPE) for field in fields]
+        answers = nvml.nvmlDeviceGetFieldValues(handle, numbers)
         values: dict[str, float] = {}
         for field, answer in zip(fields, answers, strict=True):
             code = number_of(answer, "nvmlReturn")

@@ -3,10 +3,6 @@
 Calls to NVML serialise on a lock of the driver that launches of kernels take too, so a monitor
 that asks too much slows what it watches.  A lane that takes more than its share is made half as
 often; it comes back once it has become cheap.
-
-GPUs are read one just after the other.  Their threads share one interpreter: woken together they
-take it from one another, which costs a quarter more (measured), and woken far apart each finds the
-processor's caches cold.
 """
 
 from __future__ import annotations
@@ -20,8 +16,6 @@ if TYPE_CHECKING:
 COSTLY_RATIO = 0.005
 # Coming back doubles the cost, so leave a factor of two between the limits.
 CHEAP_RATIO = COSTLY_RATIO / 4
-# Longer than a turn takes.
-APART_S = 0.002
 
 
 def next_period_s(lane: Lane, period_s: float, cost_s: float) -> float:
@@ -33,11 +27,10 @@ def next_period_s(lane: Lane, period_s: float, cost_s: float) -> float:
     return period_s
 
 
-def next_due_s(now_s: float, period_s: float, index: int) -> float:
-    """Return when GPU ``index`` has its next turn, after one that ended at ``now_s``.
+def next_due_s(now_s: float, period_s: float) -> float:
+    """Return when the next turn is due, after one that ended at ``now_s``.
 
-    Always at the GPU's own place of a second, the one nearest to a period from now: from when it
-    was due, a stall would be followed by a burst.
+    Always on a whole second, the one nearest to a period from now, so that all GPUs are due at
+    once: from when it was due, a stall would be followed by a burst.
     """
-    place_s = index * APART_S
-    return round(now_s + period_s - place_s) + place_s
+    return float(round(now_s + period_s))

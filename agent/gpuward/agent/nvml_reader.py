@@ -19,6 +19,7 @@ from gpuward.agent.nvml_device import Device, Slot
 from gpuward.agent.nvml_holders import HolderLists
 from gpuward.agent.nvml_lanes import next_due_s, next_period_s
 from gpuward.agent.nvml_mig import Slices
+from gpuward.agent.nvml_place import Place
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,6 +60,7 @@ class Reader(threading.Thread):
         self._driver_major = around.driver_major
         self._proc_root = around.proc_root
         self._stopping = around.stopping
+        self.place = Place(index, around.stopping)
         self._send = around.send
         self._leave = around.leave
         # Of each lane's last turn: a cheap lane's turn does not hide a slow call of another.
@@ -91,17 +93,19 @@ class Reader(threading.Thread):
         gpu.slices.find()
         who = msgspec.structs.replace(who, mig=gpu.slices.devices)
         self._send(who)
-        due_s = dict.fromkeys(Lane, time.monotonic())
+        # The first of each at once.
+        due_s = dict.fromkeys(Lane, 0.0)
         period_s = {lane: lane.period_s for lane in Lane}
-        while not self._stopping.is_set():
-            lane = min(Lane, key=lambda lane: due_s[lane])
-            if self._stopping.wait(max(0.0, due_s[lane] - time.monotonic())):
+        while True:
+            lane = min(due_s, key=due_s.__getitem__)
+            self.place.wait(due_s[lane])
+            if self._stopping.is_set():
                 return
             spent_s = self.slot.spent_s
             self._turn(gpu, lane)
             who = self._tell_changes(gpu, lane, who)
             period_s[lane] = next_period_s(lane, period_s[lane], self.slot.spent_s - spent_s)
-            due_s[lane] = next_due_s(time.monotonic(), period_s[lane], self._index)
+            due_s[lane] = next_due_s(time.monotonic(), period_s[lane])
 
     def _turn(self, gpu: _Parts, lane: Lane) -> None:
         """Make the lane's calls and tell what they said."""

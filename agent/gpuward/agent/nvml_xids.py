@@ -13,6 +13,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from gpuward.agent import nvml_protocol as protocol
+from gpuward.agent.nvml_place import until_look_s
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -63,7 +64,7 @@ class XidEvents(threading.Thread):
             if time.monotonic() >= enter_s:
                 self._enter_all(events)
                 enter_s = time.monotonic() + ENTER_EVERY_S
-            if self._stopping.wait(pause_s):
+            if self._stopping.wait(until_look_s(time.monotonic(), pause_s)):
                 return
             try:
                 self._look(events)
