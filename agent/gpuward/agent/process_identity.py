@@ -12,11 +12,13 @@ loop; ``place`` reads nothing that can.
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass, replace
 from itertools import islice, pairwise
 from typing import TYPE_CHECKING
 
+from gpuward.agent import proc_file
 from gpuward.agent.cgroup_placement import Placement, parse_cgroup, safe_name
 from gpuward.agent.engine_port import default_port, port_in
 from gpuward.agent.model import Process
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-COMMAND_LINE_LIMIT_BYTES = 65_536
+LIMIT_BYTES = 65_536
 # An engine's GPU process is a child or grandchild of the one with the flags.
 ANCESTORS = 3
 # The key of a pid that the driver lists and /proc does not know.
@@ -107,7 +109,7 @@ def identify(pid: int, proc_root: Path) -> Process | None:
     found = place(pid, proc_root)
     if found is None:
         return None
-    words = _words(proc_root / str(pid))
+    words = _words(f"{proc_root}/{pid}")
     engine, model, port = _engine(pid, words, proc_root)
     placement = Placement(found.unit, found.pod, found.container)
     key = _key(placement, engine, model) or _script(found.key, words)
@@ -117,14 +119,11 @@ def identify(pid: int, proc_root: Path) -> Process | None:
 
 def place(pid: int, proc_root: Path) -> Process | None:
     """Return what is known of ``pid`` without its command line, which never blocks."""
-    folder = proc_root / str(pid)
-    try:
-        stat = parse_stat((folder / "stat").read_text(errors="replace"))
-    except (OSError, ValueError):
+    folder = f"{proc_root}/{pid}"
+    stat = _stat(folder)
+    if stat is None or (stat.state in DEAD and not _has_threads(folder)):
         return None
-    if stat.state in DEAD and not _has_threads(folder):
-        return None
-    placement = parse_cgroup(_text(folder / "cgroup"))
+    placement = parse_cgroup(_read(f"{folder}/cgroup").decode(errors="replace"))
     return Process(
         key=_key(placement) or _program(folder, stat),
         pid=pid,
@@ -143,12 +142,21 @@ def sees_every_pid(proc_root: Path) -> bool:
         return False
 
 
-def _has_threads(folder: Path) -> bool:
+def _has_threads(folder: str) -> bool:
     """Return whether other threads live on after the first has ended."""
     try:
-        return sum(1 for _ in islice((folder / "task").iterdir(), 2)) > 1
+        with os.scandir(f"{folder}/task") as threads:
+            return sum(1 for _ in islice(threads, 2)) > 1
     except OSError:
         return False
+
+
+def _stat(folder: str) -> Stat | None:
+    """Return what ``stat`` says, ``None`` when the process is gone."""
+    try:
+        return parse_stat(_read(f"{folder}/stat").decode(errors="replace"))
+    except ValueError:
+        return None
 
 
 def parse_stat(text: str) -> Stat:
@@ -212,7 +220,7 @@ def _engine(pid: int, words: Sequence[str], proc_root: Path) -> tuple[str, str, 
         pid = _parent(pid, proc_root)
         if (engine and model and port) or pid <= 1:
             break
-        words = _words(proc_root / str(pid))
+        words = _words(f"{proc_root}/{pid}")
         above, model_above = parse_command_line(words)
         if above and engine in ("", above):
             engine, model, port = above, model or model_above, port or port_in(above, words)
@@ -220,10 +228,8 @@ def _engine(pid: int, words: Sequence[str], proc_root: Path) -> tuple[str, str, 
 
 
 def _parent(pid: int, proc_root: Path) -> int:
-    try:
-        return parse_stat((proc_root / str(pid) / "stat").read_text(errors="replace")).parent
-    except (OSError, ValueError):
-        return 0
+    stat = _stat(f"{proc_root}/{pid}")
+    return 0 if stat is None else stat.parent
 
 
 def _key(placement: Placement, engine: str = "", model: str = "") -> str:
@@ -236,9 +242,11 @@ def _key(placement: Placement, engine: str = "", model: str = "") -> str:
     return f"{engine}:{model}" if engine and model else engine
 
 
-def _program(folder: Path, stat: Stat) -> str:
+def _program(folder: str, stat: Stat) -> str:
     try:
-        name = (folder / "exe").readlink().name.removesuffix(" (deleted)")
+        # Without a path object, as all here.
+        target = os.readlink(f"{folder}/exe")  # noqa: PTH115
+        name = target.rpartition("/")[2].removesuffix(" (deleted)")
     except OSError:
         # A kernel thread, or another user's process without CAP_SYS_PTRACE.
         name = stat.comm
@@ -254,18 +262,14 @@ def _script(program: str, words: Sequence[str]) -> str:
     return safe_name(runs.module or (file if file.endswith(".py") else "")) or program
 
 
-def _words(folder: Path) -> list[str]:
-    try:
-        with (folder / "cmdline").open("rb") as file:
-            data = file.read(COMMAND_LINE_LIMIT_BYTES)
-    except OSError:
-        return []
+def _words(folder: str) -> list[str]:
+    data = _read(f"{folder}/cmdline")
     return [word.decode(errors="replace") for word in data.split(b"\0") if word]
 
 
-def _text(path: Path) -> str:
+def _read(path: str) -> bytes:
+    """Return the file's content, empty where it may not be read or the process is gone."""
     try:
-        with path.open(errors="replace") as file:
-            return file.read(COMMAND_LINE_LIMIT_BYTES)
+        return proc_file.read(path, LIMIT_BYTES)
     except OSError:
-        return ""
+        return b""
