@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 # How long a SQLite writer waits for another process's transaction.
 BUSY_TIMEOUT_S = 10.0
+# What came before a flush is in the database after it, except for what another writer holds: on
+# SQLite a transaction under way, on PostgreSQL a replica that flushes in its own time.
+LATE_S = {"sqlite": 1.0, "postgresql": 15.0}
 
 
 def create_engine(url: str) -> AsyncEngine:
@@ -54,6 +57,11 @@ def probe(engine: AsyncEngine) -> None:
         sqlite3.connect(path).close()
     except sqlite3.OperationalError as error:
         raise OSError(str(error)) from error
+
+
+def late_s(connection: AsyncConnection) -> float:
+    """Return how long after it came a reading may be written."""
+    return LATE_S[connection.dialect.name]
 
 
 async def begin(connection: AsyncConnection, *, write: bool) -> None:

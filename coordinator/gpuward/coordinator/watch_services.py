@@ -28,6 +28,7 @@ from gpuward.coordinator.severity import (
     assess,
     follow,
 )
+from gpuward.coordinator.store_dialect import late_s
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -40,9 +41,6 @@ MIN_WINDOW_S = 10.0
 # Readings are kept this long at least, and several windows, so that counting has a start.
 KEPT_S = 120.0
 KEPT_WINDOWS = 3
-# Another replica may write a reading this long after the time that it came; of one that is later
-# still nothing is lost, because counters are cumulative and another follows.
-LATE_S = 15.0
 NO_WATCH = store_reports.Watch()
 
 
@@ -69,7 +67,9 @@ class Counts:
         if self._read_s is None:
             totals = await store_reports.load_totals(connection, now_s - _window_s(speed))
         else:
-            totals = await store_reports.load_new_totals(connection, self._read_s - LATE_S)
+            # Of what is later still nothing is lost: counters are cumulative, and another follows.
+            since_s = self._read_s - late_s(connection)
+            totals = await store_reports.load_new_totals(connection, since_s)
         for reading in totals:
             counting = self._services.get(reading.service)
             if counting is None:
