@@ -9,8 +9,8 @@ from __future__ import annotations
 from enum import IntFlag
 from typing import TYPE_CHECKING
 
-from gpuward.agent.model import SeriesKey
 from gpuward.agent.remembered import once_a_window
+from gpuward.agent.series_key import series_key
 
 if TYPE_CHECKING:
     from gpuward.agent.window import Window
@@ -47,7 +47,7 @@ COUNTERS = {
 def held_ratio(window: Window, gpu: str, reason: Reason, for_s: float) -> float | None:
     """Return the share of the last ``for_s`` under ``reason``; ``None`` when nobody can say."""
     since_s = window.now_s - for_s
-    counted = SeriesKey(COUNTERS.get(reason, ""), gpu=gpu)
+    counted = series_key(COUNTERS.get(reason, ""), gpu)
     if counted.signal and window.latest(counted) is not None:
         rise_s = window.risen(counted, since_s)
         if rise_s == 0:
@@ -55,7 +55,9 @@ def held_ratio(window: Window, gpu: str, reason: Reason, for_s: float) -> float 
         samples = window.values(counted, since_s)
         seen_s = samples[-1].at_s - samples[0].at_s
         return min(1.0, rise_s / max(seen_s, min(for_s, LEAST_S)))
-    masks = window.figures(SeriesKey(REASONS, gpu=gpu), since_s)
+    masks = window.figures(series_key(REASONS, gpu), since_s)
     if len(masks) < LEAST_SAMPLES:
         return None
-    return sum(bool(int(mask) & reason) for mask in masks) / len(masks)
+    # A member of IntFlag makes another at each ``&``, for seven times the work.
+    bit = int(reason)
+    return sum(int(mask) & bit != 0 for mask in masks) / len(masks)

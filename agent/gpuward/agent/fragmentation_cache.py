@@ -110,7 +110,7 @@ def members(window: Window, process: str, gpu: str) -> list[Process]:
 @once_a_window
 def is_known(window: Window, process: str, gpu: str) -> bool:
     """Return whether figures are fresh, and of memory that is mapped (not so in sleep mode)."""
-    key = SeriesKey("", gpu=gpu, process=process)
+    key = series_key("", gpu, process)
     reserved = latest(window, key, RESERVED)
     if reserved is None or latest(window, key, STRANDED) is None:
         return False
@@ -121,8 +121,8 @@ def is_known(window: Window, process: str, gpu: str) -> bool:
 @once_a_window
 def cache_of(window: Window, process: str, gpu: str, limits: Limits = LIMITS) -> Cache | None:
     """Return what is known, ``None`` when it is not."""
-    key = SeriesKey("", gpu=gpu, process=process)
-    reserved = window.latest(key._replace(signal=RESERVED))
+    key = series_key("", gpu, process)
+    reserved = window.latest(series_key(RESERVED, gpu, process))
     if reserved is None or not is_known(window, process, gpu):
         return None
     since_s = window.now_s - limits.recent_s
@@ -136,7 +136,7 @@ def cache_of(window: Window, process: str, gpu: str, limits: Limits = LIMITS) ->
         headroom=latest(window, key, HEADROOM),
         mean_request=latest(window, key, MEAN_REQUEST),
         headroom_ratio=latest(window, key, HEADROOM_RATIO),
-        lasting_ratio=_lasting_ratio(window, key._replace(signal=HEADROOM_RATIO), limits),
+        lasting_ratio=_lasting_ratio(window, series_key(HEADROOM_RATIO, gpu, process), limits),
         # Every error was preceded by a flush in vain.
         retries=max(0.0, risen(window, key, RETRIES, since_s) - oomed),
         oom=_fragmentation_ooms(window, since_s).get((gpu, process)),
