@@ -172,6 +172,22 @@ def test_a_full_disk_loses_nothing_and_is_said_once(path, make_full):
     assert len(SpoolFile(path, wall_s=WALL_S).after(0, 9)) == 3
 
 
+def test_what_is_to_be_remembered_waits_for_room_too(path, make_full):
+    """And what is remembered takes along what was held."""
+    spool = SpoolFile(path, wall_s=WALL_S)
+    make_full(spool, is_full=True)
+    spool.remember(b"r" * 15_000)
+    make_full(spool, is_full=False)
+    spool.after(0, 9)
+    assert SpoolFile(path, wall_s=WALL_S).remembered == b"r" * 15_000
+
+    make_full(spool, is_full=True)
+    spool.append([Item("b", b"b" * 15_000)])
+    make_full(spool, is_full=False)
+    spool.remember(b"")
+    assert (spool.held, SpoolFile(path, wall_s=WALL_S).remembered) == (0, b"")
+
+
 def test_what_was_held_can_be_acknowledged(path, make_full):
     spool = SpoolFile(path, wall_s=WALL_S)
     make_full(spool, is_full=True)

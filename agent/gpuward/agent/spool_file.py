@@ -75,6 +75,8 @@ class SpoolFile:
         self._last_seq = int(wall_s * 1_000)
         self._rows = 0
         self._held: deque[tuple[int, Item]] = deque()
+        # What to remember, until the disk has taken it.
+        self._unremembered: bytes | None = None
         self._failing = False
         # Events given up for want of room.
         self.dropped = 0
@@ -133,13 +135,8 @@ class SpoolFile:
 
     def remember(self, data: bytes) -> None:
         """Keep ``data`` in place of what was remembered before; it is opaque here."""
-        try:
-            with self._connect() as database:
-                database.execute("INSERT OR REPLACE INTO memory VALUES (0, ?)", (data,))
-        except sqlite3.DatabaseError as error:
-            self._failed(error)
-        else:
-            self._worked()
+        self._unremembered = data
+        self._write_held()
 
     def close(self) -> None:
         self._write_held()
@@ -159,10 +156,13 @@ class SpoolFile:
         return self._database
 
     def _write_held(self) -> None:
-        if not self._held:
+        if not self._held and self._unremembered is None:
             return
         try:
             with self._connect() as database:
+                if self._unremembered is not None:
+                    memory = (self._unremembered,)
+                    database.execute("INSERT OR REPLACE INTO memory VALUES (0, ?)", memory)
                 added = sum(_insert(database, seq, item) for seq, item in self._held)
                 database.execute("INSERT OR REPLACE INTO last_seq VALUES (0, ?)", (self._last_seq,))
                 dropped = _make_room(database, self._rows + added - self._max_rows)
@@ -173,6 +173,7 @@ class SpoolFile:
             self._rows += added - dropped
             self.dropped += dropped
             self._held.clear()
+            self._unremembered = None
             self._worked()
 
     def _bound_held(self) -> None:
