@@ -10,8 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gpuward.agent.process_identity import DEAD, identify
-from gpuward.agent.process_tree import stat_of
+from gpuward.agent.process_identity import DEAD, identify, stat_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection

@@ -120,7 +120,7 @@ def identify(pid: int, proc_root: Path) -> Process | None:
 def place(pid: int, proc_root: Path) -> Process | None:
     """Return what is known of ``pid`` without its command line, which never blocks."""
     folder = f"{proc_root}/{pid}"
-    stat = _stat(folder)
+    stat = stat_of(pid, proc_root)
     if stat is None or (stat.state in DEAD and not _has_threads(folder)):
         return None
     placement = parse_cgroup(_read(f"{folder}/cgroup").decode(errors="replace"))
@@ -151,10 +151,10 @@ def _has_threads(folder: str) -> bool:
         return False
 
 
-def _stat(folder: str) -> Stat | None:
+def stat_of(pid: int, proc_root: Path) -> Stat | None:
     """Return what ``stat`` says, ``None`` when the process is gone."""
     try:
-        return parse_stat(_read(f"{folder}/stat").decode(errors="replace"))
+        return parse_stat(_read(f"{proc_root}/{pid}/stat").decode(errors="replace"))
     except ValueError:
         return None
 
@@ -228,7 +228,7 @@ def _engine(pid: int, words: Sequence[str], proc_root: Path) -> tuple[str, str, 
 
 
 def _parent(pid: int, proc_root: Path) -> int:
-    stat = _stat(f"{proc_root}/{pid}")
+    stat = stat_of(pid, proc_root)
     return 0 if stat is None else stat.parent
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from gpuward.agent.cgroup_placement import Placement, parse_cgroup
 from gpuward.agent.listeners import parse_connected, parse_listeners, parse_local_addresses
-from gpuward.agent.process_identity import Stat, parse_stat
+from gpuward.agent.process_identity import stat_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,25 +36,7 @@ CONNECTIONS = 16_384
 # Each thread has children of its own.
 THREADS = 64
 TEXT_LIMIT = 262_144
-# Fifty numbers and a name.
-STAT_LIMIT = 4_096
 _SOCKET = "socket:["
-
-
-def stat_of(pid: int, proc_root: Path) -> Stat | None:
-    """Return what ``stat`` says, ``None`` when the process is gone."""
-    try:
-        # Without a path object: twice as fast, and each interns the pid, for an instant, in a table
-        # that grows by half a mebibyte once it has seen some thousands of such names.
-        file = os.open(f"{proc_root}/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return None
-    try:
-        return parse_stat(os.read(file, STAT_LIMIT).decode(errors="replace"))
-    except (OSError, ValueError):
-        return None
-    finally:
-        os.close(file)
 
 
 def lineage(pid: int, proc_root: Path) -> Iterator[int]:

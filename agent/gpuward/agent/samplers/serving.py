@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gpuward.agent.model import Batch, Process, Sample, SeriesKey
-from gpuward.agent.process_tree import stat_of
+from gpuward.agent.process_identity import stat_of
 from gpuward.agent.samplers.serving_search import Search, targets_of
 
 if TYPE_CHECKING:

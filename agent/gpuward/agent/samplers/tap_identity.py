@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gpuward.agent.process_identity import place
-from gpuward.agent.process_tree import stat_of
+from gpuward.agent.process_identity import place, stat_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
