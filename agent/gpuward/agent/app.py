@@ -42,6 +42,7 @@ from gpuward.agent.samplers.probe import ProbeSampler
 from gpuward.agent.samplers.tap import TapSampler
 from gpuward.agent.sampling import Sampling
 from gpuward.agent.self_metric_table import (
+    figures_of_gpus,
     figures_of_judge,
     figures_of_reports,
     figures_of_sampling,
@@ -187,6 +188,7 @@ class App:
             is_started=sampling.started.is_set,
             self_metrics=(
                 *figures_of_judge(self._judge, self._components),
+                *figures_of_gpus(self._judge, self._clock),
                 *figures_of_sampling(sampling, self._clock),
                 *reports,
             ),

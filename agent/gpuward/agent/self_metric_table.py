@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from gpuward.agent.spool import Spool
     from gpuward.daemon.clock import Clock
 
+READ_EVERY_SECOND = "gpu_memory_used_bytes"
+
 
 def figures_of_judge(judge: Judge, components: Components) -> tuple[SelfMetric, ...]:
     """Return what the judge and the parts around it count."""
@@ -49,6 +51,18 @@ def figures_of_judge(judge: Judge, components: Components) -> tuple[SelfMetric, 
             lambda: judge.history.refused,
         ),
     )
+
+
+def figures_of_gpus(judge: Judge, clock: Clock) -> tuple[SelfMetric, ...]:
+    """Return how old the newest reading of each GPU is, as long as it is remembered."""
+
+    def ages() -> dict[str, float]:
+        now_s = clock.mono_s()
+        window = judge.readings.window(now_s)
+        readings = {key.gpu: window.values(key, 0.0) for key in window.known(READ_EVERY_SECOND)}
+        return {gpu: now_s - kept[-1].at_s for gpu, kept in readings.items() if kept}
+
+    return (SelfMetric("gpu_age_seconds", "Since a GPU was last read.", ages, "gpu"),)
 
 
 def figures_of_sampling(sampling: Sampling, clock: Clock) -> tuple[SelfMetric, ...]:
