@@ -182,7 +182,8 @@ class Probes:
     """Answers every question for a probe alike."""
 
     async def run(self, probe, gpu):
-        return Probed(Result.FAIL, {"launch_seconds": 0.5, "stolen_ratio": 0.25}, f"{probe} {gpu}")
+        figures = {"launch_seconds": 0.5, "stolen_ratio": 0.25, "copy_bytes_per_second": 2e9}
+        return Probed(Result.FAIL, figures, f"{probe} {gpu}")
 
 
 async def test_run_probe(judge):
@@ -193,6 +194,7 @@ async def test_run_probe(judge):
 
     assert answer.result == finding_pb2.CHECK_RESULT_FAIL
     assert [(figure.name, figure.value, figure.unit) for figure in answer.figures] == [
+        ("copy_bytes_per_second", 2e9, "bytes_per_second"),
         ("launch_seconds", 0.5, "seconds"),
         ("stolen_ratio", 0.25, "ratio"),
     ]

@@ -51,8 +51,9 @@ class ProbeRequests:
         device = gpu or CPU
         if self._sampler is None:
             return _refused("[probes] mode is off: nothing is measured on this node")
-        if probe not in (ON_GPU if gpu else ON_CPU):
-            return _refused(f"there is no such probe; there is: {', '.join(ON_GPU)}")
+        if probe not in (there := ON_GPU if gpu else ON_CPU):
+            of = "a GPU" if gpu else "the processor"
+            return _refused(f"there is no such probe of {of}; there is: {', '.join(there)}")
         if self._waiting[device] >= MAX_WAITING:
             return _refused(f"busy: {MAX_WAITING} wait for this device already; ask again")
         self._waiting[device] += 1

@@ -72,19 +72,25 @@ def checked(outcome: Checked, wall_offset_s: float) -> agent_pb2.RunCheckRespons
 
 
 def probed(outcome: Probed) -> agent_pb2.RunProbeResponse:
-    """Return what a probe measured; a figure's unit is the last word of its name."""
+    """Return what a probe measured."""
     return agent_pb2.RunProbeResponse(
         result=_result(outcome.result),
         figures=[
             agent_pb2.ProbeFigure(
                 name=wire.valid(name, wire.MAX_NAME_LENGTH),
                 value=value,
-                unit=wire.valid(name.rpartition("_")[2], wire.MAX_NAME_LENGTH),
+                unit=wire.valid(_unit(name), wire.MAX_NAME_LENGTH),
             )
             for name, value in sorted(outcome.figures.items())
         ],
         reason=wire.valid(outcome.reason, wire.MAX_TEXT_LENGTH),
     )
+
+
+def _unit(figure: str) -> str:
+    """Return the unit that the name of a figure ends in: ``seconds``, ``bytes_per_second``."""
+    amount, per, time = figure.partition("_per_")
+    return amount.rpartition("_")[2] + per + time
 
 
 def _result(result: Result) -> finding_pb2.CheckResult.ValueType:
