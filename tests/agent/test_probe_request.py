@@ -72,7 +72,9 @@ async def test_figures(make_sampler, clock, probe, gpu):
     ("question", "changes", "reason"),
     [
         pytest.param(("matmul", "GPU-1"), {}, "no such probe", id="no such probe"),
-        pytest.param(("product", ""), {}, "of the processor; there is: latency", id="none of the processor"),
+        pytest.param(
+            ("product", ""), {}, "of the processor; there is: latency", id="none of the processor"
+        ),
         pytest.param(("latency", "GPU-9"), {}, "no GPU of that UUID", id="no such GPU"),
         pytest.param(("latency", "GPU-2"), {}, "gpuward-probe@GPU-2 is not", id="no worker"),
         pytest.param(("latency", "../GPU-1"), {}, "no GPU of that UUID", id="a path"),
