@@ -52,6 +52,8 @@ CHILD = (sys.executable, "-P", str(FOLDER / "paced_child.py"))
 AFTER_THE_SECOND_S = 0.1
 # A GPU that has not been read by then is one that does not answer, until it does.
 PATIENCE_S = 1.0
+# Until the first child has found out about the driver no time passes: it may start slowly.
+START_S = 10.0
 SILENT_STEP_S = 0.1
 POLL_S = 0.001
 OPEN = re.compile(
@@ -115,6 +117,7 @@ class Node:
         self.raised_s, self.shown, self.cleared_s = {}, {}, {}
         self._read_s = {}
         self._silent = set()
+        self._has_begun = False
         self._exposition = Exposition()
 
     def _samplers(self, folder, engines):
@@ -185,12 +188,14 @@ class Node:
         while True:
             batch = await self.nvml.sample(now_s)
             self._take("nvml", batch)
+            self._has_begun |= batch.driver is not None
             for sample in batch.samples:
                 self._read_s[sample.key.gpu] = sample.at_s
             late = {index for index in everyone if self._read_s.get(self.uuid(index), 0) < now_s}
             self._silent &= late
             waited_s = time.monotonic() - began_s
-            if late <= self._silent or waited_s >= self._patience_s:
+            has_waited = waited_s >= (self._patience_s if self._has_begun else START_S)
+            if has_waited or (self._has_begun and late <= self._silent):
                 break
             await asyncio.sleep(POLL_S)
         self._silent = late

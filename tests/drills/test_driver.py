@@ -128,10 +128,15 @@ async def test_flood_of_the_kernel_log(node):
         await it.play(60, wanted=lambda: bool(it.raised_s))
         found_s = it.now_s
         await it.play(60)
+        kmsg = next(sampler for sampler in it.samplers if sampler.name == "kmsg")
+        counted = generate_latest(kmsg.totals).decode()
+        await it.play(3_700, step_s=10.0)
 
+    assert set(it.cleared_s) == {("gpu.xid", 2, 48)}
     assert it.raised_s == {("gpu.xid", 2, 48): found_s}
     assert found_s - 30 <= 10
     assert it.value(it.page, "node_kmsg_lines_dropped_total") == 0
+    assert f'gpu="{it.uuid(2)}",xid="48"}} 1.0' in counted
     assert it.shown["gpu.xid", 2, 48].keys() == {PAGE}
 
 
@@ -151,9 +156,14 @@ async def test_xids_of_each_class(node):
         blamed = {
             opened.finding.code: opened.finding.action for opened in it.judge.snapshot.open_findings
         }
+        kmsg = next(sampler for sampler in it.samplers if sampler.name == "kmsg")
+        counted = generate_latest(kmsg.totals).decode()
         await it.play(3_700, step_s=5.0)
 
     assert {key: set(shown) for key, shown in it.shown.items() if key[0] == "gpu.xid"} == ways
+    for _, gpu, code in ways:
+        count = f'gpuward_gpu_xids_total{{gpu="{it.uuid(gpu)}",xid="{code}"}} 1.0'
+        assert count in counted.splitlines()
     assert {code: action.value for code, action in blamed.items()} == {
         31: "check_application",
         43: "none",

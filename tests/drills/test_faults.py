@@ -36,6 +36,16 @@ class Shown:
         return (self.kind, self.gpu, self.code)
 
 
+@dataclass(frozen=True)
+class Well:
+    """A GPU about which nothing may be found, though the page shows this figure of it."""
+
+    gpu: int
+    metric: str
+    least: float
+    most: float
+
+
 # So long after a scenario's last step only time has to pass, which it may do in greater steps.
 QUIET_AFTER_S = 60.0
 QUIET_STEP_S = 4.0
@@ -270,6 +280,13 @@ DRILLS = {
     ),
 }
 
+WELL = {
+    # Busy at its power limit: the software's cap holds its clocks nearly all the time.
+    "clocks": (Well(3, "gpu_clock_event_sw_power_cap_seconds_total", 700, 800),),
+    # A GeForce whose link rests with it.
+    "consumer_idle": (Well(0, "gpu_pcie_link_generation", 1, 1),),
+}
+
 
 def ours(keys):
     """Return the findings about hardware and driver; memory of processes has tests of its own."""
@@ -293,5 +310,9 @@ async def test_fault(node, name):
         on_gpu = row.gpu if row.metric.startswith("gpu_") else None
         value = it.value(page, row.metric, on_gpu)
         assert (row.key, value is not None and row.least <= value <= row.most) == (row.key, True)
+    for well in WELL.get(name, ()):
+        value = it.value(it.page, well.metric, well.gpu)
+        assert (well, value is not None and well.least <= value <= well.most) == (well, True)
+        assert [key for key in it.shown if key[1] == well.gpu] == []
     still_open = {row.key for row in rows if row.stays}
     assert {key for key in ours(it.shown) if key not in it.cleared_s} == still_open
