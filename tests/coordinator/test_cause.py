@@ -105,7 +105,7 @@ def test_the_most_probable_comes_first(findings, kind):
 def test_what_the_diagnosis_blames_comes_first(make):
     """Also when it is farther away: the diagnosis has heard all nodes."""
     near, far = finding("gpu.xid", Relation.SERVICE), finding("service.upstream.slow")
-    blames = Diagnosis("upstream", Scope.ALL, "h", "s", 0.9, blames=(far.dedup_key,))
+    blames = Diagnosis("upstream", Scope.ALL, "h", "s", 0.9, 9.0, blames=(far.dedup_key,))
     incident = replace(make.incident(), findings=(near, far))
 
     assert [near, far] == causes_of(incident)

@@ -38,7 +38,7 @@ from gpuward.coordinator.service_incident import (
 from gpuward.coordinator.severity import Assessment
 
 HALF_FAIL = Assessment(Severity.SEV2, ("50 % of 100 failed",), "requests fail")
-CASE = Case("chat", 5.0)
+CASE = Case("chat", 5.0, 9.0)
 IMPACT = Impact("chat", 100, 50, 0, nodes=frozenset({"n1"}))
 
 

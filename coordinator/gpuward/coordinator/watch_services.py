@@ -146,7 +146,7 @@ async def _judge(store: Store, counts: Counts, service: str, speed: float, now_s
             return
         replicas = await counts.replicas(tx.connection, service, speed=speed, now_s=now_s)
         onset_s = _onset_s(incident, impact, now_s)
-        case = gather(service, replicas, findings, onset_s=onset_s, speed=speed)
+        case = gather(service, replicas, findings, onset_s=onset_s, now_s=now_s, speed=speed)
         if incident is not None:
             causes = service_incident.update_causes(incident, impact, findings, others, case)
             incident = await tx.tell(incident, causes, now_s)

@@ -86,12 +86,12 @@ def silent(number):
     )
 
 
-def case(known, findings=()):
-    return gather("chat", known, findings, onset_s=ONSET_S)
+def case(known, findings=(), at_s=ONSET_S + 60):
+    return gather("chat", known, findings, onset_s=ONSET_S, now_s=at_s)
 
 
-def said(known, findings=(), before=None):
-    return diagnose(case(known, findings), before)
+def said(known, findings=(), before=None, at_s=ONSET_S + 60):
+    return diagnose(case(known, findings, at_s), before)
 
 
 @pytest.fixture(scope="session")

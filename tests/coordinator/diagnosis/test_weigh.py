@@ -348,7 +348,7 @@ def test_a_cause_stays_until_another_leads(lab):
     left = lab.said(lab.replicas(4), busy(2, 3, 4), before)
 
     assert ("host_cpu", "thermal", "host_cpu") == (asked_now.cause, kept.cause, left.cause)
-    assert not is_news(before, kept)
+    assert (("host_cpu",), True) == (kept.besides, is_news(before, kept))
 
 
 def test_a_parent_takes_over_from_what_follows_it_at_once(lab):
@@ -389,6 +389,55 @@ def test_replicas_that_clear_one_after_the_other_are_no_news(lab):
 
     assert not is_news(before, after)
     assert is_news(before, lab.said(lab.replicas(4), everywhere(lab, "thermal", 4), before))
+
+
+@pytest.mark.parametrize(
+    ("after_s", "news"), [pytest.param(119, False, id="too soon"), pytest.param(120, True)]
+)
+def test_other_grounds_are_news_only_so_often(lab, after_s, news):
+    """Others begin to be hurt: the cause stays, what speaks for it does not."""
+    at_s = lab.onset_s + 60
+    before = lab.said(lab.replicas(1, 7), [lab.verdict(1, "thermal", confidence=0.95)])
+
+    after = lab.said(
+        lab.replicas(2, 6),
+        [lab.verdict(1, "thermal", confidence=0.95)],
+        before,
+        at_s=at_s + after_s,
+    )
+
+    assert ("thermal", "thermal") == (before.cause, after.cause)
+    assert before.grounds != after.grounds
+    assert news is is_news(before, after)
+
+
+def test_other_figures_are_no_news(lab):
+    """A node is a little surer, ten minutes later."""
+    known = lab.replicas(1, 3)
+    before = lab.said(known, [lab.verdict(1, "thermal", confidence=0.88)])
+
+    after = lab.said(
+        known, [lab.verdict(1, "thermal", confidence=0.93)], before, at_s=lab.onset_s + 660
+    )
+
+    assert before.supports != after.supports
+    assert not is_news(before, after)
+
+
+@given(st.lists(st.sampled_from((0.8, 0.85, 0.9, 0.95)), min_size=40, max_size=40))
+def test_causes_that_are_close_do_not_take_turns(lab, certainties):
+    """Two nodes with a cause each, whose certainty moves with every judgement."""
+    known, diagnosis, named = lab.replicas(2, 2), None, []
+    for step in range(20):
+        hot = lab.verdict(1, "thermal", confidence=certainties[2 * step])
+        busy = lab.verdict(2, "host_cpu", confidence=certainties[2 * step + 1])
+        at_s = lab.onset_s + 5 * step
+        fresh = lab.said(known, [hot, busy], diagnosis, at_s=at_s)
+        if is_news(diagnosis, fresh):
+            diagnosis = fresh
+            named.append(fresh.cause)
+
+    assert 1 == len(named)
 
 
 CAUSES = ("thermal", "overload", "upstream", "host_cpu", "kv_exhaustion")

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+QUESTIONS = ("question_1", "question_3", "question_4")
+UNKNOWN = "unknown: nobody looked"
+
 
 @pytest.mark.parametrize(
     ("sizes", "told", "headline"),
@@ -56,7 +59,7 @@ def test_a_sentence_says_what_follows_and_what_is_true_besides(lab):
     ]
 
     assert (
-        "A lost GPU at n1:8000 (chat at n1:8000 is slow: gpu_lost);"
+        "A lost GPU at n1:8000;"
         " besides, too few cores for its threads at n5:8000;"
         " overload at 3 of 5 replicas may follow from it."
     ) == lab.said(lab.replicas(5), told).summary
@@ -91,18 +94,18 @@ def test_an_undetermined_one_names_the_test_that_would_tell(lab):
 
 
 def test_what_is_ruled_out(lab):
-    """What all nodes that could look have answered with no; and what the spread of harm says."""
+    """What nodes say no to, if half of them can tell; and what the spread of harm says."""
+    answers = (("no", "no", "no"), ("yes: heat", UNKNOWN, "no"), ("no", UNKNOWN, UNKNOWN))
     told = [
-        lab.verdict(n, "overload", facts={"question_3": word, "question_4": "no"})
-        for n, word in ((1, "no"), (2, "unknown: nobody looked"))
+        lab.verdict(n, "overload", facts=dict(zip(QUESTIONS, words, strict=True)))
+        for n, words in enumerate(answers, 1)
     ]
 
     assert (
-        "larger requests: 1 of 2 nodes is sure of it",
-        "a slow upstream: 2 nodes say no",
+        "a slow upstream: 2 nodes say no, 1 cannot tell",
         "a roll-out: no replica had begun anew in the half hour before",
-        "one sick node: users are hurt at all 2 replicas alike",
-    ) == lab.said(lab.replicas(2), told).ruled_out
+        "one sick node: users are hurt at all 3 replicas alike",
+    ) == lab.said(lab.replicas(3), told).ruled_out
 
 
 def test_a_place_that_hurts_all_is_not_ruled_out(lab):

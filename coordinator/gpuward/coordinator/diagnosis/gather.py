@@ -43,6 +43,7 @@ def gather(
     findings: Iterable[Finding],
     *,
     onset_s: float,
+    now_s: float,
     speed: float = 1.0,
 ) -> Case:
     """Return the case of ``service``, whose users have been hurt since ``onset_s``.
@@ -54,10 +55,18 @@ def gather(
     real = [f for f in findings if f.is_open and not is_drill(f)]
     silent = {f.subject.node for f in real if f.kind == NODE_OVERDUE}
     said = [f for f in real if f.subject.node not in silent]
-    verdicts = [told(f, heard) for f in said if f.kind == VERDICT and f.subject.service == service]
+    on_node: dict[str, list[tuple[Replica, bool | None]]] = defaultdict(list)
+    for each, hurt in heard:
+        on_node[each.node].append((each, hurt))
+    verdicts = [
+        told(f, on_node[f.subject.node])
+        for f in said
+        if f.kind == VERDICT and f.subject.service == service
+    ]
     return Case(
         service=service,
         onset_s=onset_s,
+        at_s=now_s,
         replicas=len(known),
         heard=len(heard),
         hurt=sum(hurt is True for _, hurt in heard),

@@ -79,14 +79,10 @@ class Told:
         return self.facts.get(f"{QUESTION}{question}", "unknown").partition(":")[0]
 
 
-def told(finding: Finding, standing: Sequence[tuple[Replica, bool | None]]) -> Told:
-    """Return what a verdict says; ``standing``: replicas and whether their users are hurt."""
-    about = finding.subject
-    own = [
-        hurt
-        for replica, hurt in standing
-        if replica.node == about.node and about.endpoint in ("", replica.instance)
-    ]
+def told(finding: Finding, on_node: Sequence[tuple[Replica, bool | None]]) -> Told:
+    """Return what a verdict says; ``on_node``: its replicas and whether their users are hurt."""
+    endpoint = finding.subject.endpoint
+    own = [hurt for replica, hurt in on_node if endpoint in ("", replica.instance)]
     facts = {fact.name: fact.text for fact in finding.evidence}
     return Told(finding, facts, own.count(True), own.count(False), max(1, len(own)))
 
@@ -117,7 +113,6 @@ def _cohort(cause: str, upstream: str, members: Sequence[Told]) -> Cohort:
         hurt=sum(each.hurt for each in ranked),
         well=sum(each.well for each in ranked),
         places=tuple(each.place for each in ranked[:MOST_PLACES]),
-        words=best.finding.summary,
         advice=best.facts.get("advice", ""),
         next_test=best.facts.get("next_test", ""),
         supports=best.lines(FOR)[:MOST_FACTS],

@@ -29,7 +29,7 @@ class Cohort:
     """The replicas whose nodes tell the same cause, be they sure of it or not.
 
     ``replicas``, ``nodes``, ``hurt`` and ``well`` are counts; ``places`` names a few of them.
-    ``words``, ``advice``, ``supports`` and ``contradicts`` are those of the surest.
+    ``advice``, ``next_test``, ``supports`` and ``contradicts`` are those of the surest.
     """
 
     cause: str
@@ -44,7 +44,6 @@ class Cohort:
     hurt: int = 0
     well: int = 0
     places: tuple[str, ...] = ()
-    words: str = ""
     advice: str = ""
     next_test: str = ""
     supports: tuple[str, ...] = ()
@@ -92,7 +91,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """Everything that a diagnosis rests on; ``heard`` replicas of ``replicas`` report.
+    """Everything that a diagnosis at ``at_s`` rests on; ``heard`` replicas of ``replicas`` report.
 
     ``hurt`` and ``well``: of those heard; of the rest too little is known.  ``onset_s``: when users
     were first hurt.
@@ -100,6 +99,7 @@ class Case:
 
     service: str
     onset_s: float
+    at_s: float
     replicas: int = 0
     heard: int = 0
     hurt: int = 0
@@ -124,7 +124,9 @@ class Diagnosis:
     """The cause of a service's trouble, or ``UNDETERMINED``, with what speaks for and against.
 
     ``about``: the upstream, or the one place; ``headline``: a few words for a lock screen;
-    ``blames``: keys of the findings in which the cause shows.
+    ``besides``: other causes that are true or follow, or what it is undecided between; ``grounds``:
+    names of what speaks for and against, and of what is ruled out; ``blames``: keys of the findings
+    in which the cause shows.
     """
 
     cause: str
@@ -132,6 +134,7 @@ class Diagnosis:
     headline: str
     summary: str
     confidence: float
+    at_s: float
     # None while undetermined.
     domain: CauseDomain | None = None
     about: str = ""
@@ -141,6 +144,8 @@ class Diagnosis:
     supports: tuple[str, ...] = ()
     contradicts: tuple[str, ...] = ()
     ruled_out: tuple[str, ...] = ()
+    besides: tuple[str, ...] = ()
+    grounds: tuple[str, ...] = ()
     blames: tuple[str, ...] = ()
 
     @property

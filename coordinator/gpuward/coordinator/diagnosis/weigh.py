@@ -39,6 +39,8 @@ LEAST_CONFIDENT = 0.05
 LOST_SHARE = 1 / 6
 # Two nodes need not see the same in the same moment.
 SAME_TIME_S = 60.0
+# What speaks for a cause moves more often than the cause: the timeline has it this often at most.
+GROUNDS_EVERY_S = 120.0
 _SIZE = {scope: place for place, scope in enumerate(Scope)}
 
 
@@ -82,8 +84,10 @@ def is_news(before: Diagnosis | None, after: Diagnosis) -> bool:
     """Return whether ``after`` says something else than ``before``, not only in other figures."""
     if before is None:
         return True
-    said = (before.cause, before.about, before.scope)
-    return said != (after.cause, after.about, after.scope)
+    said = (before.cause, before.about, before.scope, before.besides)
+    if said != (after.cause, after.about, after.scope, after.besides):
+        return True
+    return before.grounds != after.grounds and after.at_s - before.at_s >= GROUNDS_EVERY_S
 
 
 def reason(before: Diagnosis | None, after: Diagnosis) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from gpuward.coordinator.diagnosis.causes import CHANGE, Nature, cause_of
 from gpuward.coordinator.diagnosis.values import UNDETERMINED, Diagnosis, Scope
-from gpuward.coordinator.diagnosis.weights import count, is_are
+from gpuward.coordinator.diagnosis.weights import count
 from gpuward.coordinator.terms import Action
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ def named(case: Case, best: Candidate, others: Sequence[Candidate]) -> Diagnosis
         headline=headline,
         summary=_sentence(case, best, headline, others),
         confidence=0.0,
+        at_s=case.at_s,
         domain=best.domain,
         about=best.about,
         action=best.action,
@@ -52,6 +53,8 @@ def named(case: Case, best: Candidate, others: Sequence[Candidate]) -> Diagnosis
         supports=(*supports, *(own.supports if own else ()))[:MOST_LINES],
         contradicts=(*against, *(own.contradicts if own else ()))[:MOST_LINES],
         ruled_out=tuple(_ruled_out(case, best)),
+        besides=_names(others),
+        grounds=_grounds(case, [best]),
         blames=best.keys,
     )
 
@@ -70,12 +73,30 @@ def undetermined(case: Case, possible: Sequence[Candidate]) -> Diagnosis:
         headline=f"undetermined: {which}",
         summary=f"Why is undetermined: {which}. {_where(case)}".strip(),
         confidence=0.0,
+        at_s=case.at_s,
         action=Action.NONE,
         next_test=_next_test(case, possible),
         supports=tuple(w.words for each in possible[:2] for w in each.weights if w.decibans > 0),
         contradicts=tuple(w.words for each in possible[:2] for w in each.weights if w.decibans < 0),
         ruled_out=tuple(_ruled_out(case)),
+        besides=_names(possible[:2]),
+        grounds=_grounds(case, possible[:2]),
     )
+
+
+def _names(candidates: Sequence[Candidate]) -> tuple[str, ...]:
+    return tuple(sorted({f"{each.cause} {each.upstream}".strip() for each in candidates}))
+
+
+def _grounds(case: Case, weighed: Sequence[Candidate]) -> tuple[str, ...]:
+    """Return what the weights of ``weighed`` rest on, and what nodes rule out, without figures."""
+    found = {
+        f"{weight.group} {'for' if weight.decibans > 0 else 'against'}"
+        for candidate in weighed
+        for weight in candidate.weights
+    }
+    found |= {f"no to {answer.question}" for answer in case.answers if _is_no(answer)}
+    return tuple(sorted(found))
 
 
 def _headline(case: Case, best: Candidate) -> str:
@@ -94,8 +115,6 @@ def _headline(case: Case, best: Candidate) -> str:
 
 def _sentence(case: Case, best: Candidate, headline: str, others: Sequence[Candidate]) -> str:
     parts = [headline[:1].upper() + headline[1:]]
-    if best.cohort is not None and best.cohort.words:
-        parts = [f"{parts[0]} ({best.cohort.words.rstrip('.')})"]
     for other in others[:2]:
         follows = best.nature is Nature.PLACE and other.cause in cause_of(best.cause).explains
         words = _headline(case, other)
@@ -120,9 +139,9 @@ def _next_test(case: Case, possible: Sequence[Candidate]) -> str:
 
 
 def _ruled_out(case: Case, best: Candidate | None = None) -> Iterator[str]:
-    """Yield what every node that could answer has answered with no, and what the spread says."""
+    """Yield what all nodes that can tell say no to, if half can; and what the spread says."""
     for answer in case.answers:
-        if answer.no and not answer.yes:
+        if _is_no(answer):
             yield f"{RULED_OUT[answer.question]}: {_by(answer)}"
     if case.dated == case.heard > 0 and case.starts is None:
         yield "a roll-out: no replica had begun anew in the half hour before"
@@ -131,11 +150,10 @@ def _ruled_out(case: Case, best: Candidate | None = None) -> Iterator[str]:
         yield f"one sick node: users are hurt at all {case.hurt} replicas alike"
 
 
+def _is_no(answer: Answer) -> bool:
+    return answer.no > 0 and not answer.yes and answer.no >= answer.unknown
+
+
 def _by(answer: Answer) -> str:
-    asked = answer.no + answer.unknown
-    who = count(asked, "node")
-    return (
-        f"{who} {'says' if asked == 1 else 'say'} no"
-        if not answer.unknown
-        else (f"{answer.no} of {who} {is_are(answer.no)} sure of it")
-    )
+    says = f"{count(answer.no, 'node')} {'says' if answer.no == 1 else 'say'} no"
+    return f"{says}, {answer.unknown} cannot tell" if answer.unknown else says

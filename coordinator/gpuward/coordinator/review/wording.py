@@ -134,8 +134,10 @@ def _(event: e.Diagnosed, who: Who) -> str:  # noqa: ARG001
     now = event.diagnosis
     if not event.before:
         return f"Diagnosis: {sentence(now.summary)}"
+    if event.before == now.headline:
+        return f"The diagnosis stays, on other grounds: {sentence(now.summary)}"
     why = f" Because {sentence(event.reason)}" if now.is_determined else ""
-    return f"Diagnosis changed from {event.before} to {sentence(now.headline)}{why}"
+    return f"Diagnosis changed from “{event.before}” to “{now.headline}”.{why}"
 
 
 @describe.register

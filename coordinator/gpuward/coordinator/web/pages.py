@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 NAME_COOKIE = "gpuward_name"
 YEAR_S = 365 * 86400
 RESOLVED_SHOWN = 20
+# A service has a verdict for each of its replicas.
+CAUSES_SHOWN = 20
+EVIDENCE_SHOWN = 8
 # How often a command is tried again when nothing that matters to its giver has changed.
 TRIES = 3
 # What a reader looks for first in a long timeline.
@@ -63,6 +66,7 @@ def environment() -> Environment:
         delivery=views.delivery,
         describe=lambda event: describe(event, lambda name: name),
         duration=duration,
+        facts=views.facts,
         is_key=lambda event: isinstance(event, KEY_EVENTS),
         iso=lambda at_s: moment(at_s).isoformat(timespec="seconds"),
         quantity=quantity,
@@ -122,7 +126,9 @@ async def _facts(shared: Context, record: Record) -> dict[str, Any]:
         "entries": record.timeline,
         "findings": {finding.finding_id: finding for finding in record.findings},
         "has_evidence": any(finding.evidence for finding in record.findings),
-        "causes": [_fresh(linked, record) for linked in causes_of(incident)],
+        "causes": [_fresh(linked, record) for linked in causes_of(incident)[:CAUSES_SHOWN]],
+        "more_causes": max(0, len(incident.findings) - CAUSES_SHOWN),
+        "evidence_shown": EVIDENCE_SHOWN,
         "diagnosis": incident.diagnosis,
         "grounds": views.grounds(incident),
         "relation": views.RELATION,
@@ -138,9 +144,11 @@ async def _facts(shared: Context, record: Record) -> dict[str, Any]:
 
 
 def _fresh(linked: LinkedFinding, record: Record) -> LinkedFinding:
-    """Return ``linked`` in the words of its last report: figures move on."""
-    found = (f.summary for f in record.findings if f.finding_id == linked.finding_id)
-    return replace(linked, summary=next(found, linked.summary))
+    """Return ``linked`` as its last report has it: figures move on."""
+    found = next((f for f in record.findings if f.finding_id == linked.finding_id), None)
+    if found is None:
+        return linked
+    return replace(linked, summary=found.summary, confidence=found.confidence)
 
 
 async def show_review(request: Request) -> Response:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gpuward.coordinator.cause import causes_of
+from gpuward.coordinator.cause import VERDICT, causes_of
 from gpuward.coordinator.correlate import SERVICE_IMPACT
 from gpuward.coordinator.escalation import Condition, row_of, stops
 from gpuward.coordinator.review.wording import duration
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from gpuward.coordinator.escalation import PolicyStep
     from gpuward.coordinator.impact import Impact
-    from gpuward.coordinator.model import Incident, Page, Step
+    from gpuward.coordinator.model import Evidence, Finding, Incident, Page, Step
     from gpuward.coordinator.oncall import Roster
 
 RELATION = {
@@ -24,6 +24,8 @@ RELATION = {
     2: "on the same GPU",
     3: "on a node that serves it",
 }
+# Evidence of a verdict that repeats its summary, or the diagnosis.
+WORDS = frozenset({"verdict", "runner_up", "advice", "next_test"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,13 @@ def grounds(incident: Incident) -> tuple[tuple[str, tuple[str, ...]], ...]:
         ("against it", diagnosis.contradicts),
         ("ruled out", diagnosis.ruled_out),
     )
+
+
+def facts(finding: Finding) -> tuple[Evidence, ...]:
+    """Return the evidence of a finding; of a verdict, what it says in words is its summary."""
+    if finding.kind != VERDICT:
+        return finding.evidence
+    return tuple(fact for fact in finding.evidence if fact.name not in WORDS)
 
 
 def upcoming(
