@@ -34,6 +34,19 @@ def pytest_runtest_makereport(item, call):
         report.longrepr = f"skipped where nothing may be: {reason}"
 
 
+def pytest_terminal_summary(terminalreporter):
+    """Show what tests recorded as their coverage, by ``record_property("coverage", line)``."""
+    lines = [
+        str(line)
+        for report in terminalreporter.getreports("passed")
+        for name, line in report.user_properties
+        if name == "coverage" and report.when == "call"
+    ]
+    if lines:
+        terminalreporter.section("coverage of signals and thresholds")
+        terminalreporter.write_line("\n".join(lines))
+
+
 @pytest.fixture(autouse=True)
 def log_as_before():
     """Undo what a command that was called in the test's own process made of logging."""

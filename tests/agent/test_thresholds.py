@@ -2,7 +2,7 @@
 
 ``threshold_mutants`` moves a threshold by a tenth, down and up, and runs the detector's own tests;
 one that none of them notices is named here.  How long each kind must last, and be gone, is tried on
-the table of kinds itself.  Prints the coverage: ``pytest -s tests/agent/test_thresholds.py``.
+the table of kinds itself.  ``make test`` shows the coverage at its end.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def of_detectors():
 
 
 @pytest.mark.timeout(300)
-def test_each_threshold_is_noticed_on_both_sides(tmp_path):
+def test_each_threshold_is_noticed_on_both_sides(tmp_path, record_property):
     """A threshold that could as well be a tenth less, or more, is tested on one side only."""
     seen = tmp_path / "thresholds.json"
     files = [path for path in of_detectors() if Path(path) != Path(__file__)]
@@ -42,7 +42,11 @@ def test_each_threshold_is_noticed_on_both_sides(tmp_path):
         check=False,
     )
     noticed = json.loads(seen.read_text())
-    print(f"\n{sum(noticed.values())} of {len(noticed)} sides of {len(noticed) // 2} thresholds")
+    record_property(
+        "coverage",
+        f"thresholds of the detectors: {sum(noticed.values())} of {len(noticed)} sides of"
+        f" {len(noticed) // 2} are held by a test",
+    )
 
     assert [name for name, is_noticed in noticed.items() if not is_noticed] == []
     assert len(noticed) > 150

@@ -1,6 +1,6 @@
 """The catalogue of signals against the agent's own tables: nothing named that is not, and reverse.
 
-Prints the coverage: ``pytest -s tests/drills/test_catalogue.py -k coverage``.
+``make test`` shows the coverage at its end, and so does ``pytest tests/drills/test_catalogue.py``.
 """
 
 from __future__ import annotations
@@ -22,10 +22,13 @@ OF_TAPS = {
     "gpu_memory_explained_ratio",
     "gpu_memory_degraded_bytes",
     "gpu_memory_blind_bytes",
+    "node_taps_readable",
 }
 # Measured by work of the agent's own; who is told what, and by which clock.
 OF_PROBES = ("gpu_probe_", "probe_")
 OF_THE_AGENT = {"node_coordinator_silence_seconds", "node_clock_step_seconds"}
+# Where a finding has to be named as raised.
+DRILLS = frozenset({"edges", "test_driver", "test_faults", "test_kernel_log", "test_load"})
 # Judged by what probes and servers say, each in tests of its own.
 JUDGED_OTHERWISE = ("gpu.probe.", "service.")
 
@@ -73,14 +76,31 @@ def test_no_kind_is_forgotten(catalogue):
     assert {kind for kind in ours - there if not kind.startswith(JUDGED_OTHERWISE)} == set()
 
 
-def test_coverage(catalogue):
-    """Whatever is not implemented says why; the count is printed for who asks."""
+def test_each_kind_is_drilled():
+    """Each kind of finding about hardware or driver is raised on the simulated driver."""
+    drills = [path.read_text() for path in FOLDER.glob("*.py") if path.stem in DRILLS]
+    ours = {
+        kind.name
+        for kind in KINDS.values()
+        if kind.domain in {CauseDomain.GPU, CauseDomain.DRIVER}
+        and not kind.name.startswith(JUDGED_OTHERWISE)
+    }
+
+    assert {kind for kind in ours if not any(f'"{kind}"' in text for text in drills)} == set()
+
+
+def test_coverage(catalogue, record_property):
+    """Whatever is not implemented says why; the count is shown at the end of the run."""
     done = [row for row in catalogue if row.is_implemented]
     wanted = [row for row in catalogue if row.is_implemented or not row.left_out]
-    print(f"\n{len(done)} of {len(catalogue)} rows; not implemented, or not all of it:")
+    record_property(
+        "coverage",
+        f"signals of the catalogue: {len(done)} of {len(catalogue)} rows, which is"
+        f" {len(done) / len(wanted):.0%} of those marked implementable; left out:",
+    )
     for row in catalogue:
         if row.left_out:
-            print(f"  {'part' if row.is_implemented else 'none'} of {row.what}: {row.left_out}")
-    print(f"{len(done) / len(wanted):.0%} of the rows that are marked implementable")
+            how_much = "part" if row.is_implemented else "all"
+            record_property("coverage", f"  {how_much} of {row.what}: {row.left_out}")
 
     assert done == wanted

@@ -237,6 +237,31 @@ DRILLS = {
             ),
         ),
     ),
+    "older_cards": (
+        560,
+        (
+            Shown(
+                "gpu.memory.retired_pages_pending",
+                0,
+                "warn",
+                "ticket",
+                "gpu_retired_pages_pending",
+                1,
+                1,
+            ),
+            Shown("gpu.thermal.slowdown", 1, "fail", "page", "gpu_clock_event_reasons", 72, 72),
+            Shown("gpu.power.brake", 2, "fail", "page", "gpu_clock_event_reasons", 136, 136),
+            Shown("gpu.ecc.uncorrected", 3, "fail", "page", "gpu_ecc_uncorrected_total", 1, 1),
+        ),
+    ),
+    "refused": (
+        160,
+        (
+            Shown("agent.permission_missing", None, "warn", "store", "driver_up", 1, 1),
+            # The driver is loaded anew, with other options.
+            Shown("node.maintenance", None, "ok", "store", "node_driver_generation", 1, 1),
+        ),
+    ),
     "consumer_idle": (400, ()),
     "healthy_h100": (400, ()),
     "healthy_l40s": (400, ()),

@@ -109,6 +109,9 @@ nvmlReturn_t nvmlGpmSampleGet(nvmlDevice_t device, nvmlGpmSample_t sample) {
             if (!has(gpu, HAS_GPM) || load(gpu.mig_mode) != 0) {
                 return NVML_ERROR_NOT_SUPPORTED;
             }
+            if (has(gpu, RESTRICTS_PROFILING)) {
+                return NVML_ERROR_NO_PERMISSION;
+            }
             read_activity(gpu, *sample);
             read_traffic(gpu, *sample);
             return NVML_SUCCESS;

@@ -45,7 +45,8 @@ enum Capability : std::uint64_t {
     HAS_SRAM_STATUS = 1u << 8,
     HAS_VIOLATION_STATUS = 1u << 9,
     HAS_PAGE_RETIREMENT = 1u << 10,
-    IS_CONFIDENTIAL = 1u << 11,  // works in confidential mode
+    IS_CONFIDENTIAL = 1u << 11,      // works in confidential mode
+    RESTRICTS_PROFILING = 1u << 12,  // GPM is for administrators only
 };
 
 // Calls that hang or are slow together: a bit each in hang_groups and delay_groups.

@@ -37,6 +37,7 @@ class Capability(IntFlag):
     VIOLATION_STATUS = 1 << 9
     PAGE_RETIREMENT = 1 << 10
     CONFIDENTIAL = 1 << 11
+    RESTRICTED_PROFILING = 1 << 12
 
 
 class CallGroup(IntFlag):
