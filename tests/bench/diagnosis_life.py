@@ -203,9 +203,13 @@ def live(
     seed: int,
     *,
     fluid: bool = False,
+    settle_s: float = SETTLE_S,
     look: Callable[[Life], None] = lambda _: None,
 ) -> Lived:
-    """Live the case of ``names`` together; ``look`` is called after each judgement."""
+    """Live the case of ``names`` together, for ``settle_s`` after the first verdict.
+
+    ``look`` is called after each judgement.
+    """
     plan = plan_of(names, severity, seed)
     plan.is_fluid = fluid
     lived = Lived(plan.name, severity, seed, list(plan.truths), plan.upstream, plan.onset_s)
@@ -218,14 +222,14 @@ def live(
                 continue
             verdicts = life.verdicts()
             look(life)
-            if _note(lived, verdicts, second):
+            if _note(lived, verdicts, second, settle_s):
                 break
         lived.others = life.other_kinds()
     lived.lived_s = float(second)
     return lived
 
 
-def _note(lived: Lived, verdicts: list[Verdict], second: int) -> bool:
+def _note(lived: Lived, verdicts: list[Verdict], second: int, settle_s: float) -> bool:
     """Take down what is said now; returns whether it has been said for long enough."""
     said = [one for one in verdicts if one.verdict not in (UNDETERMINED, NONE)]
     if second < lived.onset_s:
@@ -234,7 +238,7 @@ def _note(lived: Lived, verdicts: list[Verdict], second: int) -> bool:
     if said and lived.delay_s is None:
         lived.delay_s = second - lived.onset_s
     lived.verdicts = verdicts
-    return lived.delay_s is not None and second >= lived.onset_s + lived.delay_s + SETTLE_S
+    return lived.delay_s is not None and second >= lived.onset_s + lived.delay_s + settle_s
 
 
 def live_quietly(

@@ -1,8 +1,8 @@
 """Fit the temperature of ``gpuward.agent.diagnosis.calibration``: on even seeds only.
 
 Lives every single fault of `make bench-diagnosis` at even seeds, looks at what is most probable at
-each judgement from the onset to a minute after the first verdict, whether it was named or not, and
-prints the log loss of its probability for each temperature.  Replicas count alike, however often
+each judgement from the onset to three minutes after the first verdict, whether it was named or not,
+and prints the log loss of its probability for each temperature.  Replicas count alike, however often
 they were looked at.  A quarter of an hour; run it by hand when weights have changed:
 `.venv/bin/python tests/bench/diagnosis_temperature.py`.
 """
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from gpuward.agent.diagnosis.verdict import Standing
 
 EVEN = range(0, 10, 2)
+SETTLE_S = 180.0
 TEMPERATURES = [tenth / 10 for tenth in range(5, 21)]
 
 
@@ -55,7 +56,9 @@ def looks_of(job: Job) -> list[list[tuple[Look, bool]]]:
                 name = verdict.best.name
                 looks.append(Look(window.now_s, case.endpoint, verdict.ranked, name))
 
-    lived = live(job.names, job.severity, job.seed, fluid=job.is_fluid, look=look)
+    lived = live(
+        *(job.names, job.severity, job.seed), fluid=job.is_fluid, settle_s=SETTLE_S, look=look
+    )
     replicas: dict[str, list[tuple[Look, bool]]] = {}
     for each in looks:
         if each.at_s >= lived.onset_s and lived.truths:

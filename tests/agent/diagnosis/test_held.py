@@ -50,12 +50,12 @@ UPSTREAM_LEADS = prompts_and_upstream(15, 22)
         pytest.param(7.9, 0, False, id="less"),
     ],
 )
-def test_another_needs_a_margin_and_half_a_minute(prompts, upstream, stays):
+def test_another_needs_a_margin_and_a_minute(prompts, upstream, stays):
     first = begun("input_anomaly", prompts_and_upstream(25, 0))
     names = named_over_time(first, [prompts_and_upstream(prompts, upstream)] * 20)
 
-    assert names[:6] == ["input_anomaly"] * 6
-    assert set(names[6:]) == {"input_anomaly" if stays else weigh_of(prompts, upstream)}
+    assert names[:12] == ["input_anomaly"] * 12
+    assert set(names[12:]) == {"input_anomaly" if stays else weigh_of(prompts, upstream)}
 
 
 def weigh_of(prompts, upstream):
@@ -64,7 +64,7 @@ def weigh_of(prompts, upstream):
 
 @pytest.mark.parametrize(
     ("seconds", "name"),
-    [pytest.param(25, "input_anomaly", id="25 s"), pytest.param(30, "upstream", id="30 s")],
+    [pytest.param(55, "input_anomaly", id="55 s"), pytest.param(60, "upstream", id="60 s")],
 )
 def test_how_long_it_must_lead(seconds, name):
     first = begun("input_anomaly", prompts_and_upstream(25, 0))
@@ -75,7 +75,7 @@ def test_how_long_it_must_lead(seconds, name):
 
 def test_one_look_in_between_begins_the_time_anew():
     first = begun("input_anomaly", prompts_and_upstream(25, 0))
-    looks = [UPSTREAM_LEADS] * 5 + [prompts_and_upstream(22, 22)] + [UPSTREAM_LEADS] * 6
+    looks = [UPSTREAM_LEADS] * 11 + [prompts_and_upstream(22, 22)] + [UPSTREAM_LEADS] * 12
 
     assert set(named_over_time(first, looks)) == {"input_anomaly"}
 

@@ -2,7 +2,7 @@
 
 Evidence comes and goes at its limits, and a cause that changes with every look is believed by
 nobody.  What is named keeps its name while it is possible, until without a margin in its favour it
-has not been the answer for half a minute.  New hard evidence does not wait: a card that has just
+has not been the answer for a minute.  New hard evidence does not wait: a card that has just
 reported a fault is the cause now, whatever was said before.
 """
 
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 # Decibans: more than a sign at its limit weighs, less than the lead that a verdict takes.
 MARGIN = 6.0
-HOLD_S = 30.0
+# Evidence looks back a minute, so a bad moment counts for so long.
+HOLD_S = 60.0
 # What it rests on may show at once, or a look of other parts later.
 NEW_S = 30.0
 # Decibans of a sign that a datasheet vouches for.
