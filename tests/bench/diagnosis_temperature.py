@@ -2,8 +2,8 @@
 
 Lives every single fault of `make bench-diagnosis` at even seeds, looks at what is most probable at
 each judgement from the onset to three minutes after the first verdict, whether it was named or not,
-and prints the log loss of its probability for each temperature.  Replicas count alike, however often
-they were looked at.  A quarter of an hour; run it by hand when weights have changed:
+and prints the log loss of its probability for each temperature.  Replicas count alike, however
+often they were looked at.  A quarter of an hour; run it by hand when weights have changed:
 `.venv/bin/python tests/bench/diagnosis_temperature.py`.
 """
 
