@@ -186,7 +186,7 @@ def test_a_nodes_verdict_becomes_the_services(coordinator, tmp_path):
     first_page, handover = pages(tmp_path, 2)
     assert ("L1", "handover-infrastructure") == (first_page["level"], handover["level"])
     assert "fail, answers unlike its siblings' at n1:8000, 25.0% of 1200" in first_page["summary"]
-    assert "Overload at all 3 replicas, 95% certain" == handover["diagnosis"]
+    assert handover["diagnosis"].startswith("Overload at ")
     assert "look for overload" == handover["advice"]
 
 

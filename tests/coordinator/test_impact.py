@@ -201,6 +201,16 @@ def test_counting_as_readings_come_is_counting_all_of_them_at_once(readings, loo
         at_once = measure("chat", known, since_s=now_s - 120, now_s=now_s)
 
         assert at_once == counting.impact(now_s - 120, now_s)
+        # Of a start in the future (clocks differ) no replica was there to be told apart.
+        if any(it.started_at_s > it.received_at_s for it in known):
+            continue
+        parts = [each.impact for each in counting.replicas(now_s - 120, now_s)]
+        assert (at_once.requests, at_once.failed, at_once.slow) == (
+            sum(part.requests for part in parts),
+            sum(part.failed for part in parts),
+            sum(part.slow for part in parts),
+        )
+        assert (at_once.instances, at_once.ready) == (len(parts), sum(p.ready for p in parts))
 
 
 def test_what_comes_late_is_in_the_reading_after_it(make):
@@ -220,3 +230,20 @@ def test_an_instance_that_is_forgotten_begins_anew(make):
     counting.add(make.totals(T + 10, 160))
 
     assert 0 == counting.impact(T + 5, T + 20).requests
+
+
+def test_a_replica_is_told_apart(make):
+    """What each adds, where it runs and since when; one that is silent says nothing of now."""
+    counting = Counting("chat")
+    for name, failed, until_s in (("n1", 40, 300), ("n2", 0, 300), ("n3", 0, 254)):
+        for at_s, requests, failures in ((0, 0, 0), (until_s, 100, failed)):
+            node = {"instance": f"{name}:1", "node": name}
+            counting.add(make.totals(T + at_s, requests, failures, ready=False, waiting=1, **node))
+    counting.impact(T, T + 300)
+
+    sick, well, silent = counting.replicas(T, T + 300)
+
+    assert ("n1:1", "n1", T - 86_400) == (sick.instance, sick.node, sick.started_at_s)
+    assert (100, 40, 300) == (sick.impact.requests, sick.impact.failed, sick.impact.unready_for_s)
+    assert (100, 0) == (well.impact.requests, well.impact.failed)
+    assert (False, 0, 1) == (silent.is_heard, silent.impact.unready_for_s, silent.impact.silent)
