@@ -43,7 +43,8 @@ VALUES = {
 
 # What a healthy GPU has none of.
 NEVER = re.compile(
-    "gpu_(aer_|ecc_|row_remap_|retired_|repair_|recovery_|pcie_(replays|errors)|nvlink_.*error|"
+    "gpu_(aer_|ecc_|row_remap_|retired_|repair_|memory_unrepairable|recovery_|"
+    "pcie_(replays|errors)|nvlink_.*error|"
     "clock_event_.*_seconds|clock_event_reasons|probe_.*(evidence|shift|gap))|"
     "node_.*_pressure|probe_cpu_(stolen|longest_gap)"
 )
