@@ -143,7 +143,7 @@ def test_of_a_service_that_is_asked_for_it_is_told_what_it_is_not_and_what_nobod
 def test_trouble_that_is_not_raised_yet_is_told_as_such(said, words):
     told = shown(looks=[look(verdict=said)], width=100)
 
-    assert told[0] == f"chat at h:8000 is in trouble, and nothing is raised yet: {words}"
+    assert told[0] == f"chat at h:8000 is in trouble, not raised yet: {words}"
     assert told[1:] == POSSIBLE
 
 

@@ -38,7 +38,7 @@ def not_raised_lines(
 ) -> Iterator[str]:
     """Yield what is said of trouble that is too young to be raised, or just over."""
     verdict = said_with(replica.verdict, replica.confidence)
-    words = f"{who(replica)} is in trouble, and nothing is raised yet: {verdict}"
+    words = f"{who(replica)} is in trouble, not raised yet: {verdict}"
     for line in wrapped(words, width=width, indent=""):
         yield painted(line, Tone.HEADING, colours=colours)
 
