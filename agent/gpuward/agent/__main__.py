@@ -37,9 +37,10 @@ def run(path: Path) -> None:
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     log.configure()
     # Loaded here: to check a configuration takes none of it.
+    from gpuward.agent.beat_clock import BeatClock
     from gpuward.agent.nvml_ahead import nvml_sampler
 
-    clock = SystemClock()
+    clock = BeatClock(SystemClock())
     # Its child takes as long to start as all that follows takes to load.
     nvml = nvml_sampler(config, clock)
     nvml.start_child()

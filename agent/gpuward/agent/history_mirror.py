@@ -49,10 +49,13 @@ class HistoryMirror:
 
     async def run(self) -> None:
         """Carry for ever."""
+        due_s = self._clock.mono_s()
         while True:
             is_written = await self._write()
-            pause_s = WRITTEN_EVERY_S if is_written else TRIED_AGAIN_AFTER_S
-            await self._clock.sleep_until(self._clock.mono_s() + pause_s)
+            due_s += WRITTEN_EVERY_S if is_written else TRIED_AGAIN_AFTER_S
+            # A turn that came late is not made up for.
+            due_s = max(due_s, self._clock.mono_s())
+            await self._clock.sleep_until(due_s)
 
     async def close(self) -> None:
         """Carry the last second, and end the thread; it is left behind where the disk hangs."""
