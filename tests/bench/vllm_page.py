@@ -41,12 +41,13 @@ HISTOGRAMS = {
     "request_params_max_tokens": TOKENS,
     "iteration_tokens_total": (1.0, *(float(8 << shift) for shift in range(12))),
 }
-GAUGES = ("num_requests_running", "num_requests_waiting", "kv_cache_usage_perc")
+GAUGES = {"num_requests_running": 3.0, "num_requests_waiting": 3.0, "kv_cache_usage_perc": 0.5}
 COUNTERS = (
     *("num_preemptions", "prompt_tokens", "generation_tokens", "prefix_cache_queries"),
     *("prefix_cache_hits", "external_prefix_cache_queries", "external_prefix_cache_hits"),
     *("mm_cache_queries", "mm_cache_hits"),
 )
+GOOD_REASONS = frozenset({"stop", "length"})
 REASONS = ("stop", "length", "abort", "error", "repetition")
 # What cache_config_info has as labels: the fields of CacheConfig in vllm/config/cache.py.
 CACHE_SETTINGS = (
@@ -66,35 +67,42 @@ HTTP_BUCKETS = (0.1, 0.5, 1.0)
 STARTED_WALL_S = 1.8e9
 
 
-def page(requests: int) -> str:
-    """Return the page of a server that has answered ``requests``."""
-    return "\n".join((*_lines(requests), ""))
+def page(requests: int, *, in_trouble: bool = False) -> str:
+    """Return the page of a server that has answered ``requests``, all of them within seconds.
+
+    In trouble requests wait, are put back and fail, and take as long as there are buckets for.
+    """
+    return "\n".join((*_lines(requests, in_trouble=in_trouble), ""))
 
 
-def _lines(requests: int) -> Iterator[str]:
+def _lines(requests: int, *, in_trouble: bool) -> Iterator[str]:
+    troubled = requests if in_trouble else 0
     for generation in range(3):
         yield f'python_gc_objects_collected_total{{generation="{generation}"}} {requests}.0'
     for name in PROCESS:
         yield from _family(f"process_{name}", "gauge")
         value = STARTED_WALL_S if name == "start_time_seconds" else 1.7e10
         yield f"process_{name} {value!r}"
-    for name in GAUGES:
+    for name, value in GAUGES.items():
         yield from _family(f"vllm:{name}", "gauge")
-        yield f"vllm:{name}{{{LABELS}}} {0.5 if name.endswith('_perc') else 3.0}"
+        is_calm = name == "num_requests_waiting" and not in_trouble
+        yield f"vllm:{name}{{{LABELS}}} {0.0 if is_calm else value!r}"
     yield from _family("vllm:cache_config_info", "gauge")
     settings = ",".join(f'{name}="{place + 16}"' for place, name in enumerate(CACHE_SETTINGS))
     yield f'vllm:cache_config_info{{{settings},engine="0"}} 1.0'
     for name in COUNTERS:
-        yield from _counter(f"vllm:{name}", LABELS, requests)
+        count = troubled if name == "num_preemptions" else requests
+        yield from _counter(f"vllm:{name}", LABELS, count)
     for reason in REASONS:
-        yield from _counter(
-            "vllm:request_success", f'{LABELS},finished_reason="{reason}"', requests
-        )
+        count = requests if reason in GOOD_REASONS else troubled
+        labels = f'{LABELS},finished_reason="{reason}"'
+        yield from _counter("vllm:request_success", labels, count)
     for name, bounds in HISTOGRAMS.items():
-        yield from _histogram(f"vllm:{name}", LABELS, bounds, requests)
+        yield from _histogram(f"vllm:{name}", LABELS, bounds, requests, in_trouble=in_trouble)
     for handler in HANDLERS:
         labels = f'handler="{handler}",method="POST"'
-        yield from _histogram("http_request_duration_seconds", labels, HTTP_BUCKETS, requests)
+        name = "http_request_duration_seconds"
+        yield from _histogram(name, labels, HTTP_BUCKETS, requests, in_trouble=in_trouble)
 
 
 def _family(name: str, kind: str) -> tuple[str, str]:
@@ -108,10 +116,14 @@ def _counter(name: str, labels: str, value: int) -> Iterator[str]:
     yield f"{name}_created{{{labels}}} {STARTED_WALL_S!r}"
 
 
-def _histogram(name: str, labels: str, bounds: tuple[float, ...], count: int) -> Iterator[str]:
+def _histogram(
+    name: str, labels: str, bounds: tuple[float, ...], count: int, *, in_trouble: bool
+) -> Iterator[str]:
     yield from _family(name, "histogram")
+    # Spread over all buckets, or over the lower third of them.
+    used = len(bounds) + 1 if in_trouble else len(bounds) // 3 + 1
     for place, bound in enumerate((*bounds, "+Inf"), 1):
-        at_most = count * place // (len(bounds) + 1)
+        at_most = count * min(place, used) // used
         yield f'{name}_bucket{{{labels},le="{bound}"}} {at_most}.0'
     yield f"{name}_count{{{labels}}} {count}.0"
     yield f"{name}_sum{{{labels}}} {count * 1.7!r}"
