@@ -35,7 +35,7 @@ type = "file"
 name = "pages"
 path = "{folder}/pages.jsonl"
 """
-BEGAN_S = 86_400.0
+BEGAN_S = 7 * 86_400.0
 
 
 @pytest.fixture

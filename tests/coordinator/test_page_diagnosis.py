@@ -26,6 +26,7 @@ OVERLOAD = Diagnosis(
     supports=("4 of 4 replicas tell the same", "b", "c", "d"),
     contradicts=("not so: prompts are longer",),
     ruled_out=("a slow upstream: 4 nodes say no",),
+    suspects=("1 of 4 replicas had begun anew",),
 )
 UNKNOWN = Diagnosis(
     "undetermined",
@@ -58,6 +59,7 @@ def test_a_page_says_why(make):
         "  for:    c",
         "  against: not so: prompts are longer",
         "  ruled out: a slow upstream: 4 nodes say no",
+        "  suspect: 1 of 4 replicas had begun anew",
         "  cause:  prompts are longer",
         "  next:   scale up: add replicas",
         "  http://gpuward.test/incidents/01INCIDENT",

@@ -16,7 +16,12 @@ if TYPE_CHECKING:
 
 COLOUR = {"SEV1": "red", "SEV2": "yellow", "SEV3": "cyan", "SEV4": "blue"}
 GAP = "  "
-DIAGNOSED = {"supports": "for", "contradicts": "against", "ruled_out": "ruled out"}
+DIAGNOSED = {
+    "supports": "for",
+    "contradicts": "against",
+    "ruled_out": "ruled out",
+    "suspects": "suspect",
+}
 
 
 def table(incidents: Sequence[dict[str, Any]], now_s: float) -> Iterator[str]:
@@ -80,9 +85,9 @@ def _facts(incident: dict[str, Any], now_s: float) -> Iterator[tuple[str, str]]:
 
 def _diagnosis(diagnosis: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "why", plain(diagnosis["summary"])
-    for name in ("supports", "contradicts", "ruled_out"):
+    for name, label in DIAGNOSED.items():
         for line in diagnosis[name]:
-            yield DIAGNOSED[name], plain(line)
+            yield label, plain(line)
     if to_do := diagnosis["advice"] or diagnosis["next_test"]:
         yield "do", plain(to_do)
 

@@ -48,6 +48,7 @@ class Message:
     supports: tuple[str, ...] = ()
     contradicts: tuple[str, ...] = ()
     ruled_out: tuple[str, ...] = ()
+    suspects: tuple[str, ...] = ()
     # What a person does next: against the cause, or to find it.
     advice: str = ""
 
@@ -120,6 +121,7 @@ def _diagnosed(message: Message, diagnosis: Diagnosis) -> Message:
         supports=diagnosis.supports,
         contradicts=diagnosis.contradicts,
         ruled_out=diagnosis.ruled_out,
+        suspects=diagnosis.suspects,
         advice=diagnosis.advice or diagnosis.next_test,
     )
 
@@ -133,6 +135,7 @@ def as_text(message: Message) -> str:
         lines += [f"  for:    {line}" for line in message.supports[:LINES]]
         lines += [f"  against: {line}" for line in message.contradicts[:LINES]]
         lines += [f"  ruled out: {line}" for line in message.ruled_out]
+        lines += [f"  suspect: {line}" for line in message.suspects]
     lines += [f"  cause:  {cause}" for cause in message.causes]
     if message.advice or message.action:
         action = message.action.replace("_", " ")

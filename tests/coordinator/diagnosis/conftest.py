@@ -19,10 +19,10 @@ from gpuward.coordinator.model import (
 )
 
 ONSET_S = 1_800_000_000.0
-DAY_S = 86_400.0
+WEEK_S = 7 * 86_400.0
 
 
-def replica(number, *, hurt=False, requests=300, began_s=ONSET_S - DAY_S, is_heard=True):
+def replica(number, *, hurt=False, requests=300, began_s=ONSET_S - WEEK_S, is_heard=True):
     """``hurt``: half of its requests are slow; None: some are, too few to call it hurt."""
     slow = {True: requests // 2, False: 0, None: requests // 20}[hurt]
     impact = Impact(

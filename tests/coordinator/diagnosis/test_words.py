@@ -103,7 +103,7 @@ def test_what_is_ruled_out(lab):
 
     assert (
         "a slow upstream: 2 nodes say no, 1 cannot tell",
-        "a roll-out: no replica had begun anew in the half hour before",
+        "a roll-out: no replica had begun anew in the day before",
         "one sick node: users are hurt at all 3 replicas alike",
     ) == lab.said(lab.replicas(3), told).ruled_out
 
@@ -115,3 +115,32 @@ def test_a_place_that_hurts_all_is_not_ruled_out(lab):
 
     assert "gpu_lost" == diagnosis.cause
     assert not any("one sick node" in line for line in diagnosis.ruled_out)
+
+
+@pytest.mark.parametrize(
+    ("before_s", "suspects"),
+    [
+        pytest.param(86_401, (), id="longer ago than a day"),
+        pytest.param(
+            86_400,
+            ("1 of 2 replicas had begun anew, the last 24 h before users were hurt",),
+            id="a day ago",
+        ),
+        pytest.param(
+            3_599,
+            ("1 of 2 replicas had begun anew, the last 60 min before users were hurt",),
+            id="an hour ago",
+        ),
+        pytest.param(-1, (), id="afterwards"),
+    ],
+)
+def test_suspects_of_the_day_before(lab, before_s, suspects):
+    """Too long ago to be the cause, and yet the first thing that a person asks for."""
+    known = [*lab.replicas(1), lab.replica(2, hurt=True, began_s=lab.onset_s - before_s)]
+
+    diagnosis = lab.said(known)
+
+    assert suspects == diagnosis.suspects
+    assert ("a roll-out: no replica had begun anew in the day before" in diagnosis.ruled_out) is (
+        not suspects
+    )

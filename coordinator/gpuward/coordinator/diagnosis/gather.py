@@ -29,6 +29,8 @@ UPSTREAM_SLOW = "service.upstream.slow"
 UPSTREAM_DOWN = "service.upstream.down"
 # What began this long before users were hurt may be why; a roll-out takes its time.
 CHANGE_BEFORE_S = 1800.0
+# Of a longer while nobody remembers what was changed.
+SUSPECT_BEFORE_S = 86_400.0
 # Of the runbook, those that a node can answer for the service.
 QUESTIONS = (1, 2, 3, 4)
 MOST_PLACES = 5
@@ -52,17 +54,9 @@ def gather(
     """
     known = sorted(replicas, key=lambda replica: (replica.node, replica.instance))
     heard = [(each, is_hurt(each, speed)) for each in known if each.is_heard]
-    real = [f for f in findings if f.is_open and not is_drill(f)]
-    silent = {f.subject.node for f in real if f.kind == NODE_OVERDUE}
-    said = [f for f in real if f.subject.node not in silent]
-    on_node: dict[str, list[tuple[Replica, bool | None]]] = defaultdict(list)
-    for each, hurt in heard:
-        on_node[each.node].append((each, hurt))
-    verdicts = [
-        told(f, on_node[f.subject.node])
-        for f in said
-        if f.kind == VERDICT and f.subject.service == service
-    ]
+    said = _said(findings)
+    verdicts = _verdicts(service, heard, said)
+    anew = _began(heard, onset_s - SUSPECT_BEFORE_S, onset_s)
     return Case(
         service=service,
         onset_s=onset_s,
@@ -74,8 +68,11 @@ def gather(
         hurt_places=tuple(each.instance for each, hurt in heard if hurt)[:MOST_PLACES],
         cohorts=cohorts(verdicts),
         upstreams=tuple(_upstreams(service, heard, said))[:MOST_UPSTREAMS],
-        starts=_starts(heard, onset_s),
+        # What began later is a remedy, or follows.
+        starts=_starts(_began(heard, onset_s - CHANGE_BEFORE_S, onset_s)),
         dated=sum(each.started_at_s > 0 for each, _ in heard),
+        began_anew=len(anew),
+        last_began_s=max((each.started_at_s for each, _ in anew), default=0.0),
         answers=tuple(_answers(verdicts)),
     )
 
@@ -89,6 +86,21 @@ def is_hurt(replica: Replica, speed: float) -> bool | None:
     if severity is None:
         return False if replica.impact.requests >= FEW_REQUESTS else None
     return None if severity is Severity.SEV4 else True
+
+
+def _said(findings: Iterable[Finding]) -> list[Finding]:
+    """Return the open findings of those who have a say."""
+    real = [f for f in findings if f.is_open and not is_drill(f)]
+    silent = {f.subject.node for f in real if f.kind == NODE_OVERDUE}
+    return [f for f in real if f.subject.node not in silent]
+
+
+def _verdicts(service: str, heard: Standing, said: Sequence[Finding]) -> list[Told]:
+    on_node: dict[str, list[tuple[Replica, bool | None]]] = defaultdict(list)
+    for each, hurt in heard:
+        on_node[each.node].append((each, hurt))
+    own = (f for f in said if f.kind == VERDICT and f.subject.service == service)
+    return [told(f, on_node[f.subject.node]) for f in own]
 
 
 def _upstreams(service: str, heard: Standing, said: Sequence[Finding]) -> list[Upstream]:
@@ -127,21 +139,20 @@ def _upstream(name: str, seen: Sequence[Finding], blamed: set[str]) -> Upstream:
     )
 
 
-def _starts(heard: Standing, onset_s: float) -> Starts | None:
-    """Return what began anew before users were hurt; what began later is a remedy, or follows."""
-    fresh = [
-        (replica.started_at_s, hurt)
-        for replica, hurt in heard
-        if onset_s - CHANGE_BEFORE_S <= replica.started_at_s <= onset_s
-    ]
+def _began(heard: Standing, from_s: float, until_s: float) -> Standing:
+    return [(each, hurt) for each, hurt in heard if from_s <= each.started_at_s <= until_s]
+
+
+def _starts(fresh: Standing) -> Starts | None:
     if not fresh:
         return None
+    began_s = [each.started_at_s for each, _ in fresh]
     return Starts(
         replicas=len(fresh),
         hurt=sum(hurt is True for _, hurt in fresh),
         well=sum(hurt is False for _, hurt in fresh),
-        first_s=min(at_s for at_s, _ in fresh),
-        last_s=max(at_s for at_s, _ in fresh),
+        first_s=min(began_s),
+        last_s=max(began_s),
     )
 
 

@@ -108,8 +108,10 @@ class Case:
     cohorts: tuple[Cohort, ...] = ()
     upstreams: tuple[Upstream, ...] = ()
     starts: Starts | None = None
-    # Replicas whose start is known.
+    # Replicas whose start is known; that began anew in the day before, and when the last of them.
     dated: int = 0
+    began_anew: int = 0
+    last_began_s: float = 0.0
     answers: tuple[Answer, ...] = ()
 
     @property
@@ -144,6 +146,8 @@ class Diagnosis:
     supports: tuple[str, ...] = ()
     contradicts: tuple[str, ...] = ()
     ruled_out: tuple[str, ...] = ()
+    # Changes of the day before that may have to do with it.
+    suspects: tuple[str, ...] = ()
     besides: tuple[str, ...] = ()
     grounds: tuple[str, ...] = ()
     blames: tuple[str, ...] = ()

@@ -14,6 +14,7 @@ from math import log10
 from typing import TYPE_CHECKING
 
 from gpuward.coordinator.cause import SURE
+from gpuward.coordinator.diagnosis.causes import Nature, cause_of
 from gpuward.coordinator.diagnosis.values import UNDETERMINED
 
 if TYPE_CHECKING:
@@ -59,8 +60,10 @@ class Weight:
 
 
 def is_sure(cohort: Cohort) -> bool:
-    """Return whether a cohort names a cause at all."""
-    return cohort.cause != UNDETERMINED and cohort.confidence >= SURE
+    """Return whether a cohort names a cause of what users feel."""
+    if cohort.cause == UNDETERMINED or cause_of(cohort.cause).nature is Nature.SIGHT:
+        return False
+    return cohort.confidence >= SURE
 
 
 def together(weights: Iterable[Weight]) -> float:

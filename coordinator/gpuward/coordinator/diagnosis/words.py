@@ -31,6 +31,7 @@ TELLING_APART = {
 }
 ASK_A_NODE = "run `gpuward agent why` on a node that serves it"
 MOST_LINES = 8
+HOUR_S = 3600.0
 
 
 def named(case: Case, best: Candidate, others: Sequence[Candidate]) -> Diagnosis:
@@ -53,6 +54,7 @@ def named(case: Case, best: Candidate, others: Sequence[Candidate]) -> Diagnosis
         supports=(*supports, *(own.supports if own else ()))[:MOST_LINES],
         contradicts=(*against, *(own.contradicts if own else ()))[:MOST_LINES],
         ruled_out=tuple(_ruled_out(case, best)),
+        suspects=() if best.cause == CHANGE else _suspects(case),
         besides=_names(others),
         grounds=_grounds(case, [best]),
         blames=best.keys,
@@ -79,6 +81,7 @@ def undetermined(case: Case, possible: Sequence[Candidate]) -> Diagnosis:
         supports=tuple(w.words for each in possible[:2] for w in each.weights if w.decibans > 0),
         contradicts=tuple(w.words for each in possible[:2] for w in each.weights if w.decibans < 0),
         ruled_out=tuple(_ruled_out(case)),
+        suspects=_suspects(case),
         besides=_names(possible[:2]),
         grounds=_grounds(case, possible[:2]),
     )
@@ -143,11 +146,21 @@ def _ruled_out(case: Case, best: Candidate | None = None) -> Iterator[str]:
     for answer in case.answers:
         if _is_no(answer):
             yield f"{RULED_OUT[answer.question]}: {_by(answer)}"
-    if case.dated == case.heard > 0 and case.starts is None:
-        yield "a roll-out: no replica had begun anew in the half hour before"
+    if case.dated == case.heard > 0 and not case.began_anew:
+        yield "a roll-out: no replica had begun anew in the day before"
     one_place = best is not None and best.nature is Nature.PLACE and best.scope is Scope.ONE
     if case.hurt == case.heard > 1 and not one_place:
         yield f"one sick node: users are hurt at all {case.hurt} replicas alike"
+
+
+def _suspects(case: Case) -> tuple[str, ...]:
+    """Return what was changed in the day before, as far as starts of replicas show it."""
+    if not case.began_anew:
+        return ()
+    before_s = case.onset_s - case.last_began_s
+    ago = f"{before_s / 3600:.0f} h" if before_s >= HOUR_S else f"{before_s / 60:.0f} min"
+    which = f"{case.began_anew} of {count(case.heard, 'replica')}"
+    return (f"{which} had begun anew, the last {ago} before users were hurt",)
 
 
 def _is_no(answer: Answer) -> bool:

@@ -90,6 +90,7 @@ def grounds(incident: Incident) -> tuple[tuple[str, tuple[str, ...]], ...]:
         ("for it", diagnosis.supports),
         ("against it", diagnosis.contradicts),
         ("ruled out", diagnosis.ruled_out),
+        ("suspects", diagnosis.suspects),
     )
 
 
