@@ -23,6 +23,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from gpuward.coordinator import wire
 from gpuward.coordinator.filing import Superseded
 from gpuward.coordinator.reader import Reader
+from gpuward.coordinator.store_failures import StoreFailures, reason_of
 from gpuward.coordinator.version import installed_version
 from gpuward.coordinator.wire_finding import Known
 from gpuward.v1 import coordinator_pb2 as pb
@@ -46,6 +47,7 @@ MIN_REPORT_INTERVAL_S = 1.0
 # A stream that does not even say hello is closed.
 HELLO_WITHIN_S = 10.0
 STOP_WITHIN_S = 1.0
+REASON_LIMIT = 200
 OPTIONS = (
     # Without this a second coordinator on the same port would take half of the nodes, silently.
     ("grpc.so_reuseport", 0),
@@ -73,6 +75,7 @@ class Ingest(coordinator_pb2_grpc.CoordinatorServiceServicer):
         self._intake = intake
         self._clock = clock
         self._report_interval_s = max(MIN_REPORT_INTERVAL_S, REPORT_INTERVAL_S / speed)
+        self._failures = StoreFailures("report")
 
     async def Session(
         self, request_iterator: AsyncIterator[pb.SessionRequest], context: Context
@@ -93,7 +96,7 @@ class Ingest(coordinator_pb2_grpc.CoordinatorServiceServicer):
                     case "report":
                         yield await self._report(session, request.report, context)
                     case "drain":
-                        await self._drain(hello.node, request.drain)
+                        await self._drain(hello.node, request.drain, context)
                     case other:
                         await _refuse(context, f"unexpected message in a session: {other}")
         finally:
@@ -125,7 +128,7 @@ class Ingest(coordinator_pb2_grpc.CoordinatorServiceServicer):
                 query_address=hello.query_address,
             )
         except SQLAlchemyError as error:
-            await _unavailable(context, error)
+            await self._unavailable(context, error)
 
     async def _report(
         self, session: _Session, message: report_pb2.Report, context: Context
@@ -138,7 +141,7 @@ class Ingest(coordinator_pb2_grpc.CoordinatorServiceServicer):
         except wire.BadMessage as error:
             await _refuse(context, str(error))
         except SQLAlchemyError as error:
-            await _unavailable(context, error)
+            await self._unavailable(context, error)
         if reader.notes and not session.mended:
             session.mended = True
             log.warning("report.mended", node=session.node, seq=report.seq, notes=reader.notes)
@@ -148,9 +151,19 @@ class Ingest(coordinator_pb2_grpc.CoordinatorServiceServicer):
         ack = pb.ReportAck(report_seq=report.seq, event_seq=taken.event_seq)
         return pb.SessionResponse(report_ack=ack)
 
-    async def _drain(self, node: str, message: pb.Drain) -> None:
+    async def _unavailable(self, context: Context, error: SQLAlchemyError) -> NoReturn:
+        # The agent keeps what it has and comes back; nothing was acknowledged.
+        self._failures.note(error, self._clock.mono_s())
+        reason = f"the coordinator's database failed: {reason_of(error)[:REASON_LIMIT]}"
+        await context.abort(grpc.StatusCode.UNAVAILABLE, reason)
+        raise AssertionError("abort returned")
+
+    async def _drain(self, node: str, message: pb.Drain, context: Context) -> None:
         until_s = wire.drain_until(message, Reader(self._clock.wall_s()))
-        await self._intake.drain(node, until_s)
+        try:
+            await self._intake.drain(node, until_s)
+        except SQLAlchemyError as error:
+            await self._unavailable(context, error)
         log.info("node.drained", node=node, reason=message.reason[:200], until_s=until_s)
 
 
@@ -161,13 +174,6 @@ async def _refuse(
 ) -> NoReturn:
     log.warning("session.refused", peer=context.peer(), reason=reason)
     await context.abort(code, reason)
-    raise AssertionError("abort returned")
-
-
-async def _unavailable(context: Context, error: SQLAlchemyError) -> NoReturn:
-    # The agent keeps what it has and comes back; nothing was acknowledged.
-    log.error("store.failed", error=str(error).partition("\n")[0])
-    await context.abort(grpc.StatusCode.UNAVAILABLE, "the coordinator's database does not answer")
     raise AssertionError("abort returned")
 
 

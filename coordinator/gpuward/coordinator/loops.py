@@ -9,11 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from gpuward.coordinator.calm import close_calm
 from gpuward.coordinator.memory_maps import plan_maps
+from gpuward.coordinator.store_failures import StoreFailures
 from gpuward.coordinator.timers import fire_due
 from gpuward.coordinator.watch_nodes import judge_nodes
 from gpuward.coordinator.watch_services import Counts, forget_old_readings, judge_services
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from gpuward.coordinator.timers import Escalation
     from gpuward.daemon.clock import Clock
     from gpuward.daemon.notify import Notifier
-
-log = structlog.get_logger()
 
 # A page leaves within a second of its decision: timers and outbox look four times a second.
 TIMER_PERIOD_S = 0.25
@@ -54,13 +52,13 @@ class Loop:
 
 async def repeat(loop: Loop, clock: Clock) -> None:
     """Run ``loop`` until cancelled."""
+    failures = StoreFailures(loop.name)
     while True:
         pause_s = loop.period_s
         try:
             await loop.work(clock.wall_s())
         except SQLAlchemyError as error:
-            reason = str(error).partition("\n")[0]
-            log.warning("store.failed", loop=loop.name, reason=reason)
+            failures.note(error, clock.mono_s())
             pause_s = FAILED_PAUSE_S
         await clock.sleep_until(clock.mono_s() + pause_s)
 

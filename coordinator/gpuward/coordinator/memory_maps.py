@@ -15,6 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from gpuward.coordinator import events as e
 from gpuward.coordinator import map_request, store_incidents, store_maps, store_reports
 from gpuward.coordinator.agents import Later, Refused, Taken
+from gpuward.coordinator.store_failures import StoreFailures
 from gpuward.memory_map.model import totals
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ class MemoryMaps:
         self._ask = ask
         self._clock = clock
         self._in_flight = 0
+        self._failures = StoreFailures("memory_map")
 
     async def start_due(self, group: asyncio.TaskGroup) -> int:
         """Start asking, in ``group``, processes that are due; return how many."""
@@ -103,7 +105,7 @@ class MemoryMaps:
             await self._mark(process, attempts, await self._ask(address, process, self._now_s()))
         except SQLAlchemyError as error:
             # The lease runs out, and the process is asked again.
-            log.warning("store.failed", loop="mapping", reason=str(error).partition("\n")[0])
+            self._failures.note(error, self._clock.mono_s())
         finally:
             self._in_flight -= 1
 

@@ -16,6 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from gpuward.coordinator import escalation, store_incidents, store_outbox, store_reports
 from gpuward.coordinator import events as e
 from gpuward.coordinator.page import Message, Outcome, Refused, Retry, Sent, render
+from gpuward.coordinator.store_failures import StoreFailures
 from gpuward.coordinator.watch_services import reasons_now
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ class Outbox:
         self._base_url = base_url
         self._speed = speed
         self._in_flight = 0
+        self._failures = StoreFailures("page")
 
     async def start_due(self, group: asyncio.TaskGroup) -> int:
         """Start one try of every due page in ``group``; return how many.  0 costs one read."""
@@ -81,7 +83,7 @@ class Outbox:
                 await self._mark(page, await self._send(page, message))
         except SQLAlchemyError as error:
             # The lease runs out, and the page is tried again.
-            log.warning("store.failed", loop="delivery", reason=str(error).partition("\n")[0])
+            self._failures.note(error, self._clock.mono_s())
         finally:
             self._in_flight -= 1
 

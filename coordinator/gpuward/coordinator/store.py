@@ -23,7 +23,8 @@ from gpuward.coordinator import (
 )
 from gpuward.coordinator.escalation import DEFAULT_POLICY, handover_step, reconcile
 from gpuward.coordinator.incident import Refused, apply, decide
-from gpuward.coordinator.store_dialect import begin
+from gpuward.coordinator.store_dialect import begin, execute_each, upsert
+from gpuward.coordinator.store_schema import heartbeat
 from gpuward.coordinator.ulid import new_ulid
 
 if TYPE_CHECKING:
@@ -227,6 +228,12 @@ class Store:
         """Return when the database answers; raises ``sqlalchemy.exc.SQLAlchemyError``."""
         async with self.reading() as connection:
             await connection.execute(select(1))
+
+    async def beat(self, now_s: float) -> None:
+        """Return once a row is written; raises ``sqlalchemy.exc.SQLAlchemyError``."""
+        async with self.writing() as tx:
+            row = {"id": 1, "at_s": now_s}
+            await execute_each(tx.connection, upsert(tx.connection, heartbeat), [row])
 
     async def close(self) -> None:
         await self._engine.dispose()

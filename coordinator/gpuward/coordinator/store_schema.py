@@ -194,3 +194,11 @@ kind_override = Table(
     Column("at_s", Double, nullable=False),
     Index(None, "kind"),
 )
+
+# One row, written to see whether the database can be written; see ``readiness``.
+heartbeat = Table(
+    "heartbeat",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("at_s", Double, nullable=False),
+)

@@ -148,6 +148,7 @@ async def test_ready_follows_the_database(site):
         raise OperationalError("select", {}, OSError("disk"))
 
     assert (await site.browser.get("/readyz")).status_code == 200
+    await site.clock.advance(1)
     site.store.ping = fail
     site.store.list_incidents = lambda *_: fail()
 

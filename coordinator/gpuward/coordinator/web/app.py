@@ -5,7 +5,6 @@ Programs under ``/api/`` get JSON, people get a page; nothing shows a traceback.
 
 from __future__ import annotations
 
-import asyncio
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,8 +17,9 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from gpuward.coordinator.readiness import Readiness
 from gpuward.coordinator.web import api, kinds, pages
-from gpuward.coordinator.web.context import Context, context
+from gpuward.coordinator.web.context import Context
 from gpuward.coordinator.web.guard import SecurityHeaders
 from gpuward.memory_map import svg
 
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from gpuward.coordinator.oncall import Roster
     from gpuward.coordinator.store import Store
     from gpuward.daemon.clock import Clock
-
-READY_WITHIN_S = 2.0
 
 ROUTES = (
     Route("/", pages.list_incidents),
@@ -83,6 +81,7 @@ def create_app(
         },
     )
     app.state.context = Context(store, clock, roster, policy, speed, url)
+    app.state.readiness = Readiness(store, clock)
     app.state.templates = pages.environment()
     return app
 
@@ -97,12 +96,10 @@ async def _memory_map_style(_: Request) -> Response:
 
 
 async def _readyz(request: Request) -> Response:
-    """Answer 200 while the database does."""
-    try:
-        async with asyncio.timeout(READY_WITHIN_S):
-            await context(request).store.ping()
-    except (SQLAlchemyError, TimeoutError):
-        return PlainTextResponse("the database does not answer\n", 503)
+    """Answer 200 while the database can be written, else 503 and why not."""
+    readiness: Readiness = request.app.state.readiness
+    if trouble := await readiness.trouble():
+        return PlainTextResponse(f"{trouble}\n", 503)
     return PlainTextResponse("ready\n")
 
 
