@@ -10,10 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 
-import msgspec
-
 # msgspec reads the annotations at run time.
 from gpuward.coordinator.diagnosis.values import Diagnosis  # noqa: TC001
+from gpuward.coordinator.service_totals import ServiceTotals
 from gpuward.coordinator.terms import Action, CauseDomain
 
 __all__ = [
@@ -278,25 +277,3 @@ class Page:
     # Why it will not be sent: suppressed by an acknowledgement, or refused by the channel.
     abandoned_at_s: float | None = None
     last_error: str = ""
-
-
-class ServiceTotals(msgspec.Struct, frozen=True, gc=False):
-    """Cumulative counters of one instance of a service; fields as in report.proto.
-
-    A struct, because each report of each node makes one, writes it and reads it back.
-    """
-
-    service: str
-    instance: str
-    node: str
-    started_at_s: float
-    observed_at_s: float
-    received_at_s: float
-    requests: int = 0
-    failed: int = 0
-    timed_out: int = 0
-    over_objective: int = 0
-    tokens: int = 0
-    ready: bool = True
-    waiting: int = 0
-    running: int = 0
