@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from gpuward.agent.diagnosis.evidence import ITEMS
@@ -12,6 +14,7 @@ from gpuward.agent.diagnosis.seen import UNKNOWN, Presence, Seen
 from gpuward.agent.diagnosis.verdict import holding, weigh
 
 PRESENT, ABSENT = Seen(Presence.PRESENT), Seen(Presence.ABSENT)
+DOCUMENT = Path(__file__).parents[3] / "docs" / "prometheus.md"
 NOTHING_KNOWN = dict.fromkeys(ITEMS, UNKNOWN)
 
 
@@ -144,3 +147,9 @@ def test_numbers_are_those_of_recordings():
     assert [NUMBERS[name] for name in ("undetermined", "thermal", "overload", "clock_skew")] == [
         *(0, 4, 16, 21),
     ]
+
+
+def test_the_numbers_are_in_the_document():
+    words = " ".join(DOCUMENT.read_text().split())
+
+    assert ", ".join(f"{number} `{name}`" for name, number in NUMBERS.items()) in words
