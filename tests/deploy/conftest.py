@@ -41,8 +41,8 @@ def own_metrics():
         *figures_of_sampling(nothing, nothing),
         *figures_of_reports(nothing, nothing, nothing, nothing),
     )
-    xids = XidTotals()
-    xids.add(Event("xid", 0.0, "1", code=79, gpu="G1"), 0.0)
+    xids = XidTotals(FakeClock())
+    xids.add(Event("xid", 0.0, "1", code=79, gpu="G1"))
     exporter = Exporter(
         clock=FakeClock(),
         snapshot=lambda: Snapshot("n1", "boot-1", 0.0, 0.0, Driver(up=False)),

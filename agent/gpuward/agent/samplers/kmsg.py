@@ -73,7 +73,7 @@ class KmsgSampler:
         # Records up to this one are in the ledger.
         self._known_seq = -1
         self._log = KernelLog(path)
-        self.totals = XidTotals()
+        self.totals = XidTotals(clock)
         self._replaced = 0
         self._lines = Lines()
         self._pending: list[Line] = []
@@ -201,7 +201,7 @@ class KmsgSampler:
 
     def _count(self, event: Event, *, is_new: bool) -> None:
         """Count an XID; ``is_new``: it is not in the ledger yet."""
-        self.totals.add(event, self._wall_offset_s())
+        self.totals.add(event)
         if is_new and event.gpu:
             wall_s = event.at_s + self._wall_offset_s()
             self._ledger.add(event.gpu, event.code, self._boot_id, wall_s)
