@@ -170,7 +170,7 @@ def test_a_nodes_verdict_becomes_the_services(coordinator, tmp_path):
         )
         for text in told
     )
-    handed = "Handed from ml to infrastructure: diagnosis: overload"
+    handed = "Handed from ml to infrastructure: overload"
     assert 1 == sum(text.startswith(handed) for text in told)
 
     events = [

@@ -77,7 +77,7 @@ def update_causes(
     told = (*_links(causes, incidents), *_diagnosed(diagnosis, case))
     known = (*incident.findings, *causes)
     if diagnosis is not None and diagnosis.is_determined:
-        reason = f"diagnosis: {diagnosis.headline}"
+        reason = diagnosis.headline
     elif causes:
         reason = f"strongest cause: {_strongest(known).summary}"
     else:
