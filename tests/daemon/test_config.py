@@ -1,5 +1,7 @@
 """Configuration: a typed value, or one line that names the place."""
 
+from typing import Annotated, Literal
+
 import msgspec
 import pytest
 
@@ -10,8 +12,26 @@ class Sampling(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     period_s: float = 1.0
 
 
+Loudness = Annotated[Literal["page", "ticket", ""], msgspec.Meta(description="How loud.")]
+
+
+class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    loudness: Loudness = ""
+
+
+class Odd(msgspec.Struct, frozen=True, tag="odd"):
+    loudness: Loudness = ""
+
+
+class Even(msgspec.Struct, frozen=True, tag="even"):
+    pass
+
+
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     sampling: Sampling = Sampling()
+    rules: tuple[Rule, ...] = ()
+    overrides: dict[str, Rule] = {}
+    numbers: tuple[Odd | Even, ...] = ()
 
 
 def test_a_file_becomes_a_typed_value(tmp_path):
@@ -33,6 +53,22 @@ def test_a_file_becomes_a_typed_value(tmp_path):
             '[sampling]\nperiod_s = "fast"\n',
             "x.toml: Expected `float`, got `str` - at `$.sampling.period_s`",
             id="wrong type",
+        ),
+        pytest.param(
+            '[[rules]]\nloudness = "loud"\n',
+            "x.toml: Invalid enum value 'loud' - at `$.rules[0].loudness`; it may be page, ticket",
+            id="none of the choices, in a list",
+        ),
+        pytest.param(
+            '[overrides.31]\nloudness = "loud"\n',
+            "x.toml: Invalid enum value 'loud' - at `$.overrides[...].loudness`;"
+            " it may be page, ticket",
+            id="none of the choices, in a table by name",
+        ),
+        pytest.param(
+            '[[numbers]]\ntype = "odd"\nloudness = "loud"\n',
+            "x.toml: Invalid enum value 'loud' - at `$.numbers[0].loudness`",
+            id="choices of one of several types",
         ),
         pytest.param(
             "[sampling\n",
