@@ -19,6 +19,8 @@ BY_KIND = {flag.kind.name: flag for flag in FLAGS}
         ("gpu.memory.remap_exhausted", "gpu_row_remap_banks_exhausted", ([0], [1, 7]), WARN),
         ("gpu.memory.repair_pending", "gpu_repair_pending", ([0], [1]), WARN),
         ("gpu.memory.retired_pages_pending", "gpu_retired_pages_pending", ([0], [1]), WARN),
+        ("gpu.memory.retired_pages_full", "gpu_retired_pages", ([0, 62], [63, 64]), WARN),
+        ("gpu.memory.unrepairable", "gpu_memory_unrepairable", ([0], [1]), FAIL),
         ("gpu.ecc.sram_threshold", "gpu_ecc_sram_threshold_exceeded", ([0], [1]), FAIL),
         ("gpu.inforom.corrupt", "gpu_inforom_valid", ([1], [0]), WARN),
         ("gpu.fabric.unhealthy", "gpu_fabric_healthy", ([1], [0]), FAIL),

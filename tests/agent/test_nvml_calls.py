@@ -10,6 +10,7 @@ import pytest
 
 from gpuward.agent.learned_best import CLOCK_BEST, GENERATION_BEST, WIDTH_BEST
 from gpuward.agent.nvml_call import Lane
+from gpuward.agent.nvml_calls_health import read_unrepairable
 from gpuward.agent.nvml_conditions import DeviceLost, DriverGone, Unsupported
 from gpuward.agent.nvml_device import ALL_SIGNALS, Device, Slot
 from gpuward.agent.nvml_holders import HolderLists
@@ -372,3 +373,28 @@ def test_slot_shows_the_call_while_it_lasts():
     assert (waiting.index, waiting.call) == (3, "nvmlDeviceGetName")
     assert waiting.thread_id == threading.get_native_id()
     assert slot.waiting() is None
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        # The driver leaves the version, or writes the flag in its place.
+        pytest.param((None, 0), False, id="as the binding has it, well"),
+        pytest.param((None, 1), True, id="as the binding has it, not well"),
+        pytest.param((0, None), False, id="as the header has it, well"),
+        pytest.param((1, None), True, id="as the header has it, not well"),
+    ],
+)
+def test_unrepairable_memory_is_understood_either_way(words, expected):
+    """Header and binding disagree about where the flag is; a bad GPU never reads as good."""
+
+    def driver(_handle, pointer):
+        status = pointer._obj
+        first, second = words
+        status.version_or_flag = status.version_or_flag if first is None else first
+        status.flag = status.flag if second is None else second
+        return 0
+
+    binding = SimpleNamespace(_nvmlGetFunctionPointer=lambda _name: driver)
+
+    assert read_unrepairable(binding, "handle") is expected

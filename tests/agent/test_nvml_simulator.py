@@ -84,9 +84,11 @@ async def test_healthy_node(nvml, state):
         batch = await until(nvml, lambda batch: batch.driver)
 
     assert [gpu.uuid for gpu in batch.gpus] == [state.gpu(i).uuid.decode() for i in range(8)]
-    # Pages are retired before Ampere only, violations counted before driver 580.
+    # Pages are retired before Ampere only, violations counted before driver 580, and memory is
+    # called unrepairable from 590 on.
+    pages = {f"gpu_retired_pages{what}" for what in ("", "_double_bit", "_pending")}
     assert {gpu.unsupported for gpu in batch.gpus} == {
-        frozenset({"gpu_retired_pages_pending", "gpu_violation_thermal_seconds_total"})
+        frozenset({*pages, "gpu_violation_thermal_seconds_total", "gpu_memory_unrepairable"})
     }
     assert batch.gpus[3].name == "NVIDIA H100 80GB HBM3"
     found = values(batch, batch.gpus[3].uuid)

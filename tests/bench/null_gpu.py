@@ -242,6 +242,7 @@ class Card:
         ):
             if not self.can(capability):
                 yield from signals
-        yield from ("gpu_retired_pages_pending", "gpu_repair_pending")
+        yield from ("gpu_retired_pages", "gpu_retired_pages_double_bit")
+        yield from ("gpu_retired_pages_pending", "gpu_repair_pending", "gpu_memory_unrepairable")
         if self.is_cut:
             yield from NOT_WITH_MIG

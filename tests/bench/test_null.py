@@ -51,7 +51,9 @@ def test_what_a_node_says_is_judged(null):
         "gpu.memory.coverage_fell",
         "gpu.memory.unattributed",
         "gpu.memory.repair_pending",
+        "gpu.memory.retired_pages_full",
         "gpu.memory.retired_pages_pending",
+        "gpu.memory.unrepairable",
         # Of workers that an operator has to ask for.
         "gpu.probe.preempted",
         "gpu.probe.slow",

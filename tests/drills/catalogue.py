@@ -160,10 +160,9 @@ MEMORY = (
     ),
     Row(
         "retired pages",
-        "nvmlDeviceGetRetiredPagesPendingStatus",
-        ("gpu_retired_pages_pending",),
-        ("gpu.memory.retired_pages_pending",),
-        left_out="counts: pages are retired before Ampere only",
+        "nvmlDeviceGetRetiredPages, nvmlDeviceGetRetiredPagesPendingStatus",
+        ("gpu_retired_pages", "gpu_retired_pages_double_bit", "gpu_retired_pages_pending"),
+        ("gpu.memory.retired_pages_pending", "gpu.memory.retired_pages_full"),
     ),
     Row(
         "repair of memory",
@@ -174,7 +173,8 @@ MEMORY = (
     Row(
         "unrepairable memory",
         "nvmlDeviceGetUnrepairableMemoryFlag_v1",
-        left_out="header and binding disagree on the structure: a bad GPU would read as good",
+        ("gpu_memory_unrepairable",),
+        ("gpu.memory.unrepairable",),
     ),
 )
 CLOCKS_AND_HEAT = (

@@ -58,6 +58,13 @@ FLAGS = (
         {"remapped_rows_pending": 1},
     ),
     Edge(
+        "gpu.memory.retired_pages_full",
+        "gpu_retired_pages",
+        63,
+        {"remapped_rows_corrected": 60, "remapped_rows_uncorrected": 2},
+        {"remapped_rows_corrected": 60, "remapped_rows_uncorrected": 3},
+    ),
+    Edge(
         "gpu.memory.remap_failed",
         "gpu_row_remap_failed",
         1,
@@ -225,7 +232,11 @@ ROWS = frozenset(
 )
 BANKS = frozenset({"gpu_row_remap_banks_partial", "gpu_row_remap_banks_exhausted"})
 REPAIR = frozenset({"gpu_repair_pending"})
-RETIRED_PAGES = frozenset({"gpu_retired_pages_pending"})
+RETIRED_PAGES = frozenset(
+    {"gpu_retired_pages", "gpu_retired_pages_double_bit", "gpu_retired_pages_pending"}
+)
+# From driver 590 on, of which no profile is.
+UNREPAIRABLE = frozenset({"gpu_memory_unrepairable"})
 ECC = frozenset(
     {f"gpu_ecc_{kind}_total" for kind in ("corrected", "uncorrected")}
     | {f"gpu_ecc_aggregate_{kind}_total" for kind in ("corrected", "uncorrected")}
@@ -254,11 +265,25 @@ UTILIZATION = frozenset(
 )
 BEFORE_HOPPER = GPM | NVLINK | FABRIC | SRAM_STATUS | MEMORY_HEAT | CONFIDENTIAL | MIG
 LACKS = {
-    "h100-sxm-x8": RETIRED_PAGES | VIOLATIONS,
-    "h100-mig-x1": ROWS | RETIRED_PAGES | VIOLATIONS | NVLINK | FABRIC | GPM | UTILIZATION,
-    "l40s-x4": BEFORE_HOPPER | RETIRED_PAGES,
-    "rtx4090-x1": BEFORE_HOPPER | RETIRED_PAGES | ECC | ROWS | BANKS | REPAIR | VIOLATIONS,
-    "t4-x4": BEFORE_HOPPER | ROWS | BANKS | REPAIR | MARGINS | COUNTED_REASONS,
+    "h100-sxm-x8": UNREPAIRABLE | RETIRED_PAGES | VIOLATIONS,
+    "h100-mig-x1": UNREPAIRABLE
+    | ROWS
+    | RETIRED_PAGES
+    | VIOLATIONS
+    | NVLINK
+    | FABRIC
+    | GPM
+    | UTILIZATION,
+    "l40s-x4": UNREPAIRABLE | BEFORE_HOPPER | RETIRED_PAGES,
+    "rtx4090-x1": UNREPAIRABLE
+    | BEFORE_HOPPER
+    | RETIRED_PAGES
+    | ECC
+    | ROWS
+    | BANKS
+    | REPAIR
+    | VIOLATIONS,
+    "t4-x4": UNREPAIRABLE | BEFORE_HOPPER | ROWS | BANKS | REPAIR | MARGINS | COUNTED_REASONS,
 }
 # What a finding cannot do without.
 NEEDS = {
@@ -267,6 +292,7 @@ NEEDS = {
     "gpu.memory.remap_exhausted": BANKS,
     "gpu.memory.repair_pending": REPAIR,
     "gpu.memory.retired_pages_pending": RETIRED_PAGES,
+    "gpu.memory.retired_pages_full": RETIRED_PAGES,
     "gpu.ecc.sram_threshold": SRAM_STATUS,
     "gpu.ecc.uncorrected": ECC,
     "gpu.ecc.corrected_rate": ECC,

@@ -254,6 +254,10 @@ DRILLS = {
             Shown("gpu.ecc.uncorrected", 3, "fail", "page", "gpu_ecc_uncorrected_total", 1, 1),
         ),
     ),
+    "unrepairable": (
+        260,
+        (Shown("gpu.memory.unrepairable", 2, "fail", "page", "gpu_memory_unrepairable", 1, 1),),
+    ),
     "refused": (
         160,
         (

@@ -1,8 +1,4 @@
-"""NVML calls about a GPU's health, as rows of the table in ``nvml_calls``: memory, links, InfoROM.
-
-Left out on purpose: nvmlDeviceGetUnrepairableMemoryFlag_v1, of whose structure header and binding
-disagree (the flag is first in one, second in the other), so that a bad GPU would read as good.
-"""
+"""NVML calls about a GPU's health, rows of the table in ``nvml_calls``: memory, links, InfoROM."""
 
 from __future__ import annotations
 
@@ -24,6 +20,7 @@ ECC_IN_LIFE = 1
 LOCATION_DRAM = 2
 LOCATION_SRAM = 7
 THERMAL_POLICY = 1
+RETIRED_FOR_SINGLE_BITS, RETIRED_FOR_DOUBLE_BIT = 0, 1
 CORRUPTED_INFOROM = 14
 INVALID_ARGUMENT = 2
 # NVML_NVLINK_MAX_LINKS since driver 590; older ones refuse links that they do not have.
@@ -61,6 +58,33 @@ def read_inforom(nvml: Any, handle: Any) -> bool:
             return False
         raise
     return True
+
+
+class UnrepairableMemory(ctypes.Structure):
+    """nvmlUnrepairableMemoryStatus_v1_t: the flag is first in the header, second in the binding.
+
+    A driver of either kind is understood: one of the binding's leaves the version as it was.
+    """
+
+    _fields_ = (("version_or_flag", ctypes.c_uint), ("flag", ctypes.c_uint))
+
+
+def read_unrepairable(nvml: Any, handle: Any) -> bool:
+    """Return whether there is memory that no row can replace any more."""
+    version = ctypes.sizeof(UnrepairableMemory) | 1 << 24
+    status = UnrepairableMemory(version)
+    # Not by the binding's function, which would read a bad GPU as good by the header's layout.
+    call = nvml._nvmlGetFunctionPointer("nvmlDeviceGetUnrepairableMemoryFlag_v1")  # noqa: SLF001
+    code = call(handle, ctypes.byref(status))
+    if code != 0:
+        raise nvml.NVMLError(code)
+    return bool(status.flag if status.version_or_flag == version else status.version_or_flag)
+
+
+def read_retired_pages(nvml: Any, handle: Any) -> tuple[int, int]:
+    """Return how many pages were retired for single-bit and for double-bit errors."""
+    single_bit = nvml.nvmlDeviceGetRetiredPages(handle, RETIRED_FOR_SINGLE_BITS)
+    return len(single_bit), len(nvml.nvmlDeviceGetRetiredPages(handle, RETIRED_FOR_DOUBLE_BIT))
 
 
 def read_remapped_rows(nvml: Any, handle: Any) -> Any:
@@ -163,6 +187,21 @@ HEALTH = (
             "gpu_row_remap_banks_partial": lambda banks: float(banks.partial),
             "gpu_row_remap_banks_exhausted": lambda banks: float(banks.none),
         },
+    ),
+    Call(
+        "nvmlDeviceGetUnrepairableMemoryFlag_v1",
+        Lane.SLOW,
+        {"gpu_memory_unrepairable": float},
+        read=read_unrepairable,
+    ),
+    Call(
+        "nvmlDeviceGetRetiredPages",
+        Lane.SLOW,
+        {
+            "gpu_retired_pages": lambda pages: float(sum(pages)),
+            "gpu_retired_pages_double_bit": item(1),
+        },
+        read=read_retired_pages,
     ),
     Call("nvmlDeviceGetRetiredPagesPendingStatus", Lane.SLOW, {"gpu_retired_pages_pending": float}),
     Call(

@@ -34,6 +34,9 @@ _MEMORY_HEALTH = (
     ("gpu_row_remap_failed", "1 when a row could not be remapped, else 0.", SLOW_S),
     ("gpu_row_remap_banks_partial", "Banks that have few spare rows left.", SLOW_S),
     ("gpu_row_remap_banks_exhausted", "Banks that have no spare row left.", SLOW_S),
+    ("gpu_memory_unrepairable", "1 when memory cannot be repaired any more, else 0.", SLOW_S),
+    ("gpu_retired_pages", "Pages of memory that were retired in the GPU's life.", SLOW_S),
+    ("gpu_retired_pages_double_bit", "Of these, pages retired for a double-bit error.", SLOW_S),
     ("gpu_retired_pages_pending", "1 when a page waits to be retired, else 0.", SLOW_S),
     ("gpu_repair_pending", "1 when a repair of memory waits for a reset, else 0.", SLOW_S),
 )

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 # than this table) wait for a person.
 UNUSABLE = frozenset({1, 2, 4, 6, 7})
 FABRIC_COMPLETED = 3
+# The InfoROM has room for 64; DCGM fails a card from this on.
+MOST_RETIRED_PAGES = 63
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +167,28 @@ FLAGS = (
         "gpu_retired_pages_pending",
         _when_set(Result.WARN),
         "GPU {gpu} needs a reset to retire a faulty page of memory.",
+    ),
+    Flag(
+        _kind(
+            "gpu.memory.retired_pages_full",
+            FindingClass.TICKET,
+            Action.REPLACE_HARDWARE,
+            "So many pages of memory are retired that the next faulty one cannot be.",
+        ),
+        "gpu_retired_pages",
+        lambda pages: Result.WARN if pages >= MOST_RETIRED_PAGES else None,
+        "GPU {gpu} has retired {value} pages of memory: there is no room for more.",
+    ),
+    Flag(
+        _kind(
+            "gpu.memory.unrepairable",
+            FindingClass.PAGE,
+            Action.REPLACE_HARDWARE,
+            "The driver says that the memory cannot be repaired: the card is to be exchanged.",
+        ),
+        "gpu_memory_unrepairable",
+        _when_set(Result.FAIL),
+        "The memory of GPU {gpu} cannot be repaired.",
     ),
     Flag(
         _kind(
