@@ -94,3 +94,11 @@ def test_a_link_that_stays_slow_under_load_becomes_a_failure(gpu_window, signals
 
 def test_not_supported_is_silent(gpu_window):
     assert [] == list(detect(gpu_window({}, unsupported=["gpu_pcie_link_width"])))
+
+
+@pytest.mark.parametrize(("load", "says_busy"), [(BUSY, True), (IDLE, False)])
+def test_of_a_gpu_at_rest_nobody_says_that_it_is_busy(gpu_window, load, says_busy):
+    """`gpuward agent scan` shows why it could not be judged."""
+    (finding,) = detect(gpu_window(WHOLE | load | {"gpu_pcie_link_generation": 1}))
+
+    assert ("is busy" in finding.summary) == says_busy

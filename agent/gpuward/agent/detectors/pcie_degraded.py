@@ -88,8 +88,11 @@ def detect(window: Window, limits: Limits = Limits()) -> Iterator[Finding]:
                 _finding(subject, text, _evidence(GENERATION, (now, best)), failed=False),
                 fails_after_s=limits.slow_fails_after_s if now < generation[1] else None,
             )
-            busy = was_busy(window, gpu.uuid, limits.busy_s)
-            yield finding if busy else replace(finding, outcome=Outcome.UNKNOWN)
+            if was_busy(window, gpu.uuid, limits.busy_s):
+                yield finding
+            else:
+                text = f"How fast the PCIe link of GPU {gpu.index} is shows under load alone."
+                yield replace(finding, outcome=Outcome.UNKNOWN, summary=text)
 
 
 def _pair(window: Window, gpu: str, now: str, best: str) -> tuple[float, float] | None:
