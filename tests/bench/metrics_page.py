@@ -28,6 +28,7 @@ from processes import cpu_s
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 from timing import interleaved, percentile, times_of
 
+from gpuward.agent.app import YOUNG_OBJECTS
 from gpuward.agent.exporter import Exporter
 from gpuward.agent.exposition import Exposition
 from gpuward.agent.http_message import Request
@@ -167,6 +168,7 @@ async def _serve_agent() -> None:
         await _listen(_exporter(judge).server())
         # As the agent does when it has started.
         gc.freeze()
+        gc.set_threshold(YOUNG_OBJECTS)
         for part in cycle(range(SAMPLERS)):
             await asyncio.sleep(1 / SAMPLERS)
             batch = node.batch(clock.mono_s(), part=part, parts=SAMPLERS)
