@@ -28,15 +28,15 @@ from gpuward.v1 import finding_pb2 as gpuward_dot_v1_dot_finding__pb2
 from gpuward.v1 import report_pb2 as gpuward_dot_v1_dot_report__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16gpuward/v1/agent.proto\x12\ngpuward.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18gpuward/v1/finding.proto\x1a\x17gpuward/v1/report.proto\"e\n\tSeriesKey\x12\x0e\n\x06signal\x18\x01 \x01(\t\x12\x10\n\x08gpu_uuid\x18\x02 \x01(\t\x12\x13\n\x0bprocess_key\x18\x03 \x01(\t\x12\x0f\n\x07service\x18\x04 \x01(\t\x12\x10\n\x08\x65ndpoint\x18\x05 \x01(\t\"k\n\x0bSignalValue\x12%\n\x06series\x18\x01 \x01(\x0b\x32\x15.gpuward.v1.SeriesKey\x12\r\n\x05value\x18\x02 \x01(\x01\x12&\n\x02\x61t\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"y\n\x0bGpuIdentity\x12\x0c\n\x04uuid\x18\x01 \x01(\t\x12\x0e\n\x06serial\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x12\n\npci_bus_id\x18\x04 \x01(\t\x12\r\n\x05index\x18\x05 \x01(\r\x12\x1b\n\x13unsupported_signals\x18\x06 \x03(\t\"\xd7\x01\n\x0fProcessIdentity\x12\x13\n\x0bprocess_key\x18\x01 \x01(\t\x12\x0b\n\x03pid\x18\x02 \x01(\r\x12\x13\n\x0bstart_ticks\x18\x03 \x01(\x04\x12\x11\n\tgpu_uuids\x18\x04 \x03(\t\x12\x0c\n\x04unit\x18\x05 \x01(\t\x12\x0b\n\x03pod\x18\x06 \x01(\t\x12\x11\n\tcontainer\x18\x07 \x01(\t\x12\x0e\n\x06\x65ngine\x18\x08 \x01(\t\x12\r\n\x05model\x18\t \x01(\t\x12\x0f\n\x07service\x18\n \x01(\t\x12\x0e\n\x06tapped\x18\x0b \x01(\x08\x12\x0c\n\x04rank\x18\x0c \x01(\t\"\x87\x03\n\x08Snapshot\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0f\n\x07\x62oot_id\x18\x02 \x01(\t\x12&\n\x02\x61t\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tdriver_up\x18\x04 \x01(\x08\x12\x16\n\x0e\x64river_version\x18\x05 \x01(\t\x12%\n\x04gpus\x18\x06 \x03(\x0b\x32\x17.gpuward.v1.GpuIdentity\x12.\n\tprocesses\x18\x07 \x03(\x0b\x32\x1b.gpuward.v1.ProcessIdentity\x12\'\n\x06values\x18\x08 \x03(\x0b\x32\x17.gpuward.v1.SignalValue\x12%\n\x08\x66indings\x18\t \x03(\x0b\x32\x13.gpuward.v1.Finding\x12\x31\n\x0eservice_totals\x18\n \x03(\x0b\x32\x19.gpuward.v1.ServiceTotals\x12/\n\ncomponents\x18\x0b \x03(\x0b\x32\x1b.gpuward.v1.ComponentHealth\"\x14\n\x12GetSnapshotRequest\"=\n\x13GetSnapshotResponse\x12&\n\x08snapshot\x18\x01 \x01(\x0b\x32\x14.gpuward.v1.Snapshot\"\x90\x01\n\x11GetHistoryRequest\x12%\n\x06series\x18\x01 \x01(\x0b\x32\x15.gpuward.v1.SeriesKey\x12)\n\x05since\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x05until\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x7f\n\x0cHistoryPoint\x12&\n\x02\x61t\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05value\x18\x02 \x01(\x01\x12\x12\n\x05least\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x11\n\x04most\x18\x04 \x01(\x01H\x01\x88\x01\x01\x42\x08\n\x06_leastB\x07\n\x05_most\"e\n\x12GetHistoryResponse\x12%\n\x06series\x18\x01 \x01(\x0b\x32\x15.gpuward.v1.SeriesKey\x12(\n\x06points\x18\x02 \x03(\x0b\x32\x18.gpuward.v1.HistoryPoint\"?\n\x0cWatchRequest\x12/\n\x0cmin_interval\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\"7\n\rWatchResponse\x12&\n\x08snapshot\x18\x01 \x01(\x0b\x32\x14.gpuward.v1.Snapshot\"2\n\x0fRunProbeRequest\x12\r\n\x05probe\x18\x01 \x01(\t\x12\x10\n\x08gpu_uuid\x18\x02 \x01(\t\"8\n\x0bProbeFigure\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01\x12\x0c\n\x04unit\x18\x03 \x01(\t\"u\n\x10RunProbeResponse\x12\'\n\x06result\x18\x01 \x01(\x0e\x32\x17.gpuward.v1.CheckResult\x12(\n\x07\x66igures\x18\x02 \x03(\x0b\x32\x17.gpuward.v1.ProbeFigure\x12\x0e\n\x06reason\x18\x03 \x01(\t\"I\n\x13GetMemoryMapRequest\x12\x13\n\x0bprocess_key\x18\x01 \x01(\t\x12\x10\n\x08gpu_uuid\x18\x02 \x01(\t\x12\x0b\n\x03pid\x18\x03 \x01(\r\"w\n\x0bMemoryBlock\x12\x14\n\x0coffset_bytes\x18\x01 \x01(\x04\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\x12\x17\n\x0frequested_bytes\x18\x03 \x01(\x04\x12%\n\x05state\x18\x04 \x01(\x0e\x32\x16.gpuward.v1.BlockState\"\xbf\x01\n\rMemorySegment\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\x04\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\x12\x12\n\nsmall_pool\x18\x03 \x01(\x08\x12\x12\n\nexpandable\x18\x04 \x01(\x08\x12\x14\n\x0cprivate_pool\x18\x05 \x01(\x08\x12\x0e\n\x06stream\x18\x06 \x01(\x04\x12\'\n\x06\x62locks\x18\x07 \x03(\x0b\x32\x17.gpuward.v1.MemoryBlock\x12\x12\n\npage_bytes\x18\x08 \x01(\x04\"\xa2\x01\n\x14GetMemoryMapResponse\x12+\n\x08segments\x18\x01 \x03(\x0b\x32\x19.gpuward.v1.MemorySegment\x12,\n\x08taken_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07refusal\x18\x03 \x01(\t\x12\x11\n\ttruncated\x18\x04 \x01(\x08\x12\x0b\n\x03pid\x18\x05 \x01(\r\"F\n\x0fRunCheckRequest\x12\r\n\x05\x63heck\x18\x01 \x01(\t\x12$\n\x07subject\x18\x02 \x01(\x0b\x32\x13.gpuward.v1.Subject\"s\n\x10RunCheckResponse\x12\'\n\x06result\x18\x01 \x01(\x0e\x32\x17.gpuward.v1.CheckResult\x12&\n\x08\x65vidence\x18\x02 \x03(\x0b\x32\x14.gpuward.v1.Evidence\x12\x0e\n\x06reason\x18\x03 \x01(\t\"Z\n\x0eReleaseRequest\x12+\n\x08\x64uration\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0b\n\x03\x65nd\x18\x03 \x01(\x08\"P\n\x0fReleaseResponse\x12)\n\x05until\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nstill_held\x18\x02 \x03(\t\"#\n\x10GetCausesRequest\x12\x0f\n\x07service\x18\x01 \x01(\t\"E\n\tCauseSign\x12&\n\x08\x65vidence\x18\x01 \x01(\x0b\x32\x14.gpuward.v1.Evidence\x12\x10\n\x08\x64\x65\x63ibans\x18\x02 \x01(\x01\"\x99\x01\n\rPossibleCause\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04says\x18\x02 \x01(\t\x12\x15\n\x08\x64\x65\x63ibans\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12$\n\x05signs\x18\x04 \x03(\x0b\x32\x15.gpuward.v1.CauseSign\x12\x11\n\truled_out\x18\x05 \x01(\t\x12\x0f\n\x07unknown\x18\x06 \x01(\tB\x0b\n\t_decibans\"\xac\x01\n\rReplicaCauses\x12$\n\x07subject\x18\x01 \x01(\x0b\x32\x13.gpuward.v1.Subject\x12\x12\n\nin_trouble\x18\x02 \x01(\x08\x12\x0f\n\x07verdict\x18\x03 \x01(\t\x12\x12\n\nconfidence\x18\x04 \x01(\x01\x12)\n\x06\x63\x61uses\x18\x05 \x03(\x0b\x32\x19.gpuward.v1.PossibleCause\x12\x11\n\tnext_test\x18\x06 \x01(\t\"@\n\x11GetCausesResponse\x12+\n\x08replicas\x18\x01 \x03(\x0b\x32\x19.gpuward.v1.ReplicaCauses*x\n\nBlockState\x12\x1b\n\x17\x42LOCK_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15\x42LOCK_STATE_ALLOCATED\x10\x01\x12\x1c\n\x18\x42LOCK_STATE_PENDING_FREE\x10\x02\x12\x14\n\x10\x42LOCK_STATE_FREE\x10\x03\x32\xda\x04\n\x0c\x41gentService\x12N\n\x0bGetSnapshot\x12\x1e.gpuward.v1.GetSnapshotRequest\x1a\x1f.gpuward.v1.GetSnapshotResponse\x12K\n\nGetHistory\x12\x1d.gpuward.v1.GetHistoryRequest\x1a\x1e.gpuward.v1.GetHistoryResponse\x12>\n\x05Watch\x12\x18.gpuward.v1.WatchRequest\x1a\x19.gpuward.v1.WatchResponse0\x01\x12\x45\n\x08RunProbe\x12\x1b.gpuward.v1.RunProbeRequest\x1a\x1c.gpuward.v1.RunProbeResponse\x12Q\n\x0cGetMemoryMap\x12\x1f.gpuward.v1.GetMemoryMapRequest\x1a .gpuward.v1.GetMemoryMapResponse\x12\x45\n\x08RunCheck\x12\x1b.gpuward.v1.RunCheckRequest\x1a\x1c.gpuward.v1.RunCheckResponse\x12H\n\tGetCauses\x12\x1c.gpuward.v1.GetCausesRequest\x1a\x1d.gpuward.v1.GetCausesResponse\x12\x42\n\x07Release\x12\x1a.gpuward.v1.ReleaseRequest\x1a\x1b.gpuward.v1.ReleaseResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16gpuward/v1/agent.proto\x12\ngpuward.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18gpuward/v1/finding.proto\x1a\x17gpuward/v1/report.proto\"e\n\tSeriesKey\x12\x0e\n\x06signal\x18\x01 \x01(\t\x12\x10\n\x08gpu_uuid\x18\x02 \x01(\t\x12\x13\n\x0bprocess_key\x18\x03 \x01(\t\x12\x0f\n\x07service\x18\x04 \x01(\t\x12\x10\n\x08\x65ndpoint\x18\x05 \x01(\t\"k\n\x0bSignalValue\x12%\n\x06series\x18\x01 \x01(\x0b\x32\x15.gpuward.v1.SeriesKey\x12\r\n\x05value\x18\x02 \x01(\x01\x12&\n\x02\x61t\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"y\n\x0bGpuIdentity\x12\x0c\n\x04uuid\x18\x01 \x01(\t\x12\x0e\n\x06serial\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x12\n\npci_bus_id\x18\x04 \x01(\t\x12\r\n\x05index\x18\x05 \x01(\r\x12\x1b\n\x13unsupported_signals\x18\x06 \x03(\t\"\xd7\x01\n\x0fProcessIdentity\x12\x13\n\x0bprocess_key\x18\x01 \x01(\t\x12\x0b\n\x03pid\x18\x02 \x01(\r\x12\x13\n\x0bstart_ticks\x18\x03 \x01(\x04\x12\x11\n\tgpu_uuids\x18\x04 \x03(\t\x12\x0c\n\x04unit\x18\x05 \x01(\t\x12\x0b\n\x03pod\x18\x06 \x01(\t\x12\x11\n\tcontainer\x18\x07 \x01(\t\x12\x0e\n\x06\x65ngine\x18\x08 \x01(\t\x12\r\n\x05model\x18\t \x01(\t\x12\x0f\n\x07service\x18\n \x01(\t\x12\x0e\n\x06tapped\x18\x0b \x01(\x08\x12\x0c\n\x04rank\x18\x0c \x01(\t\"\x9e\x03\n\x08Snapshot\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0f\n\x07\x62oot_id\x18\x02 \x01(\t\x12&\n\x02\x61t\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tdriver_up\x18\x04 \x01(\x08\x12\x16\n\x0e\x64river_version\x18\x05 \x01(\t\x12%\n\x04gpus\x18\x06 \x03(\x0b\x32\x17.gpuward.v1.GpuIdentity\x12.\n\tprocesses\x18\x07 \x03(\x0b\x32\x1b.gpuward.v1.ProcessIdentity\x12\'\n\x06values\x18\x08 \x03(\x0b\x32\x17.gpuward.v1.SignalValue\x12%\n\x08\x66indings\x18\t \x03(\x0b\x32\x13.gpuward.v1.Finding\x12\x31\n\x0eservice_totals\x18\n \x03(\x0b\x32\x19.gpuward.v1.ServiceTotals\x12/\n\ncomponents\x18\x0b \x03(\x0b\x32\x1b.gpuward.v1.ComponentHealth\x12\x15\n\rdriver_reason\x18\x0c \x01(\t\"\x14\n\x12GetSnapshotRequest\"=\n\x13GetSnapshotResponse\x12&\n\x08snapshot\x18\x01 \x01(\x0b\x32\x14.gpuward.v1.Snapshot\"\x90\x01\n\x11GetHistoryRequest\x12%\n\x06series\x18\x01 \x01(\x0b\x32\x15.gpuward.v1.SeriesKey\x12)\n\x05since\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x05until\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x7f\n\x0cHistoryPoint\x12&\n\x02\x61t\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05value\x18\x02 \x01(\x01\x12\x12\n\x05least\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x11\n\x04most\x18\x04 \x01(\x01H\x01\x88\x01\x01\x42\x08\n\x06_leastB\x07\n\x05_most\"e\n\x12GetHistoryResponse\x12%\n\x06series\x18\x01 \x01(\x0b\x32\x15.gpuward.v1.SeriesKey\x12(\n\x06points\x18\x02 \x03(\x0b\x32\x18.gpuward.v1.HistoryPoint\"?\n\x0cWatchRequest\x12/\n\x0cmin_interval\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\"7\n\rWatchResponse\x12&\n\x08snapshot\x18\x01 \x01(\x0b\x32\x14.gpuward.v1.Snapshot\"2\n\x0fRunProbeRequest\x12\r\n\x05probe\x18\x01 \x01(\t\x12\x10\n\x08gpu_uuid\x18\x02 \x01(\t\"8\n\x0bProbeFigure\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01\x12\x0c\n\x04unit\x18\x03 \x01(\t\"u\n\x10RunProbeResponse\x12\'\n\x06result\x18\x01 \x01(\x0e\x32\x17.gpuward.v1.CheckResult\x12(\n\x07\x66igures\x18\x02 \x03(\x0b\x32\x17.gpuward.v1.ProbeFigure\x12\x0e\n\x06reason\x18\x03 \x01(\t\"I\n\x13GetMemoryMapRequest\x12\x13\n\x0bprocess_key\x18\x01 \x01(\t\x12\x10\n\x08gpu_uuid\x18\x02 \x01(\t\x12\x0b\n\x03pid\x18\x03 \x01(\r\"w\n\x0bMemoryBlock\x12\x14\n\x0coffset_bytes\x18\x01 \x01(\x04\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\x12\x17\n\x0frequested_bytes\x18\x03 \x01(\x04\x12%\n\x05state\x18\x04 \x01(\x0e\x32\x16.gpuward.v1.BlockState\"\xbf\x01\n\rMemorySegment\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\x04\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\x12\x12\n\nsmall_pool\x18\x03 \x01(\x08\x12\x12\n\nexpandable\x18\x04 \x01(\x08\x12\x14\n\x0cprivate_pool\x18\x05 \x01(\x08\x12\x0e\n\x06stream\x18\x06 \x01(\x04\x12\'\n\x06\x62locks\x18\x07 \x03(\x0b\x32\x17.gpuward.v1.MemoryBlock\x12\x12\n\npage_bytes\x18\x08 \x01(\x04\"\xa2\x01\n\x14GetMemoryMapResponse\x12+\n\x08segments\x18\x01 \x03(\x0b\x32\x19.gpuward.v1.MemorySegment\x12,\n\x08taken_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07refusal\x18\x03 \x01(\t\x12\x11\n\ttruncated\x18\x04 \x01(\x08\x12\x0b\n\x03pid\x18\x05 \x01(\r\"F\n\x0fRunCheckRequest\x12\r\n\x05\x63heck\x18\x01 \x01(\t\x12$\n\x07subject\x18\x02 \x01(\x0b\x32\x13.gpuward.v1.Subject\"s\n\x10RunCheckResponse\x12\'\n\x06result\x18\x01 \x01(\x0e\x32\x17.gpuward.v1.CheckResult\x12&\n\x08\x65vidence\x18\x02 \x03(\x0b\x32\x14.gpuward.v1.Evidence\x12\x0e\n\x06reason\x18\x03 \x01(\t\"Z\n\x0eReleaseRequest\x12+\n\x08\x64uration\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0b\n\x03\x65nd\x18\x03 \x01(\x08\"P\n\x0fReleaseResponse\x12)\n\x05until\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nstill_held\x18\x02 \x03(\t\"#\n\x10GetCausesRequest\x12\x0f\n\x07service\x18\x01 \x01(\t\"E\n\tCauseSign\x12&\n\x08\x65vidence\x18\x01 \x01(\x0b\x32\x14.gpuward.v1.Evidence\x12\x10\n\x08\x64\x65\x63ibans\x18\x02 \x01(\x01\"\x99\x01\n\rPossibleCause\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04says\x18\x02 \x01(\t\x12\x15\n\x08\x64\x65\x63ibans\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12$\n\x05signs\x18\x04 \x03(\x0b\x32\x15.gpuward.v1.CauseSign\x12\x11\n\truled_out\x18\x05 \x01(\t\x12\x0f\n\x07unknown\x18\x06 \x01(\tB\x0b\n\t_decibans\"\xac\x01\n\rReplicaCauses\x12$\n\x07subject\x18\x01 \x01(\x0b\x32\x13.gpuward.v1.Subject\x12\x12\n\nin_trouble\x18\x02 \x01(\x08\x12\x0f\n\x07verdict\x18\x03 \x01(\t\x12\x12\n\nconfidence\x18\x04 \x01(\x01\x12)\n\x06\x63\x61uses\x18\x05 \x03(\x0b\x32\x19.gpuward.v1.PossibleCause\x12\x11\n\tnext_test\x18\x06 \x01(\t\"@\n\x11GetCausesResponse\x12+\n\x08replicas\x18\x01 \x03(\x0b\x32\x19.gpuward.v1.ReplicaCauses*x\n\nBlockState\x12\x1b\n\x17\x42LOCK_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15\x42LOCK_STATE_ALLOCATED\x10\x01\x12\x1c\n\x18\x42LOCK_STATE_PENDING_FREE\x10\x02\x12\x14\n\x10\x42LOCK_STATE_FREE\x10\x03\x32\xda\x04\n\x0c\x41gentService\x12N\n\x0bGetSnapshot\x12\x1e.gpuward.v1.GetSnapshotRequest\x1a\x1f.gpuward.v1.GetSnapshotResponse\x12K\n\nGetHistory\x12\x1d.gpuward.v1.GetHistoryRequest\x1a\x1e.gpuward.v1.GetHistoryResponse\x12>\n\x05Watch\x12\x18.gpuward.v1.WatchRequest\x1a\x19.gpuward.v1.WatchResponse0\x01\x12\x45\n\x08RunProbe\x12\x1b.gpuward.v1.RunProbeRequest\x1a\x1c.gpuward.v1.RunProbeResponse\x12Q\n\x0cGetMemoryMap\x12\x1f.gpuward.v1.GetMemoryMapRequest\x1a .gpuward.v1.GetMemoryMapResponse\x12\x45\n\x08RunCheck\x12\x1b.gpuward.v1.RunCheckRequest\x1a\x1c.gpuward.v1.RunCheckResponse\x12H\n\tGetCauses\x12\x1c.gpuward.v1.GetCausesRequest\x1a\x1d.gpuward.v1.GetCausesResponse\x12\x42\n\x07Release\x12\x1a.gpuward.v1.ReleaseRequest\x1a\x1b.gpuward.v1.ReleaseResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'gpuward.v1.agent_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_BLOCKSTATE']._serialized_start=3339
-  _globals['_BLOCKSTATE']._serialized_end=3459
+  _globals['_BLOCKSTATE']._serialized_start=3362
+  _globals['_BLOCKSTATE']._serialized_end=3482
   _globals['_SERIESKEY']._serialized_start=154
   _globals['_SERIESKEY']._serialized_end=255
   _globals['_SIGNALVALUE']._serialized_start=257
@@ -46,53 +46,53 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PROCESSIDENTITY']._serialized_start=490
   _globals['_PROCESSIDENTITY']._serialized_end=705
   _globals['_SNAPSHOT']._serialized_start=708
-  _globals['_SNAPSHOT']._serialized_end=1099
-  _globals['_GETSNAPSHOTREQUEST']._serialized_start=1101
-  _globals['_GETSNAPSHOTREQUEST']._serialized_end=1121
-  _globals['_GETSNAPSHOTRESPONSE']._serialized_start=1123
-  _globals['_GETSNAPSHOTRESPONSE']._serialized_end=1184
-  _globals['_GETHISTORYREQUEST']._serialized_start=1187
-  _globals['_GETHISTORYREQUEST']._serialized_end=1331
-  _globals['_HISTORYPOINT']._serialized_start=1333
-  _globals['_HISTORYPOINT']._serialized_end=1460
-  _globals['_GETHISTORYRESPONSE']._serialized_start=1462
-  _globals['_GETHISTORYRESPONSE']._serialized_end=1563
-  _globals['_WATCHREQUEST']._serialized_start=1565
-  _globals['_WATCHREQUEST']._serialized_end=1628
-  _globals['_WATCHRESPONSE']._serialized_start=1630
-  _globals['_WATCHRESPONSE']._serialized_end=1685
-  _globals['_RUNPROBEREQUEST']._serialized_start=1687
-  _globals['_RUNPROBEREQUEST']._serialized_end=1737
-  _globals['_PROBEFIGURE']._serialized_start=1739
-  _globals['_PROBEFIGURE']._serialized_end=1795
-  _globals['_RUNPROBERESPONSE']._serialized_start=1797
-  _globals['_RUNPROBERESPONSE']._serialized_end=1914
-  _globals['_GETMEMORYMAPREQUEST']._serialized_start=1916
-  _globals['_GETMEMORYMAPREQUEST']._serialized_end=1989
-  _globals['_MEMORYBLOCK']._serialized_start=1991
-  _globals['_MEMORYBLOCK']._serialized_end=2110
-  _globals['_MEMORYSEGMENT']._serialized_start=2113
-  _globals['_MEMORYSEGMENT']._serialized_end=2304
-  _globals['_GETMEMORYMAPRESPONSE']._serialized_start=2307
-  _globals['_GETMEMORYMAPRESPONSE']._serialized_end=2469
-  _globals['_RUNCHECKREQUEST']._serialized_start=2471
-  _globals['_RUNCHECKREQUEST']._serialized_end=2541
-  _globals['_RUNCHECKRESPONSE']._serialized_start=2543
-  _globals['_RUNCHECKRESPONSE']._serialized_end=2658
-  _globals['_RELEASEREQUEST']._serialized_start=2660
-  _globals['_RELEASEREQUEST']._serialized_end=2750
-  _globals['_RELEASERESPONSE']._serialized_start=2752
-  _globals['_RELEASERESPONSE']._serialized_end=2832
-  _globals['_GETCAUSESREQUEST']._serialized_start=2834
-  _globals['_GETCAUSESREQUEST']._serialized_end=2869
-  _globals['_CAUSESIGN']._serialized_start=2871
-  _globals['_CAUSESIGN']._serialized_end=2940
-  _globals['_POSSIBLECAUSE']._serialized_start=2943
-  _globals['_POSSIBLECAUSE']._serialized_end=3096
-  _globals['_REPLICACAUSES']._serialized_start=3099
-  _globals['_REPLICACAUSES']._serialized_end=3271
-  _globals['_GETCAUSESRESPONSE']._serialized_start=3273
-  _globals['_GETCAUSESRESPONSE']._serialized_end=3337
-  _globals['_AGENTSERVICE']._serialized_start=3462
-  _globals['_AGENTSERVICE']._serialized_end=4064
+  _globals['_SNAPSHOT']._serialized_end=1122
+  _globals['_GETSNAPSHOTREQUEST']._serialized_start=1124
+  _globals['_GETSNAPSHOTREQUEST']._serialized_end=1144
+  _globals['_GETSNAPSHOTRESPONSE']._serialized_start=1146
+  _globals['_GETSNAPSHOTRESPONSE']._serialized_end=1207
+  _globals['_GETHISTORYREQUEST']._serialized_start=1210
+  _globals['_GETHISTORYREQUEST']._serialized_end=1354
+  _globals['_HISTORYPOINT']._serialized_start=1356
+  _globals['_HISTORYPOINT']._serialized_end=1483
+  _globals['_GETHISTORYRESPONSE']._serialized_start=1485
+  _globals['_GETHISTORYRESPONSE']._serialized_end=1586
+  _globals['_WATCHREQUEST']._serialized_start=1588
+  _globals['_WATCHREQUEST']._serialized_end=1651
+  _globals['_WATCHRESPONSE']._serialized_start=1653
+  _globals['_WATCHRESPONSE']._serialized_end=1708
+  _globals['_RUNPROBEREQUEST']._serialized_start=1710
+  _globals['_RUNPROBEREQUEST']._serialized_end=1760
+  _globals['_PROBEFIGURE']._serialized_start=1762
+  _globals['_PROBEFIGURE']._serialized_end=1818
+  _globals['_RUNPROBERESPONSE']._serialized_start=1820
+  _globals['_RUNPROBERESPONSE']._serialized_end=1937
+  _globals['_GETMEMORYMAPREQUEST']._serialized_start=1939
+  _globals['_GETMEMORYMAPREQUEST']._serialized_end=2012
+  _globals['_MEMORYBLOCK']._serialized_start=2014
+  _globals['_MEMORYBLOCK']._serialized_end=2133
+  _globals['_MEMORYSEGMENT']._serialized_start=2136
+  _globals['_MEMORYSEGMENT']._serialized_end=2327
+  _globals['_GETMEMORYMAPRESPONSE']._serialized_start=2330
+  _globals['_GETMEMORYMAPRESPONSE']._serialized_end=2492
+  _globals['_RUNCHECKREQUEST']._serialized_start=2494
+  _globals['_RUNCHECKREQUEST']._serialized_end=2564
+  _globals['_RUNCHECKRESPONSE']._serialized_start=2566
+  _globals['_RUNCHECKRESPONSE']._serialized_end=2681
+  _globals['_RELEASEREQUEST']._serialized_start=2683
+  _globals['_RELEASEREQUEST']._serialized_end=2773
+  _globals['_RELEASERESPONSE']._serialized_start=2775
+  _globals['_RELEASERESPONSE']._serialized_end=2855
+  _globals['_GETCAUSESREQUEST']._serialized_start=2857
+  _globals['_GETCAUSESREQUEST']._serialized_end=2892
+  _globals['_CAUSESIGN']._serialized_start=2894
+  _globals['_CAUSESIGN']._serialized_end=2963
+  _globals['_POSSIBLECAUSE']._serialized_start=2966
+  _globals['_POSSIBLECAUSE']._serialized_end=3119
+  _globals['_REPLICACAUSES']._serialized_start=3122
+  _globals['_REPLICACAUSES']._serialized_end=3294
+  _globals['_GETCAUSESRESPONSE']._serialized_start=3296
+  _globals['_GETCAUSESRESPONSE']._serialized_end=3360
+  _globals['_AGENTSERVICE']._serialized_start=3485
+  _globals['_AGENTSERVICE']._serialized_end=4087
 # @@protoc_insertion_point(module_scope)

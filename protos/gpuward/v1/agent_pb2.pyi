@@ -231,11 +231,14 @@ class Snapshot(_message.Message):
     FINDINGS_FIELD_NUMBER: _builtins.int
     SERVICE_TOTALS_FIELD_NUMBER: _builtins.int
     COMPONENTS_FIELD_NUMBER: _builtins.int
+    DRIVER_REASON_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     boot_id: _builtins.str
     driver_up: _builtins.bool
     """The driver answers; false also while it is hung or not loaded."""
     driver_version: _builtins.str
+    driver_reason: _builtins.str
+    """Why the driver does not answer, as far as is known; empty while it does."""
     @_builtins.property
     def at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -264,10 +267,11 @@ class Snapshot(_message.Message):
         findings: _abc.Iterable[_finding_pb2.Finding] | None = ...,
         service_totals: _abc.Iterable[_report_pb2.ServiceTotals] | None = ...,
         components: _abc.Iterable[_report_pb2.ComponentHealth] | None = ...,
+        driver_reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "boot_id", b"boot_id", "components", b"components", "driver_up", b"driver_up", "driver_version", b"driver_version", "findings", b"findings", "gpus", b"gpus", "node", b"node", "processes", b"processes", "service_totals", b"service_totals", "values", b"values"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "boot_id", b"boot_id", "components", b"components", "driver_reason", b"driver_reason", "driver_up", b"driver_up", "driver_version", b"driver_version", "findings", b"findings", "gpus", b"gpus", "node", b"node", "processes", b"processes", "service_totals", b"service_totals", "values", b"values"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
