@@ -96,13 +96,14 @@ class History:
         """
         row_s, second = -inf, 0
         row: array[float] | None = None
+        columns = self._directory.columns
         for key, at_s, value in samples:
             if key.signal not in SIGNALS_KEPT or not isfinite(value):
                 continue
             if at_s != row_s:
                 # Most of a batch is of one moment.
                 row_s, second, row = at_s, self._step(at_s), None
-            column = self._directory.get(key) or self._placed(key, second)
+            column = columns.get(key) or self._placed(key, second)
             if column is None or second <= self._newest - SECONDS.rows:
                 continue
             if row is None:
@@ -125,7 +126,7 @@ class History:
         time that ``wall_offset_s`` makes of its wall time; it may be negative.  Points come by the
         hundred, so that others may have a turn while a day is read.
         """
-        column = self._directory.get(key)
+        column = self._directory.columns.get(key)
         if column is None:
             return
         self._put_open()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from itertools import count
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 from msgspec import Meta
@@ -16,6 +16,9 @@ from msgspec import Meta
 from gpuward.agent.history_layout import COLUMNS, MAX_STEP, pack_directory
 from gpuward.agent.history_signals import SIGNALS_KEPT
 from gpuward.agent.model import SeriesKey
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 SILENT_S = 3_600
 # Of processes there may be any number; GPUs, services and the node must find room beside them.
@@ -71,8 +74,9 @@ class Directory:
     def forget_refused(self) -> None:
         self._refused.clear()
 
-    def get(self, key: SeriesKey) -> Column | None:
-        return self._columns.get(key)
+    @property
+    def columns(self) -> Mapping[SeriesKey, Column]:
+        return self._columns
 
     def place(self, key: SeriesKey, second: int) -> Column | None:
         """Return the column of ``key``, given to it now if need be; ``None`` without room."""

@@ -25,15 +25,15 @@ from gpuward.agent.model import (
     FindingClass,
     Outcome,
     Result,
-    SeriesKey,
 )
+from gpuward.agent.series_key import series_key
 from gpuward.agent.subject import subject_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from gpuward.agent.fragmentation_trend import Slope, Trend
-    from gpuward.agent.model import Sample, Subject
+    from gpuward.agent.model import Sample, SeriesKey, Subject
     from gpuward.agent.window import Window
 
 REQUESTED_FLOOR = "process_memory_requested_floor_bytes"
@@ -73,8 +73,8 @@ def detect(window: Window, limits: Limits = Limits()) -> Iterator[Finding]:
     for process, gpu in tapped(window):
         subject = subject_of(window, gpu=gpu, process=process)
         looks = (
-            (SeriesKey(REQUESTED_FLOOR, gpu=gpu, process=process), "tensors"),
-            (SeriesKey(OVERHEAD_FLOOR, gpu=gpu, process=process), "memory beside the allocator"),
+            (series_key(REQUESTED_FLOOR, gpu, process), "tensors"),
+            (series_key(OVERHEAD_FLOOR, gpu, process), "memory beside the allocator"),
         )
         found = (_look(window, subject, key, where, limits) for key, where in looks)
         said = [finding for finding in found if finding is not None]
@@ -95,7 +95,7 @@ def _look(
         return Finding(KIND.name, subject, "The floor is unknown.", outcome=Outcome.UNKNOWN)
     if trend is None or trend.change < limits.least_rise_bytes * limits.clear_factor:
         return None
-    headroom = window.latest(SeriesKey(HEADROOM, gpu=key.gpu, process=key.process))
+    headroom = window.latest(series_key(HEADROOM, key.gpu, key.process))
     left_s = headroom.value / trend.slope.middle if headroom is not None else None
     finding = _finding(subject, key.signal, where, trend, limits, left_s=left_s)
     if trend.sure_rise < limits.least_rise_bytes:

@@ -20,8 +20,8 @@ from gpuward.agent.model import (
     FindingClass,
     Outcome,
     Result,
-    SeriesKey,
 )
+from gpuward.agent.series_key import series_key
 from gpuward.agent.subject import subject_of
 
 if TYPE_CHECKING:
@@ -60,10 +60,10 @@ def detect(window: Window, limits: Limits = Limits()) -> Iterator[Finding]:
     since_s = window.now_s - limits.recent_s
     for gpu in window.gpus:
         # NVML and the kernel count the same errors, and either may lack the counter.
-        fatal = max(window.risen(SeriesKey(name, gpu=gpu.uuid), since_s) for name in FATAL)
-        replays = window.risen(SeriesKey(REPLAYS, gpu=gpu.uuid), since_s)
+        fatal = max(window.risen(series_key(name, gpu.uuid), since_s) for name in FATAL)
+        replays = window.risen(series_key(REPLAYS, gpu.uuid), since_s)
         subject = subject_of(window, gpu=gpu.uuid)
-        if window.latest(SeriesKey(REPLAYS, gpu=gpu.uuid)) is None:
+        if window.latest(series_key(REPLAYS, gpu.uuid)) is None:
             if REPLAYS not in gpu.unsupported:
                 text = f"PCIe replays of GPU {gpu.index} are unknown."
                 yield Finding(KIND.name, subject, text, outcome=Outcome.UNKNOWN)
@@ -88,8 +88,8 @@ def detect(window: Window, limits: Limits = Limits()) -> Iterator[Finding]:
 
 
 def _normal_per_minute(window: Window, gpu: str) -> float:
-    generation = window.latest(SeriesKey(GENERATION, gpu=gpu))
-    width = window.latest(SeriesKey(WIDTH, gpu=gpu))
+    generation = window.latest(series_key(GENERATION, gpu))
+    width = window.latest(series_key(WIDTH, gpu))
     if generation is None or width is None:
         # What the fastest link that there is may have.
         return ceil(16 * max(NORMAL_PER_MINUTE.values()))

@@ -99,37 +99,39 @@ class Replica:
 
     def samples(self, now_s: float) -> Iterator[Sample]:
         """Yield what this turn's look said of the engine as a replica."""
-        for signal, value in self._signals(now_s):
-            yield Sample(self._key(signal), now_s, value)
+        for name, value in self._figures(now_s):
+            yield Sample(self._key(name), now_s, value)
 
-    def _key(self, signal: str) -> SeriesKey:
-        found = self._keys.get(signal)
+    def _key(self, name: str) -> SeriesKey:
+        found = self._keys.get(name)
         if found is None:
             engine = self.engine
+            signal = f"replica_{name}"
             found = SeriesKey(signal, service=engine.service, endpoint=engine.instance)
-            self._keys[signal] = found
+            self._keys[name] = found
         return found
 
-    def _signals(self, now_s: float) -> Iterator[tuple[str, float]]:
-        yield "replica_ready", float(self.is_ready)
-        yield "replica_page_failures_total", float(self._failures)
+    def _figures(self, now_s: float) -> Iterator[tuple[str, float]]:
+        """Yield what there is to say, each by the name of its signal without ``replica_``."""
+        yield "ready", float(self.is_ready)
+        yield "page_failures_total", float(self._failures)
         if self.seen is None or self.seen.at_s != now_s:
             return
         reading = self.seen.reading
-        yield "replica_page_seconds", self._page_s
-        yield from ((f"replica_{name}", value) for name, value in reading.figures.items())
+        yield "page_seconds", self._page_s
+        yield from reading.figures.items()
         for name, timing in reading.durations.items():
             if timing.seconds is not None and timing.count is not None:
                 total, count = COUNTERS[name]
-                yield f"replica_{total}", timing.seconds
-                yield f"replica_{count}", timing.count
+                yield total, timing.seconds
+                yield count, timing.count
         over = reading.over(self.engine.objective_s)
         if over is not None:
-            yield "replica_requests_over_objective_total", over
+            yield "requests_over_objective_total", over
         if now_s - self._percentiles_s >= PERCENTILES_EVERY_S:
             self._percentiles_s = now_s
             if over is not None:
-                yield "replica_objective_budget_ratio", 1.0 - self.engine.objective_ratio
+                yield "objective_budget_ratio", 1.0 - self.engine.objective_ratio
             yield from self._recent(reading, now_s)
 
     def _recent(self, reading: Reading, now_s: float) -> Iterator[tuple[str, float]]:
@@ -140,7 +142,7 @@ class Replica:
             found = recent.note(now_s, timing.buckets)
             if found is not None:
                 what = "p95_beyond" if found.is_beyond else "p95"
-                yield f"replica_{name}_{what}_seconds", found.seconds
+                yield f"{name}_{what}_seconds", found.seconds
 
     async def _read(self) -> Reading:
         began_s = self._clock.mono_s()

@@ -20,9 +20,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gpuward.agent.model import Batch, Process, Sample, SeriesKey
+from gpuward.agent.model import Batch, Process, Sample
 from gpuward.agent.process_identity import stat_of
 from gpuward.agent.samplers.serving_search import Search, targets_of
+from gpuward.agent.series_key import series_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -132,7 +133,7 @@ class ServingSampler:
             if reading is None or now_s - at_s > PAGE_FRESH_S:
                 continue
             for signal, value in _figures(reading):
-                yield Sample(SeriesKey(signal, gpu=gpu, process=key), now_s, value)
+                yield Sample(series_key(signal, gpu, key), now_s, value)
 
     def _hurry_if_one_began_to_answer(self, now_s: float) -> None:
         answering = {
