@@ -130,6 +130,7 @@ def view(at_s=1_800_000_000.0, **changes):
         "node": "gpu-17",
         "driver_up": True,
         "driver_version": "580.95.05",
+        "driver_reason": "",
         "gpus_expected": 5,
         "gpus": GPUS,
         "processes": PROCESSES,
@@ -293,3 +294,10 @@ def test_a_headline_says_which_gpu(row, words):
 
     assert line.endswith(words)
     assert line.count("GPU") == words.count("GPU")
+
+
+def test_top_says_why_the_driver_does_not_answer():
+    silent = view(driver_up=False, driver_reason="nvmlInit: Driver Not Loaded", unchecked=())
+    lines = frame(silent, silent, size=Size(80, 24), colours=False)
+
+    assert "  GPUs: nvmlInit: Driver Not Loaded" in lines

@@ -105,6 +105,8 @@ class NodeView:
     at_s: float
     driver_up: bool
     driver_version: str
+    # Why it does not answer, where that is known.
+    driver_reason: str
     # That PCI has bound to the driver; ``None`` where PCI cannot be read.
     gpus_expected: int | None
     gpus: tuple[GpuRow, ...]
@@ -146,6 +148,7 @@ def node_view(
         at_s=at_s,
         driver_up=snapshot.driver_up,
         driver_version=snapshot.driver_version,
+        driver_reason=snapshot.driver_reason,
         gpus_expected=_gpus_expected(snapshot),
         gpus=gpu_rows(
             figures, snapshot.gpus, loudest, _open_xids(snapshot) if xids is None else xids

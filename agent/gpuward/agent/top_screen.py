@@ -18,6 +18,7 @@ from gpuward.agent.node_text import (
     gpu_table,
     unchecked_lines,
 )
+from gpuward.agent.node_view import Unchecked
 from gpuward.agent.node_view_gpus import Loudness
 from gpuward.agent.text_table import NOTHING, Cell, Column, Tone, clipped, painted, table
 from gpuward.memory_map.text import plain, size_text
@@ -75,10 +76,15 @@ def frame(
         _headed("Findings", findings, colours=colours),
         list(_processes(view.processes, width, colours=colours)),
         list(_services(view.services, rates(view, before), width, colours=colours)),
-        _headed("Not seen", list(unchecked_lines(view.unchecked, width=width)), colours=colours),
+        _headed("Not seen", list(unchecked_lines(_unseen(view), width=width)), colours=colours),
     ]
     head = painted(clipped(_head(view, age_s), width), _tone(view, age_s), colours=colours)
     return [head, *fitted([section for section in sections if section], size.lines - 1)]
+
+
+def _unseen(view: NodeView) -> tuple[Unchecked, ...]:
+    silent = (Unchecked("GPUs", view.driver_reason),) if view.driver_reason else ()
+    return (*silent, *view.unchecked)
 
 
 def fitted(sections: Sequence[list[str]], lines: int) -> list[str]:

@@ -63,6 +63,7 @@ def snapshot_message(snapshot: Snapshot) -> agent_pb2.Snapshot:
         at=wall_time(snapshot.at_s + snapshot.wall_offset_s),
         driver_up=snapshot.driver.up,
         driver_version=_name(snapshot.driver.version),
+        driver_reason="" if snapshot.driver.up else valid(snapshot.driver.reason, MAX_TEXT_LENGTH),
         gpus=map(_gpu, snapshot.gpus),
         processes=map(_process, snapshot.processes),
         values=[_value(sample, snapshot.wall_offset_s) for sample in snapshot.samples.values()],
