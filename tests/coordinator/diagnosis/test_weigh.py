@@ -424,6 +424,40 @@ def test_other_figures_are_no_news(lab):
     assert not is_news(before, after)
 
 
+def test_the_rest_of_an_overload_is_not_unevenly_spread(lab):
+    """Replicas recover one after the other; the last was not the cause when all had too much."""
+    before = lab.said(lab.replicas(4), everywhere(lab, "overload", 4))
+
+    rest = lab.said(lab.replicas(1, 3), overload(lab, (1,)), before, at_s=lab.onset_s + 600)
+    over = lab.said(lab.replicas(0, 4), [lab.verdict(1, "thermal")], before)
+
+    assert before == rest == over
+
+
+@pytest.mark.parametrize(("age_s", "cause"), [(59, "overload"), (60, "uneven_load")])
+def test_who_says_first_that_it_is_too_much_is_not_yet_alone(lab, age_s, cause):
+    """Where all get too much, one says so before the others do."""
+    told = overload(lab, (1,), since_s=lab.onset_s)
+
+    assert cause == lab.said(lab.replicas(1, 3), told, at_s=lab.onset_s + age_s).cause
+
+
+@given(st.lists(st.sampled_from((0.8, 0.82, 0.84, 0.9)), min_size=20, max_size=20))
+def test_what_is_true_besides_does_not_come_and_go(lab, certainties):
+    """A cause that weighs about seven decibans: users are hurt elsewhere, and nobody says why."""
+    known, diagnosis, told = lab.replicas(8), None, 0
+    for step, confidence in enumerate(certainties):
+        findings = [
+            *overload(lab, (1, 2), confidence=0.95),
+            lab.verdict(3, "host_cpu", confidence=confidence),
+        ]
+        fresh = lab.said(known, findings, diagnosis, at_s=lab.onset_s + 60 + 5 * step)
+        if is_news(diagnosis, fresh):
+            diagnosis, told = fresh, told + 1
+
+    assert told <= 2
+
+
 @given(st.lists(st.sampled_from((0.8, 0.85, 0.9, 0.95)), min_size=40, max_size=40))
 def test_causes_that_are_close_do_not_take_turns(lab, certainties):
     """Two nodes with a cause each, whose certainty moves with every judgement."""

@@ -33,6 +33,9 @@ from gpuward.coordinator.terms import Action, CauseDomain
 if TYPE_CHECKING:
     from gpuward.coordinator.diagnosis.values import Case
 
+# Where all get too much, one says so first; by then the others have said it as well.
+UNEVEN_AFTER_S = 60.0
+
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
@@ -54,6 +57,11 @@ class Candidate:
     @property
     def nature(self) -> Nature:
         return cause_of(self.cause).nature
+
+    @property
+    def label(self) -> str:
+        """The cause, and the upstream where it is one."""
+        return f"{self.cause} {self.upstream}".strip()
 
     @property
     def signs(self) -> tuple[str, ...]:
@@ -93,7 +101,8 @@ def of_load(case: Case, cohort: Cohort) -> Candidate:
         words = f"{cohort.replicas} of {case.heard} replicas tell the same"
         same = (Weight(Group.SPREAD, SAME_EVERYWHERE, words),) if case.heard > 1 else ()
         return _of_cohort(cohort, _scope(cohort.replicas, case), (*weights, *same))
-    if case.well - cohort.well <= others / 2:
+    is_young = case.at_s - cohort.since_s < UNEVEN_AFTER_S
+    if is_young or case.well - cohort.well <= others / 2:
         return _of_cohort(cohort, _scope(cohort.replicas, case), weights)
     return Candidate(
         cause=UNEVEN_LOAD,

@@ -115,6 +115,11 @@ class Case:
     answers: tuple[Answer, ...] = ()
 
     @property
+    def is_over(self) -> bool:
+        """Whether no users are hurt any more, and some are known to be well."""
+        return not self.hurt and self.well > 0
+
+    @property
     def is_silent(self) -> bool:
         """Whether nothing here could tell one cause from another."""
         tells = self.cohorts or self.upstreams or self.starts

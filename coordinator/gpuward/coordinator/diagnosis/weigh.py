@@ -15,7 +15,7 @@ from math import exp, log
 from typing import TYPE_CHECKING
 
 from gpuward.coordinator.diagnosis.candidates import candidates
-from gpuward.coordinator.diagnosis.causes import Nature, cause_of
+from gpuward.coordinator.diagnosis.causes import UNEVEN_LOAD, Nature, cause_of
 from gpuward.coordinator.diagnosis.values import Diagnosis, Scope
 from gpuward.coordinator.diagnosis.words import named, undetermined
 
@@ -62,12 +62,13 @@ def diagnose(case: Case, before: Diagnosis | None = None) -> Diagnosis | None:
     ranked = rank(case)
     kept = _kept(ranked, before)
     best = _best(ranked) if kept is None else kept
+    if before is not None and before.is_determined and _is_tail(case, best, before):
+        return before
     if best is not None:
-        fresh = named(case, best.candidate, [it.candidate for it in _besides(ranked, best)])
-        sure = replace(fresh, confidence=_confidence(ranked, best))
-        return _no_smaller(sure, before)
-    if case.is_silent or (before is not None and before.is_determined and not case.cohorts):
-        # Trouble that is over had its cause all the same.
+        others = [it.candidate for it in ranked if _is_besides(it, best, before)]
+        fresh = replace(named(case, best.candidate, others), confidence=_confidence(ranked, best))
+        return _no_smaller(fresh, before)
+    if case.is_silent:
         return before
     return undetermined(case, [it.candidate for it in ranked if it.decibans > 0])
 
@@ -84,10 +85,13 @@ def is_news(before: Diagnosis | None, after: Diagnosis) -> bool:
     """Return whether ``after`` says something else than ``before``, not only in other figures."""
     if before is None:
         return True
-    said = (before.cause, before.about, before.scope, before.besides)
-    if said != (after.cause, after.about, after.scope, after.besides):
+    if (before.cause, before.about, before.scope) != (after.cause, after.about, after.scope):
         return True
-    return before.grounds != after.grounds and after.at_s - before.at_s >= GROUNDS_EVERY_S
+    if after.is_determined and before.besides != after.besides:
+        return True
+    # What it is undecided between can take turns.
+    moved = (before.besides, before.grounds) != (after.besides, after.grounds)
+    return moved and after.at_s - before.at_s >= GROUNDS_EVERY_S
 
 
 def reason(before: Diagnosis | None, after: Diagnosis) -> str:
@@ -156,9 +160,20 @@ def _no_smaller(fresh: Diagnosis, before: Diagnosis | None) -> Diagnosis:
     return replace(fresh, scope=before.scope, about=before.about)
 
 
-def _besides(ranked: tuple[Standing, ...], best: Standing) -> list[Standing]:
-    """Return what else is true, and what only follows."""
-    return [it for it in ranked if it is not best and it.decibans >= KEPT]
+def _is_besides(other: Standing, best: Standing, before: Diagnosis | None) -> bool:
+    """Return whether ``other`` is true as well, or follows; once it is, down to nothing."""
+    was = before is not None and other.candidate.label in before.besides
+    return other is not best and other.decibans >= (0.0 if was else KEPT)
+
+
+def _is_tail(case: Case, best: Standing | None, before: Diagnosis) -> bool:
+    """Return whether this is the end of what ``before`` named: it had its cause all the same."""
+    if case.is_over or (best is None and not case.cohorts):
+        return True
+    # A few replicas that still have too much to do were not the cause when all had.
+    own = best.candidate.cohort if best is not None else None
+    is_rest = best is not None and best.candidate.cause == UNEVEN_LOAD
+    return is_rest and own is not None and own.cause == before.cause
 
 
 def _confidence(ranked: tuple[Standing, ...], best: Standing) -> float:

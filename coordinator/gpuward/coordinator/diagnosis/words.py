@@ -69,6 +69,7 @@ def undetermined(case: Case, possible: Sequence[Candidate]) -> Diagnosis:
         told = (cause_of(name).words for cohort in wavering for name in cohort.rivals)
         names = list(dict.fromkeys((*names, *told)))[:2]
     which = " or ".join(names) if names else "no node names a cause"
+    which = f"perhaps {which}" if len(names) == 1 else which
     return Diagnosis(
         cause=UNDETERMINED,
         scope=Scope.NONE,
@@ -88,7 +89,7 @@ def undetermined(case: Case, possible: Sequence[Candidate]) -> Diagnosis:
 
 
 def _names(candidates: Sequence[Candidate]) -> tuple[str, ...]:
-    return tuple(sorted({f"{each.cause} {each.upstream}".strip() for each in candidates}))
+    return tuple(sorted({each.label for each in candidates}))
 
 
 def _grounds(case: Case, weighed: Sequence[Candidate]) -> tuple[str, ...]:
@@ -104,7 +105,7 @@ def _grounds(case: Case, weighed: Sequence[Candidate]) -> tuple[str, ...]:
 
 def _headline(case: Case, best: Candidate) -> str:
     words = cause_of(best.cause).words
-    if best.nature is Nature.OUTSIDE:
+    if best.upstream:
         words = f"upstream {best.about} in trouble"
     elif best.about:
         return f"{words} at {best.about}"
@@ -112,8 +113,7 @@ def _headline(case: Case, best: Candidate) -> str:
         return words
     whole = best.replicas >= case.heard
     where = f"all {case.heard}" if whole else f"{best.replicas} of {case.heard}"
-    verb = "began with" if best.cause == CHANGE else "at"
-    return f"{words} {verb} {where} replicas"
+    return f"{words} at {where} replicas"
 
 
 def _sentence(case: Case, best: Candidate, headline: str, others: Sequence[Candidate]) -> str:
