@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import fields, replace
 
 import pytest
+from msgspec import structs
 
 from gpuward.coordinator.change import Change, what_changed
 from gpuward.coordinator.model import (
@@ -86,7 +87,7 @@ def test_a_report_after_number_5(make, seq, ids, changes, change):
 def test_another_boot(make):
     report = make.report(5)
 
-    assert Change.STATE is what_changed(report, replace(report, seq=6, boot_id="next"))
+    assert Change.STATE is what_changed(report, structs.replace(report, seq=6, boot_id="next"))
 
 
 def test_the_first_of_a_session_is_compared_with_the_database(make):

@@ -37,8 +37,9 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-# New objects between two looks for garbage.
-GARBAGE_EVERY = 50_000
+# New objects between two looks for garbage: more than what waits to be written of ten thousand
+# nodes, or there would be a look at all of that with each flush.
+GARBAGE_EVERY = 200_000
 
 
 class StartError(Exception):

@@ -8,8 +8,10 @@ with the database again.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+import msgspec
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -96,7 +98,7 @@ class Heard:
     def with_state(self, life: SignOfLife) -> Pending:
         """Return what has to be written at once for a report that changes the node's state."""
         totals = self._totals | _by_run(life.report.service_totals)
-        as_seen = replace(life, report=life.report.as_seen())
+        as_seen = msgspec.structs.replace(life, report=life.report.as_seen())
         return Pending(as_seen, (), tuple(totals.values()))
 
     def store(self, life: SignOfLife) -> None:

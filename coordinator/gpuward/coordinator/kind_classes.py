@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from gpuward.coordinator.model import FindingClass, Result
 
 if TYPE_CHECKING:
@@ -65,7 +67,7 @@ def apply(report: Report, overrides: Mapping[str, Override]) -> Report:
     if not overrides:
         return report
     loudness = {f.dedup_key: _class_of(f, overrides) for f in report.findings if f.is_open}
-    return replace(
+    return msgspec.structs.replace(
         report,
         findings=tuple(_told(f, overrides, loudness) for f in report.findings),
         events=tuple((seq, _told(f, overrides, loudness)) for seq, f in report.events),
