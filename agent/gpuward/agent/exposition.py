@@ -20,6 +20,7 @@ from gpuward.agent.kinds import class_of
 from gpuward.agent.limiter import Limiter
 from gpuward.agent.model import FindingClass, Result, SeriesKey
 from gpuward.agent.saturation import Verdict
+from gpuward.agent.series_key import MAX_KNOWN
 from gpuward.agent.signals import SIGNALS
 
 if TYPE_CHECKING:
@@ -112,6 +113,8 @@ def label(value: str) -> str:
     return value.translate(_ESCAPES).encode("utf-8", "replace").decode()
 
 
+# A page is laid out anew when a series comes or goes; the others go by the name they had.
+@lru_cache(maxsize=MAX_KNOWN)
 def _name(key: SeriesKey) -> str:
     gpu = f',gpu="{label(key.gpu)}"' if key.gpu else ""
     process = f',process="{label(key.process)}"' if key.process else ""
