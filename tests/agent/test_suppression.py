@@ -60,6 +60,12 @@ STALLED = finding("driver.unresponsive", Result.WARN, gpu="")
         pytest.param(LOST, missing(6, 8), None, id="another one is missing too"),
         pytest.param(finding("gpu.xid", code=79), LOST, True, id="fell off the bus"),
         pytest.param(finding("gpu.xid", code=13), LOST, None, id="a program's error"),
+        pytest.param(
+            finding("gpu.memory.unrepairable"),
+            finding("gpu.memory.remap_failed"),
+            True,
+            id="beyond repair, its rows",
+        ),
         pytest.param(HUNG, missing(0, 8), True, id="hung driver, nothing is counted"),
         pytest.param(STALLED, missing(0, 8), False, id="a ticket does not swallow a page"),
         pytest.param(

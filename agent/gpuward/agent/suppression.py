@@ -99,6 +99,10 @@ RULES: tuple[Rule, ...] = (
     Rule("gpu.xid", ("gpu.nvlink.degraded",), codes=frozenset({74, 136, *range(144, 151), 155})),
     Rule("gpu.xid", _STUCK, codes=frozenset({46, 62, 109, 110, 140, 143, 158})),
     Rule(
+        "gpu.memory.unrepairable",
+        ("gpu.memory.remap_failed", "gpu.memory.remap_exhausted", "gpu.recovery_needed"),
+    ),
+    Rule(
         "gpu.memory.remap_failed",
         ("gpu.memory.remap_exhausted", "gpu.memory.remap_pending", "gpu.recovery_needed"),
     ),
