@@ -9,29 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpuward.coordinator import events as e
-from gpuward.coordinator.correlate import (
-    Open,
-    Tell,
-    clear,
-    compare,
-    group_key,
-    place,
-)
-from gpuward.coordinator.diagnosis.values import Case
+from gpuward.coordinator.correlate import Open, Tell, clear, compare, group_key, place
 from gpuward.coordinator.impact import Impact
-from gpuward.coordinator.model import (
-    FindingClass,
-    Severity,
-    Subject,
-)
+from gpuward.coordinator.model import FindingClass, Severity, Subject
 from gpuward.coordinator.report import Report
-from gpuward.coordinator.service_incident import (
-    find_causes,
-)
-from gpuward.coordinator.severity import Assessment
+from gpuward.coordinator.service_incident import find_causes
 
-HALF_FAIL = Assessment(Severity.SEV2, ("50 % of 100 failed",), "requests fail")
-CASE = Case("chat", 5.0, 9.0)
 IMPACT = Impact("chat", 100, 50, 0, nodes=frozenset({"n1"}))
 
 

@@ -113,6 +113,16 @@ SCENARIOS = {
         ),
         ("undetermined", "none", ""),
     ),
+    "a sure cause where users are well, and a less sure one where they are hurt": (
+        lambda lab: (
+            [lab.replica(1), lab.replica(2, hurt=True)],
+            [
+                lab.verdict(1, "thermal", confidence=0.95),
+                lab.verdict(2, "host_cpu", confidence=0.8),
+            ],
+        ),
+        ("host_cpu", "one", "n2:8000"),
+    ),
     "a sure word on the only replica stands": (
         lambda lab: (lab.replicas(1), [lab.verdict(1, "host_cpu", confidence=0.8)]),
         ("host_cpu", "one", "n1:8000"),
@@ -198,6 +208,16 @@ SCENARIOS = {
     ),
     "blindness is not why users are hurt": (
         lambda lab: (lab.replicas(2), everywhere(lab, "telemetry_gap", 2, confidence=0.95)),
+        ("undetermined", "none", ""),
+    ),
+    "who cannot see does not say why users are hurt": (
+        lambda lab: (
+            lab.replicas(4),
+            [
+                lab.verdict(1, "host_cpu", confidence=0.8),
+                *(lab.verdict(n, "telemetry_gap", confidence=0.95) for n in (2, 3, 4)),
+            ],
+        ),
         ("undetermined", "none", ""),
     ),
     "a restart is never the sure cause": (
@@ -287,6 +307,15 @@ def test_a_change_is_less_certain_the_longer_ago_it_was(lab, minutes, sure):
     assert ("change", sure) == (diagnosis.cause, pytest.approx(diagnosis.confidence, abs=0.01))
 
 
+def test_starts_are_one_group(lab):
+    """That it alone began anew, just before, and is alone in its harm, is not three times proof."""
+    told = [lab.verdict(1, "kv_exhaustion", confidence=0.95)]
+
+    diagnosis = lab.said(rolled_out(lab, 1, 0, 0, 7), told)
+
+    assert ("change", pytest.approx(0.74, abs=0.01)) == (diagnosis.cause, diagnosis.confidence)
+
+
 def test_nothing_known_says_nothing(lab):
     """One replica whose users are hurt, and not a word of why: there is nothing to tell apart."""
     assert lab.said(lab.replicas(1)) is None
@@ -311,6 +340,15 @@ def test_one_node_is_no_surer_for_being_asked(lab):
 
     assert 0.81 == pytest.approx(alone.confidence)
     assert 0.81 < many.confidence <= 0.95
+
+
+def test_proof_is_no_more_than_what_agents_are_sure_of_at_most(lab):
+    """A certainty of 1 outweighs everything, and may be a mistake all the same."""
+    known = lab.replicas(2)
+    told = [lab.verdict(n, "overload", confidence=0.95) for n in (1, 2)]
+    proven = [lab.verdict(n, "overload", confidence=1.0) for n in (1, 2)]
+
+    assert lab.said(known, told).confidence == lab.said(known, proven).confidence
 
 
 def test_many_nodes_are_one_group(lab):

@@ -71,7 +71,7 @@ CAUSES: dict[str, Cause] = {
     "clock_skew": Cause("a clock that was set", _SIGHT),
     # Only the centre can see these.
     CHANGE: Cause("a change", Nature.CHANGE),
-    UNEVEN_LOAD: Cause("unevenly spread requests", _LOAD),
+    UNEVEN_LOAD: Cause("unevenly spread requests", _LOAD, by_change=True),
 }
 
 

@@ -35,8 +35,8 @@ class Group(StrEnum):
 # Decibans that a group can weigh: nodes that tell the same read the same thermometers.
 CAPS = {Group.VERDICT: 30.0, Group.SPREAD: 20.0, Group.UPSTREAM: 25.0, Group.CHANGE: 25.0}
 
-# A verdict that is just sure, and what certainty beyond that adds at most.
-SURE_WEIGHT, MOST_CERTAIN = 10.0, 13.0
+# Of a verdict, beside what its certainty adds; agents are never surer than that.
+SURE_WEIGHT, MOST_CERTAIN = 10.0, 0.95
 NEXT_NODE = 3.0
 ALONE = 12.0
 WELL_THERE = -12.0
@@ -76,8 +76,8 @@ def together(weights: Iterable[Weight]) -> float:
 
 def of_verdicts(cohort: Cohort) -> Iterator[Weight]:
     """Yield what the word of those who tell a cause weighs."""
-    share = min(cohort.confidence, 0.999)
-    decibans = SURE_WEIGHT + min(MOST_CERTAIN, 10 * log10(share / (1 - share)))
+    share = min(cohort.confidence, MOST_CERTAIN)
+    decibans = SURE_WEIGHT + 10 * log10(share / (1 - share))
     where = f" at {cohort.places[0]}" if cohort.places else ""
     words = f"the verdict{where}, {cohort.confidence:.0%} certain".replace("%", " %")
     yield Weight(Group.VERDICT, decibans, words)
