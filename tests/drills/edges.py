@@ -160,7 +160,7 @@ LEVELS = (
 DUTIES = (
     # A twentieth of 290 s; a tenth of 30 s.  Looks are two seconds apart.
     Duty("gpu.thermal.slowdown", "gpu_clock_event_hw_thermal_seconds_total", HW_THERMAL, 25, 15),
-    Duty("gpu.power.brake", "gpu_clock_event_hw_power_brake_seconds_total", POWER_BRAKE, 20, 7),
+    Duty("gpu.power.brake", "gpu_clock_event_hw_power_brake_seconds_total", POWER_BRAKE, 20, 10),
 )
 # Replays a minute of sixteen lanes, by generation.
 REPLAYS_A_MINUTE = {3: 8, 4: 16, 5: 31}
