@@ -115,13 +115,13 @@ SCENARIOS = {
     ),
     "a sure cause where users are well, and a less sure one where they are hurt": (
         lambda lab: (
-            [lab.replica(1), lab.replica(2, hurt=True)],
+            [lab.replica(1), lab.replica(2), lab.replica(3), lab.replica(4, hurt=True)],
             [
-                lab.verdict(1, "thermal", confidence=0.95),
-                lab.verdict(2, "host_cpu", confidence=0.8),
+                *everywhere(lab, "thermal", 3, confidence=0.95),
+                lab.verdict(4, "host_cpu", confidence=0.8),
             ],
         ),
-        ("host_cpu", "one", "n2:8000"),
+        ("host_cpu", "one", "n4:8000"),
     ),
     "a sure word on the only replica stands": (
         lambda lab: (lab.replicas(1), [lab.verdict(1, "host_cpu", confidence=0.8)]),
@@ -343,12 +343,13 @@ def test_one_node_is_no_surer_for_being_asked(lab):
 
 
 def test_proof_is_no_more_than_what_agents_are_sure_of_at_most(lab):
-    """A certainty of 1 outweighs everything, and may be a mistake all the same."""
-    known = lab.replicas(2)
-    told = [lab.verdict(n, "overload", confidence=0.95) for n in (1, 2)]
-    proven = [lab.verdict(n, "overload", confidence=1.0) for n in (1, 2)]
+    """A certainty of 1 would outweigh everything, and may be a mistake all the same."""
+    known = rolled_out(lab, 1, 0, 0, 7)
 
-    assert lab.said(known, told).confidence == lab.said(known, proven).confidence
+    told = lab.said(known, [lab.verdict(1, "kv_exhaustion", confidence=0.95)])
+    proven = lab.said(known, [lab.verdict(1, "kv_exhaustion", confidence=1.0)])
+
+    assert ("change", told.confidence) == (proven.cause, proven.confidence)
 
 
 def test_many_nodes_are_one_group(lab):
