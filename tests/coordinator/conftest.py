@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import msgspec
 import pytest
 
+from gpuward.coordinator import correlate
 from gpuward.coordinator import events as e
 from gpuward.coordinator import incident as fold
 from gpuward.coordinator.migrate import upgrade
@@ -15,7 +16,6 @@ from gpuward.coordinator.model import (
     CauseDomain,
     Finding,
     FindingClass,
-    LinkedFinding,
     Relation,
     Rotation,
     ServiceTotals,
@@ -67,16 +67,7 @@ def finding(finding_id="f1", *, kind="process.memory.fragmentation", **changes):
 
 
 def linked(value, relation=Relation.SERVICE):
-    return LinkedFinding(
-        value.finding_id,
-        value.dedup_key,
-        value.kind,
-        relation,
-        value.domain,
-        value.summary,
-        value.confidence,
-        value.is_open,
-    )
+    return correlate.linked(value, relation)
 
 
 def report(

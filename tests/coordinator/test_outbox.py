@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 from sqlalchemy import text
 
 from gpuward.coordinator import events as e
 from gpuward.coordinator.escalation import DEFAULT_POLICY
+from gpuward.coordinator.model import Action, Page, Relation, Until
 from gpuward.coordinator.outbox import Outbox
-from gpuward.coordinator.page import Refused, Retry, Sent
+from gpuward.coordinator.page import Refused, Retry, Sent, as_text, render
 from gpuward.coordinator.timers import Escalation, fire_due
 
 
@@ -198,13 +200,35 @@ async def test_a_slow_channel_does_not_hold_up_another(store, clock, make, incid
     assert ["L1-repeat"] == arrived
 
 
+@pytest.mark.parametrize(
+    ("began_s", "impact_s", "since"),
+    [
+        pytest.param(-61.0, None, "07:58 UTC", id="the report waited for a way"),
+        pytest.param(5.0, None, "08:00 UTC", id="a node's clock is ahead"),
+        pytest.param(-43_199.0, None, "20:00 UTC", id="half a day"),
+        pytest.param(-43_200.0, None, "14 Jan 20:00 UTC", id="the day before"),
+        pytest.param(-61.0, -600.0, "07:50 UTC", id="users were hurt"),
+    ],
+)
+def test_the_page_says_since_when_it_is(make, began_s, impact_s, since):
+    """Not when the coordinator heard of it."""
+    incident = make.incident()
+    finding = make.finding(kind=incident.kind, since_s=incident.opened_at_s + began_s)
+    impact_since_s = None if impact_s is None else incident.opened_at_s + impact_s
+    incident = replace(
+        incident,
+        findings=(make.linked(finding, Relation.NODE),),
+        impact_since_s=impact_since_s,
+    )
+    page = Page(7, incident.id, "L1", "ann", "pager", "inc-1-L1", Until.ACKNOWLEDGED, make.now_s)
+
+    message = render(page, incident, [finding], "http://gpuward.test")
+
+    assert message.summary.endswith(f" since {since}")
+
+
 def test_the_page_says_what_matters_first(make):
     """The first line stands alone, in what a lock screen shows."""
-    from dataclasses import replace
-
-    from gpuward.coordinator.model import Action, Page, Until
-    from gpuward.coordinator.page import as_text, render
-
     cause = make.finding(
         summary="vllm strands 11.8 GiB of GPU-1", action=Action.RESTART_APPLICATION
     )

@@ -131,6 +131,7 @@ def linked(finding: Finding, relation: Relation) -> LinkedFinding:
         confidence=finding.confidence,
         is_open=finding.is_open,
         follows=finding.cause_dedup_keys,
+        since_s=finding.since_s,
     )
 
 

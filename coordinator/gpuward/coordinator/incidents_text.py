@@ -71,6 +71,8 @@ def details(incident: dict[str, Any], now_s: float) -> Iterator[str]:
 def _facts(incident: dict[str, Any], now_s: float) -> Iterator[tuple[str, str]]:
     by = incident["resolved_by"] or incident["acknowledged_by"]
     yield "state", incident["state"] + (f" by {plain(by)}" if by else "")
+    if incident["began_at_s"] < incident["opened_at_s"]:
+        yield "began", utc(incident["began_at_s"])
     since_s = now_s - incident["opened_at_s"]
     yield "opened", f"{utc(incident['opened_at_s'])}, {duration(since_s)} ago"
     yield "rotation", f"{incident['rotation']}, cause domain {incident['domain']}"

@@ -195,6 +195,8 @@ class LinkedFinding:
     is_open: bool = True
     # Keys of findings that it follows from.
     follows: tuple[str, ...] = ()
+    # When what it is about began, by the node.
+    since_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,6 +247,13 @@ class Incident:
     def is_open(self) -> bool:
         """Whether it still waits for resolution; acknowledged and mitigated ones do."""
         return self.state is not State.RESOLVED
+
+    @property
+    def began_s(self) -> float:
+        """When the trouble began: what a node says now may have waited for a way to us."""
+        told = [f.since_s for f in self.findings if f.kind == self.kind and f.since_s is not None]
+        known = told if self.impact_since_s is None else [self.impact_since_s]
+        return min((self.opened_at_s, *known))
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 # What every provider and every lock screen shows in full.
 SUMMARY_LIMIT = 130
+# From then on the hour alone may be of another day.
+HALF_A_DAY_S = 43_200.0
 # Lines of a kind that somebody half asleep reads.
 LINES = 3
 
@@ -144,7 +146,9 @@ def as_text(message: Message) -> str:
 
 
 def _summary(incident: Incident) -> str:
-    since = datetime.fromtimestamp(incident.opened_at_s, UTC).strftime("%H:%M UTC")
+    began = datetime.fromtimestamp(incident.began_s, UTC)
+    is_old = incident.opened_at_s - incident.began_s >= HALF_A_DAY_S
+    since = began.strftime("%d %b %H:%M UTC" if is_old else "%H:%M UTC")
     figures = incident.reasons[0].partition(" (")[0] if incident.reasons else ""
     news = f", {figures}" if figures and figures not in incident.title else ""
     diagnosis = incident.diagnosis

@@ -133,6 +133,7 @@ def _incident(incident: Incident, steps: tuple[Step, ...], shared: Context) -> d
     after = next_step(upcoming(incident, steps, shared.policy, shared.roster))
     return {
         **asdict(incident),
+        "began_at_s": incident.began_s,
         "severity": incident.severity.name,
         "peak_severity": incident.peak_severity.name,
         "probable_cause": next(iter(causes_of(incident)), None),
