@@ -63,8 +63,8 @@ nvmlReturn_t nvmlDeviceGetRetiredPagesPendingStatus(nvmlDevice_t device,
             if (!has(gpu, HAS_PAGE_RETIREMENT)) {
                 return NVML_ERROR_NOT_SUPPORTED;
             }
-            *is_pending = load(gpu.remapped_rows_pending) == 0 ? NVML_FEATURE_DISABLED
-                                                               : NVML_FEATURE_ENABLED;
+            *is_pending =
+                load(gpu.remapped_rows_pending) == 0 ? NVML_FEATURE_DISABLED : NVML_FEATURE_ENABLED;
             return NVML_SUCCESS;
         },
         is_pending);
