@@ -238,6 +238,7 @@ async def test_events_wait_for_a_coordinator_that_is_away(coordinator, reporting
             await coordinator.next("hello")
             first = await coordinator.next("report")
         coordinator.acknowledges = True
+        await until(lambda: not reporter.connected)
         async with coordinator.serving():
             await pass_time(clock, 900, lambda: reporter.connected)
             await coordinator.next("hello")
