@@ -207,7 +207,7 @@ async def test_a_damaged_file_is_begun_anew(tmp_path, content):
         engine = Engine(path)
     await engine.turn(2)
 
-    assert ["latency.forgotten"] == [line["event"] for line in logs]
+    assert ["learned.forgotten"] == [line["event"] for line in logs]
     assert path.read_bytes().startswith(b'{"chat 127.0.0.1:8000":')
 
 

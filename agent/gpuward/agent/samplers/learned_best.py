@@ -9,9 +9,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import msgspec
-import structlog
-
 from gpuward.agent.learned_best import (
     CLOCK_BEST,
     GENERATION_BEST,
@@ -20,8 +17,8 @@ from gpuward.agent.learned_best import (
     learn,
     name_of,
 )
+from gpuward.agent.learned_file import LearnedFile
 from gpuward.agent.model import Batch, Sample, SeriesKey
-from gpuward.agent.whole_file import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -30,11 +27,8 @@ if TYPE_CHECKING:
     from gpuward.agent.model import Gpu
     from gpuward.agent.window import Window
 
-log = structlog.get_logger()
-
 # Cards that come and go over the years; the oldest learned is forgotten first.
 MOST_CARDS = 256
-MOST_BYTES = 1 << 16
 
 
 class LearnedBest:
@@ -44,9 +38,9 @@ class LearnedBest:
     period_s = 10.0
 
     def __init__(self, path: Path, window: Callable[[float], Window]) -> None:
-        self._path = path
+        self._file = LearnedFile(path, Best, most=MOST_CARDS)
         self._window = window
-        self._known = _read(path)
+        self._known = self._file.read()
         self._unwritten = False
 
     async def sample(self, now_s: float) -> Batch:
@@ -58,7 +52,7 @@ class LearnedBest:
                 self._known[name_of(gpu)] = best
                 self._unwritten = True
         if self._unwritten:
-            self._write()
+            self._unwritten = not self._file.write(self._known)
         return Batch(samples=tuple(self._samples(window.gpus, now_s)))
 
     def _samples(self, gpus: tuple[Gpu, ...], now_s: float) -> Iterator[Sample]:
@@ -71,25 +65,3 @@ class LearnedBest:
             ):
                 if value:
                     yield Sample(SeriesKey(signal, gpu=gpu.uuid), now_s, value)
-
-    def _write(self) -> None:
-        for name in list(self._known)[:-MOST_CARDS]:
-            del self._known[name]
-        try:
-            write_whole(self._path, msgspec.json.encode(self._known))
-        except OSError as error:
-            # A full disk: the next turn tries again.
-            log.warning("best.not_written", path=str(self._path), reason=error.strerror)
-        else:
-            self._unwritten = False
-
-
-def _read(path: Path) -> dict[str, Best]:
-    try:
-        with path.open("rb") as file:
-            return msgspec.json.decode(file.read(MOST_BYTES), type=dict[str, Best])
-    except FileNotFoundError:
-        return {}
-    except (OSError, msgspec.MsgspecError) as error:
-        log.warning("best.forgotten", path=str(path), reason=str(error))
-        return {}
