@@ -234,13 +234,13 @@ async def test_events_wait_for_a_coordinator_that_is_away(coordinator, reporting
         happens_once(judge, "a", "b")
         async with coordinator.serving():
             reporter._address = f"127.0.0.1:{coordinator.port}"
-            await pass_time(clock, 900, lambda: not coordinator.heard.empty())
+            await pass_time(clock, 90, lambda: not coordinator.heard.empty())
             await coordinator.next("hello")
             first = await coordinator.next("report")
         coordinator.acknowledges = True
         await until(lambda: not reporter.connected)
         async with coordinator.serving():
-            await pass_time(clock, 900, lambda: reporter.connected)
+            await pass_time(clock, 90, lambda: reporter.connected)
             await coordinator.next("hello")
             second = await coordinator.next("report")
             await until(lambda: reporter._spool.events == 0)

@@ -130,12 +130,10 @@ async def test_flood_of_the_kernel_log(node):
         await it.play(60)
         kmsg = next(sampler for sampler in it.samplers if sampler.name == "kmsg")
         counted = generate_latest(kmsg.totals).decode()
-        await it.play(3_700, step_s=10.0)
+        await it.play(3_700, step_s=5.0)
 
-    # The clock leaps by ten seconds while a real child may be in a call, which then seems to stall.
-    of_xids = {key for key in it.cleared_s if key[0] != "driver.unresponsive"}
-    assert of_xids == {("gpu.xid", 2, 48)}
-    assert it.raised_s["gpu.xid", 2, 48] == found_s
+    assert set(it.cleared_s) == {("gpu.xid", 2, 48)}
+    assert it.raised_s == {("gpu.xid", 2, 48): found_s}
     assert found_s - 30 <= 10
     assert it.value(it.page, "node_kmsg_lines_dropped_total") == 0
     assert f'gpu="{it.uuid(2)}",xid="48"}} 1.0' in counted
