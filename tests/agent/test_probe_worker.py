@@ -161,6 +161,24 @@ def test_worker_process(tmp_path):
     assert not path.exists()
 
 
+def test_a_socket_is_there_only_once_it_listens(tmp_path, monkeypatch):
+    """Whoever sees it connects at once; a worker's before it stays until then."""
+    path, seen = tmp_path / "cpu.sock", []
+    listens = socket.socket.listen
+
+    def listen(self, backlog):
+        seen.append(path.is_socket())
+        listens(self, backlog)
+
+    monkeypatch.setattr(socket.socket, "listen", listen)
+    with probe_worker.listen(path), probe_worker.listen(path):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as caller:
+            caller.connect(str(path))
+
+    assert seen == [False, True]
+    assert [one.name for one in tmp_path.iterdir()] == ["cpu.sock"]
+
+
 def test_worker_leaves_with_the_agent(tmp_path):
     """However the agent ends, a worker that it started ends too; another's socket stays."""
     path = tmp_path / "cpu.sock"

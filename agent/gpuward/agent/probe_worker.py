@@ -164,16 +164,21 @@ def tell_released(caller: int) -> None:
 
 
 def listen(path: Path) -> socket.socket:
-    """Return a socket bound at ``path``, in place of what an earlier worker left there."""
-    path.unlink(missing_ok=True)
+    """Return a socket that listens at ``path``, in place of what an earlier worker left there.
+
+    It comes there whole: who finds it can connect.
+    """
+    unfinished = path.with_suffix(".new")
+    unfinished.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     # The agent's group may ask, nobody else.
     before = os.umask(0o117)
     try:
-        listener.bind(str(path))
+        listener.bind(str(unfinished))
     finally:
         os.umask(before)
     listener.listen(BACKLOG)
+    unfinished.replace(path)
     return listener
 
 
