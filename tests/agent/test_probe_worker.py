@@ -171,9 +171,9 @@ def test_a_socket_is_there_only_once_it_listens(tmp_path, monkeypatch):
         listens(self, backlog)
 
     monkeypatch.setattr(socket.socket, "listen", listen)
-    with probe_worker.listen(path), probe_worker.listen(path):
-        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as caller:
-            caller.connect(str(path))
+    caller = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with probe_worker.listen(path), probe_worker.listen(path), caller:
+        caller.connect(str(path))
 
     assert seen == [False, True]
     assert [one.name for one in tmp_path.iterdir()] == ["cpu.sock"]
