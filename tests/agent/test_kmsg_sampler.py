@@ -241,7 +241,7 @@ async def test_missing_log(path, kmsg):
     assert healthy.result is Result.OK
 
 
-GPU_EVENT = ReportedXid("GPU-aaaa", 79, 900.5)
+GPU_EVENT = ReportedXid("GPU-aaaa", 79, 900.5, 900.5)
 
 
 @pytest.mark.parametrize(
@@ -263,6 +263,21 @@ async def test_what_nvml_reports_too(make, path, line, now_s, sources):
 
     async with make(reported=deque([GPU_EVENT])) as kmsg:
         found = await identities(kmsg, now_s)
+
+    assert [identity.partition(":")[0] for identity in found] == sources
+
+
+@pytest.mark.parametrize(
+    ("line_s", "sources"),
+    [(868.0, ["kmsg"]), (867.9, ["kmsg", "nvml"]), (902.5, ["kmsg"]), (902.6, ["kmsg", "nvml"])],
+)
+async def test_what_nvml_reports_late(make, path, line_s, sources):
+    """Between two looks, half a minute apart, the XID may have been at any time."""
+    append(path, record(1, FELL, at_s=line_s))
+    late = ReportedXid("GPU-aaaa", 79, 900.5, 870.0)
+
+    async with make(reported=deque([late])) as kmsg:
+        found = await identities(kmsg, 910.0)
 
     assert [identity.partition(":")[0] for identity in found] == sources
 

@@ -66,7 +66,7 @@ async def test_heard(nvml, state):
         found = await heard(nvml, state, 3, 79)
 
     assert {(xid.gpu, xid.code) for xid in found} == {(state.gpu(3).uuid.decode(), 79)}
-    assert all(began_s <= xid.at_s <= time.monotonic() for xid in found)
+    assert all(began_s <= xid.since_s <= xid.at_s <= time.monotonic() for xid in found)
 
 
 async def test_a_lost_gpu_silences_only_itself(nvml, state):

@@ -103,8 +103,10 @@ class XidReported(msgspec.Struct, frozen=True, tag="xid"):
     """NVML has an event of an XID; the rest of what the driver says stands in the kernel's log."""
 
     index: int
+    # When it was heard of, late on a busy node or of a slow driver: at ``since_s`` it was not yet.
     at_s: float
     code: int
+    since_s: float
 
 
 class Leaving(msgspec.Struct, frozen=True, tag="leaving"):

@@ -27,11 +27,12 @@ MOST_XIDS = 1_000
 
 
 class ReportedXid(NamedTuple):
-    """An XID as NVML reports it: of which GPU, which, when it was heard of."""
+    """An XID as NVML reports it: of which GPU, which, when it was heard of, when it was not yet."""
 
     gpu: str
     code: int
     at_s: float
+    since_s: float
 
 
 class View:
@@ -132,7 +133,7 @@ class View:
                 self.heartbeat = message
             case protocol.XidReported():
                 uuid = self.uuid(message.index)
-                self.xids.append(ReportedXid(uuid, message.code, message.at_s))
+                self.xids.append(ReportedXid(uuid, message.code, message.at_s, message.since_s))
             case protocol.Gone():
                 self.down(message.text, message.code)
             case protocol.Leaving():

@@ -46,6 +46,8 @@ class XidEvents(threading.Thread):
         self._indices = tuple(indices)
         self._stopping = stopping
         self._send = send
+        # When last nothing was waiting: NVML does not say when an event was.
+        self._none_s = time.monotonic()
         # GPUs in the set, by the address of their handle; those whose entry hangs or is refused.
         self._index_of: dict[int, int] = {}
         self._entering: dict[int, threading.Thread] = {}
@@ -78,15 +80,18 @@ class XidEvents(threading.Thread):
     def _look(self, events: Any) -> None:
         """Send what has happened; raises ``NVMLError`` but for a time-out, which is nothing."""
         for _ in range(EVENTS_A_LOOK):
+            asked_s = time.monotonic()
             try:
                 event = self._nvml.nvmlEventSetWait_v2(events, 0)
             except self._nvml.NVMLError as error:
                 if getattr(error, "value", 0) == TIMEOUT:
+                    self._none_s = asked_s
                     return
                 raise
             index = self._index_of.get(_address(event.device))
             if event.eventType == XID_CRITICAL_ERROR and index is not None:
-                self._send(protocol.XidReported(index, time.monotonic(), int(event.eventData)))
+                at_s, code = time.monotonic(), int(event.eventData)
+                self._send(protocol.XidReported(index, at_s, code, self._none_s))
 
     def _enter_all(self, events: Any) -> None:
         entered = set() if self._all_again else set(self._index_of.values())

@@ -36,6 +36,14 @@ class Report:
     text: str = ""
     # By an earlier process of ours, in this boot.
     was_told: bool = False
+    # It may have happened up to this long before ``at_s``: so long nobody had looked.
+    late_s: float = 0.0
+
+    def is_same(self, gpu: str, code: int, at_s: float, late_s: float = 0.0) -> bool:
+        """Return whether what was heard at ``at_s``, maybe ``late_s`` late, is this XID."""
+        began_s, other_began_s = self.at_s - self.late_s, at_s - late_s
+        is_close = began_s - SAME_S <= at_s and other_began_s - SAME_S <= self.at_s
+        return is_close and (self.gpu, self.code) == (gpu, code)
 
 
 class Reports:
@@ -46,7 +54,7 @@ class Reports:
         self.kept: deque[Report] = deque(told, maxlen=KEPT)
         self._waiting: deque[Report] = deque(self.kept, maxlen=REMEMBERED)
         self._lines: deque[tuple[str, int, float]] = deque(maxlen=REMEMBERED)
-        self._told: deque[tuple[str, int, float]] = deque(maxlen=REMEMBERED)
+        self._told: deque[Report] = deque(maxlen=REMEMBERED)
 
     def add(self, report: Report) -> None:
         """Let ``report`` wait for its line."""
@@ -55,13 +63,12 @@ class Reports:
     def has_line(self, gpu: str, code: int, at_s: float) -> bool:
         """Note a line; returns whether the XID was told already, without it."""
         self._lines.append((gpu, code, at_s))
-        return _is_among(self._told, gpu, code, at_s)
+        return any(told.is_same(gpu, code, at_s) for told in self._told)
 
     def told_before(self, gpu: str, code: int, at_s: float) -> Report | None:
         """Return as what an earlier process told the XID of a line, if it did."""
         for report in self._waiting:
-            same = ((report.gpu, report.code, report.at_s),)
-            if report.was_told and _is_among(same, gpu, code, at_s):
+            if report.was_told and report.is_same(gpu, code, at_s):
                 return report
         return None
 
@@ -69,20 +76,17 @@ class Reports:
         """Yield the reports for which no line came."""
         waiting, self._waiting = self._waiting, deque(maxlen=REMEMBERED)
         for report in waiting:
-            same = (report.gpu, report.code, report.at_s)
-            if _is_among(self._lines, *same) or _is_among(self._told, *same):
+            if self._is_known(report):
                 continue
             if is_log_read and now_s < report.at_s + LINE_WITHIN_S:
                 self._waiting.append(report)
             else:
-                self._told.append(same)
+                self._told.append(report)
                 if not report.was_told:
                     self.kept.append(replace(report, was_told=True))
                 yield report
 
-
-def _is_among(known: Iterable[tuple[str, int, float]], gpu: str, code: int, at_s: float) -> bool:
-    return any(
-        other_gpu == gpu and other == code and abs(other_s - at_s) <= SAME_S
-        for other_gpu, other, other_s in known
-    )
+    def _is_known(self, report: Report) -> bool:
+        return any(report.is_same(*line) for line in self._lines) or any(
+            report.is_same(told.gpu, told.code, told.at_s, told.late_s) for told in self._told
+        )

@@ -187,9 +187,10 @@ class KmsgSampler:
     def _from_elsewhere(self, now_s: float) -> Iterator[Event]:
         """Yield the XIDs that have no line of their own."""
         while self._reported:
-            gpu, code, at_s = self._reported.popleft()
+            gpu, code, at_s, since_s = self._reported.popleft()
             source = f"nvml:{self._boot_id}:{gpu}:{code}:{at_s:.3f}"
-            self._reports.add(Report(gpu, code, at_s, source, "reported by NVML"))
+            late_s = max(0.0, at_s - since_s)
+            self._reports.add(Report(gpu, code, at_s, source, "reported by NVML", late_s=late_s))
         is_log_read = not self._trouble
         # Behind, its line may still come.
         heard_s = now_s if not self._log.is_behind else 0.0
