@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import tracemalloc
 
 import pytest
 from hypothesis import given
@@ -86,3 +87,19 @@ def test_a_rising_level_is_never_exhausted():
 @given(st.lists(st.floats(0, 80 * GIB), max_size=60).map(sorted))
 def test_a_level_that_never_fell_is_never_foretold_to_end(values):
     assert forecast(floors(values)) is None
+
+
+def test_what_is_remembered_of_a_series_is_little():
+    """An hour of floors was nine KiB as tuples, and those of eight GPUs grew for 84 minutes."""
+    series = [[float(first + minute) for minute in range(60)] for first in range(16)]
+    asked = [floors(values) for values in series]
+    trend_of(asked[0])
+    tracemalloc.start()
+    try:
+        for one in asked:
+            trend_of(one)
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert kept / len(asked) < 2 * 1_024

@@ -9,6 +9,7 @@ from structlog.testing import capture_logs
 
 from gpuward.agent.detectors import Detector
 from gpuward.agent.diagnosis.told import findings
+from gpuward.agent.heard import Heard
 from gpuward.agent.judge import SLICE_S
 from gpuward.agent.kinds import KINDS
 from gpuward.agent.model import (
@@ -74,6 +75,28 @@ async def test_a_raise_and_a_clear_wake_the_reporter(make_judge, clock):
 
     assert (raised, again, judge.changed.is_set()) == (True, False, True)
     assert judge.snapshot.open_findings == ()
+
+
+async def test_what_ended_before_its_report_was_acknowledged_is_forgotten(make_judge, clock):
+    """Nothing would ever forget it, and a node of many troubles would remember more and more."""
+    is_bad = True
+
+    def detect(window):
+        if is_bad:
+            yield Finding("gpu.xid", Subject(gpu="GPU-1"), "there", code=79)
+
+    judge = make_judge(detectors=(of_xid(detect),))
+    judge.heard = Heard()
+    judge.tick()
+    (reported,) = judge.snapshot.open_findings
+    is_bad = False
+    for after_s in (1.0, 3_600.0):
+        await clock.advance(after_s)
+        judge.tick()
+    judge.was_heard([reported.finding_id])
+
+    assert judge.snapshot.open_findings == ()
+    assert reported.finding_id not in judge.heard
 
 
 @pytest.mark.parametrize("detect", [broken, of_another_kind])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import _sqlite3
+import ctypes
 import os
 import signal
 import subprocess
@@ -274,3 +276,17 @@ def test_kill_at_any_instant_loses_nothing(path, lines):
     assert kept == list(range(kept[0], kept[-1] + 1))
     assert kept[0] <= max(1, promised // 10 * 10 - 4)
     assert kept[-1] in (promised, promised + 1)
+
+
+def test_it_is_full_of_pages_soon(path):
+    """Thousands of identities later SQLite holds no more memory than after the first hundreds."""
+    sqlite = ctypes.CDLL(_sqlite3.__file__)
+    sqlite.sqlite3_memory_used.restype = ctypes.c_int64
+    spool, used = SpoolFile(path, wall_s=WALL_S), []
+    for batch in range(20):
+        spool.append(items(*(f"boot-1|gpu.xid|boot-1:{batch}:{place}" for place in range(200))))
+        spool.acknowledge(spool.after(0, 200)[-1][0])
+        used.append(sqlite.sqlite3_memory_used())
+    spool.close()
+
+    assert used[-1] <= used[6] + 8 * 1_024

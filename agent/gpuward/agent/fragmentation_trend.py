@@ -9,6 +9,7 @@ when the requests are gone; it also makes neighbouring points nearly independent
 
 from __future__ import annotations
 
+from array import array
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations
@@ -92,22 +93,34 @@ def theil_sen(points: Sequence[tuple[float, float]], quantile: float) -> Slope |
 
 def trend_of(floors: Sequence[Sample]) -> Trend | None:
     """Return the trend of minima, oldest first, or ``None``: too few, unsure or at a plateau."""
-    last = floors[-MOST_POINTS:]
-    return _trend(tuple((floor.at_s, floor.value) for floor in last))
+    return _trend(_packed(floors[-MOST_POINTS:]))
 
 
 def forecast(floors: Sequence[Sample]) -> Forecast | None:
     """Return when a level that falls with certainty reaches zero."""
-    last = floors[-MOST_POINTS:]
-    return _forecast(tuple((floor.at_s, floor.value) for floor in last))
+    return _forecast(_packed(floors[-MOST_POINTS:]))
+
+
+def _packed(floors: Sequence[Sample]) -> bytes:
+    """Return what is remembered of ``floors``: as tuples of floats it takes nine times the room."""
+    times, values = [floor.at_s for floor in floors], [floor.value for floor in floors]
+    return array("d", times + values).tobytes()
+
+
+def _points(packed: bytes) -> list[tuple[float, float]]:
+    """Return seconds since the first floor, and values."""
+    figures = array("d", packed)
+    count = len(figures) // 2
+    times, values = figures[:count], figures[count:]
+    return [(at_s - times[0], value) for at_s, value in zip(times, values, strict=True)]
 
 
 # Asked every second of what changes every minute, and five milliseconds of work: remembered.
 @lru_cache(REMEMBERED)
-def _trend(floors: tuple[tuple[float, float], ...]) -> Trend | None:
-    if len(floors) < LEAST_POINTS:
+def _trend(packed: bytes) -> Trend | None:
+    points = _points(packed)
+    if len(points) < LEAST_POINTS:
         return None
-    points = [(at_s - floors[0][0], value) for at_s, value in floors]
     whole, later = theil_sen(points, SURE), theil_sen(points[len(points) // 2 :], SURE)
     end = theil_sen(points[-max(5, len(points) // 4) :], SURE)
     if whole is None or later is None or end is None:
@@ -123,11 +136,11 @@ def _trend(floors: tuple[tuple[float, float], ...]) -> Trend | None:
 
 
 @lru_cache(REMEMBERED)
-def _forecast(floors: tuple[tuple[float, float], ...]) -> Forecast | None:
-    trend = _trend(floors)
+def _forecast(packed: bytes) -> Forecast | None:
+    trend = _trend(packed)
     if trend is None or trend.change >= 0:
         return None
-    slope = theil_sen([(at_s - floors[0][0], value) for at_s, value in floors], OF_80_PERCENT)
+    slope = theil_sen(_points(packed), OF_80_PERCENT)
     if slope is None:
         return None
     level = max(0.0, trend.level)

@@ -156,9 +156,15 @@ class Judge:
             self._keep(Event(kind, at_s, identity=f"ended {ended.finding_id}"), ended)
 
     def was_heard(self, finding_ids: Iterable[str]) -> None:
-        """Remember that the coordinator has taken a report, and knows of these findings."""
+        """Remember that the coordinator has taken a report, and knows of these findings.
+
+        Not of one that has ended since the report was made: nobody would forget it any more.
+        """
         self.acknowledged_s = self._clock.mono_s()
-        if self.heard is not None and self.heard.note(finding_ids):
+        if self.heard is None:
+            return
+        still_open = {opened.finding_id for opened in self.state.open_findings}
+        if self.heard.note(still_open.intersection(finding_ids)):
             self.unsaved.set()
 
     async def run(self) -> None:
