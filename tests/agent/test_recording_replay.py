@@ -265,6 +265,31 @@ def test_a_file_that_was_cut_off_is_judged_and_said_to_be(tmp_path):
     assert output.splitlines()[-1].endswith("not all of it: it was cut off")
 
 
+OVERRIDDEN = '[xid.overrides.79]\nresult = "warn"\nnote = "A riser of this rack."\n'
+
+
+@pytest.mark.parametrize(
+    ("config", "status", "words"),
+    [
+        pytest.param("", 0, "happened  page  ", id="the catalogue's"),
+        pytest.param(OVERRIDDEN, 0, "happened  ticket  ", id="the site's"),
+        pytest.param("[xid.overrides.x]\nnote = 'y'\n", 2, "not the number of an XID", id="none"),
+    ],
+)
+def test_an_xid_means_what_the_configuration_says(tmp_path, config, status, words):
+    path, toml = tmp_path / "xid.rec", tmp_path / "agent.toml"
+    toml.write_text(config)
+    event = Event("gpu.xid", 1.0, "boot 17", 79, CARDS[1].uuid)
+    with path.open("wb") as file, RecordingWriter(file, node="n", mono_s=0.0, wall_s=0.0) as writer:
+        writer.take(0.5, "nvml", Batch(gpus=CARDS, driver=Driver(up=True)))
+        writer.take(1.0, "kmsg", Batch(events=(event,)))
+        writer.tick(1.0)
+    found = command(str(path), "--config", str(toml))
+
+    assert found[0] == status
+    assert words in found[1]
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [

@@ -21,16 +21,18 @@ from gpuward.agent.samplers.memory_floors import MemoryFloors
 from gpuward.agent.samplers.probe_shift import ProbeShift
 from gpuward.agent.samplers.saturation import SaturationSampler
 from gpuward.agent.samplers.usual import UsualLoad
+from gpuward.agent.xid_catalogue import CATALOGUE
 from gpuward.daemon.notify import Notifier
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Iterator
+    from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from gpuward.agent.model import OpenFinding
     from gpuward.agent.recording import Moment
     from gpuward.agent.recording_file import RecordingReader
     from gpuward.agent.sampling import Sampler
+    from gpuward.agent.xid_catalogue import Xid
 
 
 class Turn(StrEnum):
@@ -56,11 +58,19 @@ class Replay:
     """Replays what ``reader`` reads; ``components`` tells afterwards which parts failed.
 
     ``anew``: an empty folder for what derived samplers learn; ``None``: they stay as recorded.
+    ``xids``: what their codes mean.
     """
 
-    def __init__(self, reader: RecordingReader, anew: Path | None = None) -> None:
+    def __init__(
+        self,
+        reader: RecordingReader,
+        anew: Path | None = None,
+        *,
+        xids: Mapping[int, Xid] = CATALOGUE,
+    ) -> None:
         self._reader = reader
         self._anew = anew
+        self._xids = xids
         self.components = Components()
         self.judgements = 0
         self.seconds = 0.0
@@ -98,6 +108,7 @@ class Replay:
             clock=clock,
             components=self.components,
             notifier=Notifier(""),
+            xids=self._xids,
         )
 
 

@@ -12,15 +12,19 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
-from gpuward.agent.command_line import CANNOT_START, exit_with
+from gpuward.agent.command_line import CANNOT_START, CONFIG_OPTION, exit_with, load_or_default
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from gpuward.agent.model import Subject
     from gpuward.agent.recording_file import RecordingReader
     from gpuward.agent.recording_replay import Replay, Told
+    from gpuward.agent.xid_catalogue import Xid
 
 
 @click.command()
+@CONFIG_OPTION
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="A line of JSON for each, with evidence.")
 @click.option(
@@ -28,11 +32,12 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Derive anew what was derived: it shows what this version would have said.",
 )
-def replay(*, file: Path, as_json: bool, anew: bool) -> None:
+def replay(*, path: Path, file: Path, as_json: bool, anew: bool) -> None:
     """Judge what gpuward agent record has written to FILE; no agent is needed.
 
-    The same file always gives the same lines.  One that was cut off gives what was whole.  Exit
-    status: 0 all of it was judged, 1 there is an error, or FILE ended early.
+    The same file always gives the same lines.  One that was cut off gives what was whole.  Of the
+    configuration only [xid.overrides] counts, as it does in the agent.  Exit status: 0 all of it
+    was judged, 1 there is an error, or FILE ended early, 2 the configuration cannot be used.
     """
     from gpuward.agent.recording import RecordingError
     from gpuward.agent.recording_file import RecordingReader
@@ -40,10 +45,11 @@ def replay(*, file: Path, as_json: bool, anew: bool) -> None:
 
     # What the judge logs is what is printed.
     log.configure(level="critical")
+    xids = load_or_default(path).xid.catalogue()
     try:
         with file.open("rb") as opened:
             reader = RecordingReader(opened)
-            asyncio.run(_print(reader, as_json=as_json, anew=anew))
+            asyncio.run(_print(reader, xids, as_json=as_json, anew=anew))
     except OSError as error:
         exit_with(f"{file}: {error.strerror}", CANNOT_START)
     except RecordingError as error:
@@ -52,11 +58,13 @@ def replay(*, file: Path, as_json: bool, anew: bool) -> None:
         exit_with(f"{file}: not all of it: {reader.damage}", CANNOT_START)
 
 
-async def _print(reader: RecordingReader, *, as_json: bool, anew: bool) -> None:
+async def _print(
+    reader: RecordingReader, xids: Mapping[int, Xid], *, as_json: bool, anew: bool
+) -> None:
     from gpuward.agent.recording_replay import Replay
 
     with tempfile.TemporaryDirectory() if anew else nullcontext() as folder:
-        replaying = Replay(reader, None if folder is None else Path(folder))
+        replaying = Replay(reader, None if folder is None else Path(folder), xids=xids)
         count = 0
         async for told in replaying.run():
             count += 1
