@@ -325,6 +325,26 @@ def test_holders_of_both_lists():
     ]
 
 
+def test_holders_in_a_gpu_that_is_cut():
+    """NVML says where a process is, unless it is nowhere or the caller may not know."""
+    nowhere = {"gpuInstanceId": 0xFFFFFFFF, "computeInstanceId": 0xFFFFFFFF}
+    slice_ = {"gpuInstanceId": 3, "computeInstanceId": 0}
+    binding = Binding(
+        {
+            "nvmlDeviceGetComputeRunningProcesses_v3": [
+                SimpleNamespace(pid=7, usedGpuMemory=5, **slice_),
+                SimpleNamespace(pid=7, usedGpuMemory=5, **{**slice_, "gpuInstanceId": 4}),
+                SimpleNamespace(pid=8, usedGpuMemory=5, **nowhere),
+            ],
+            "nvmlDeviceGetGraphicsRunningProcesses_v3": [
+                SimpleNamespace(pid=7, usedGpuMemory=5, **slice_),
+            ],
+        }
+    )
+
+    assert [h.instances for h in holders(binding).read()] == [((3, 0), (4, 0)), ()]
+
+
 def test_utilization_is_the_newest_and_no_garbage():
     """Of a process's samples the newest counts; above a hundred per cent it is no figure."""
     entry = SimpleNamespace

@@ -215,6 +215,20 @@ async def test_mig_devices(machine):
     assert (gpus[0].uuid, "gpu_utilization_ratio") not in values
 
 
+async def test_where_in_a_gpu_that_is_cut_a_process_is(machine):
+    """It belongs to the card, and to the MIG device that it was started in."""
+    state, nvml = machine("h100-mig-x1")
+    assert state.take(0, os.getpid(), 512 * MIB, mig_device=2)
+    card, second = state.gpu(0).uuid.decode(), state.gpu(0).mig_devices[1].uuid.decode()
+    found = ()
+    async with nvml:
+        while not found:
+            found = (await nvml.sample(time.monotonic())).processes or ()
+            await asyncio.sleep(0.02)
+
+    assert [(p.gpus, p.slices) for p in found] == [((card,), (second,))]
+
+
 async def test_process_utilization(machine):
     """How busy each process keeps the GPU is the process's own series."""
     state, nvml = machine("h100-sxm-x8")

@@ -100,4 +100,6 @@ def _joined(one: Process, other: Process) -> Process:
         rank=one.rank or other.rank,
         endpoint=one.endpoint or other.endpoint,
         port=one.port or other.port,
+        is_tls=one.is_tls or other.is_tls,
+        slices=tuple(dict.fromkeys(one.slices + other.slices)),
     )

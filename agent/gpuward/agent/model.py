@@ -132,16 +132,16 @@ class Process:
     # Its place among those that serve one model together, in the engine's words: TP1, DP0_TP1.
     rank: str = ""
     endpoint: str = ""
-    # Where its engine has its metrics page, by the command line; 0 where that does not say.
+    # Where its engine has its metrics page, 0 where nothing says so, and whether behind TLS.
     port: int = 0
+    is_tls: bool = False
+    # UUIDs of the MIG devices that it is in, where the driver says so.
+    slices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened once, as a sampler saw it: an XID, an out-of-memory error.
-
-    ``kind``: of the finding; ``identity``: the same for one event, however often it is read.
-    """
+    """What happened once, such as an XID; ``identity`` is the same however often it is read."""
 
     kind: str
     at_s: float
@@ -156,7 +156,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What a finding is about; node is added on the wire."""
+    """What a finding is about; ``endpoint``: a replica's address, or the name of an upstream."""
 
     gpu: str = ""
     gpu_serial: str = ""
@@ -168,7 +168,6 @@ class Subject:
     engine: str = ""
     model: str = ""
     service: str = ""
-    # A replica's address, or the name of an upstream.
     endpoint: str = ""
 
 

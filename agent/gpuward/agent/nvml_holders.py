@@ -12,12 +12,16 @@ from gpuward.agent.nvml_conditions import Unavailable, Unsupported
 from gpuward.agent.process_identity import UNIDENTIFIED
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from gpuward.agent.nvml_device import Slot
 
 PROCESS_LIMIT = 512
 PERCENT = 100
+# nvml.h: of a process that is in no MIG device, or of which only its owner may know.
+NO_INSTANCE = 0xFFFFFFFF
+INSTANCES = ("gpuInstanceId", "computeInstanceId")
 
 # Lists of processes, each with its older form; both kinds hold memory.
 PROCESS_LISTS = (
@@ -44,16 +48,18 @@ class HolderLists:
         if not lists:
             return None
         memory: dict[int, int | None] = {}
-        for entry in [entry for found in lists for entry in found][:PROCESS_LIMIT]:
+        entries = [entry for found in lists for entry in found][:PROCESS_LIMIT]
+        for entry in entries:
             # A process with compute and graphics contexts is in both lists with one total.
             memory[entry.pid] = max(
                 (size for size in (memory.get(entry.pid), entry.usedGpuMemory) if size is not None),
                 default=None,
             )
         busy = self._utilization() if memory else {}
+        instances = _instances(entries)
         self._known.forget_all_but(memory.keys())
         return tuple(
-            protocol.Holder(self._identify(pid), size, busy.get(pid))
+            protocol.Holder(self._identify(pid), size, busy.get(pid), instances.get(pid, ()))
             for pid, size in sorted(memory.items())
         )
 
@@ -97,3 +103,13 @@ class HolderLists:
             found = self._known.who(pid, time.monotonic())
         # Gone since, or of a pid namespace that this one does not see.
         return found or Process(key=UNIDENTIFIED, pid=pid, start_ticks=0)
+
+
+def _instances(entries: Iterable[Any]) -> dict[int, tuple[tuple[int, int], ...]]:
+    """Return by pid where in a GPU that is cut it is; the oldest form of a list does not say."""
+    found: dict[int, dict[tuple[int, int], None]] = {}
+    for entry in entries:
+        one = tuple(getattr(entry, name, NO_INSTANCE) for name in INSTANCES)
+        if NO_INSTANCE not in one:
+            found.setdefault(entry.pid, {})[one[0], one[1]] = None
+    return {pid: tuple(instances) for pid, instances in found.items()}

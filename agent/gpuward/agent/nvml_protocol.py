@@ -65,6 +65,8 @@ class Holder(msgspec.Struct, frozen=True):
     process: Process
     memory_bytes: int | None
     utilization_ratio: float | None = None
+    # GPU instance and compute instance of each MIG device that it is in.
+    instances: tuple[tuple[int, int], ...] = ()
 
 
 class Holders(msgspec.Struct, frozen=True, tag="holders"):

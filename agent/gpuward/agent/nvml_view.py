@@ -55,7 +55,7 @@ class View:
         self._gpus: dict[int, Gpu] = {}
         self._holders: dict[int, protocol.Holders] = {}
         # What ``processes`` found out, and of which lists of which GPUs.
-        self._listed: list[tuple[str, protocol.Holders]] = []
+        self._listed: list[tuple[Gpu, protocol.Holders]] = []
         self._processes: tuple[Process, ...] = ()
 
     def gpus(self) -> tuple[Gpu, ...]:
@@ -89,9 +89,9 @@ class View:
     def processes(self, now_s: float) -> tuple[Process, ...]:
         """Return each process once, with all its GPUs; the same object while it is the same."""
         listed = [
-            (uuid, holders)
+            (self._gpus[index], holders)
             for index, holders in sorted(self._holders.items())
-            if now_s - holders.at_s <= HOLDERS_STALE_S and (uuid := self.uuid(index))
+            if now_s - holders.at_s <= HOLDERS_STALE_S and self.uuid(index)
         ]
         if listed != self._listed:
             self._listed, self._processes = listed, _merged(listed)
@@ -178,10 +178,13 @@ class View:
             yield Sample(series_key(signal, uuid, key), holders.at_s, total)
 
 
-def _merged(listed: Iterable[tuple[str, protocol.Holders]]) -> tuple[Process, ...]:
+def _merged(listed: Iterable[tuple[Gpu, protocol.Holders]]) -> tuple[Process, ...]:
     found: dict[int, Process] = {}
-    for uuid, holders in listed:
+    for gpu, holders in listed:
+        slices = {(each.gpu_instance, each.compute_instance): each.uuid for each in gpu.mig}
         for holder in holders.processes:
             known = found.get(holder.process.pid, holder.process)
-            found[known.pid] = replace(known, gpus=(*known.gpus, uuid))
+            own = (slices[one] for one in holder.instances if one in slices)
+            gpus = (*known.gpus, gpu.uuid)
+            found[known.pid] = replace(known, gpus=gpus, slices=(*known.slices, *own))
     return tuple(found.values())

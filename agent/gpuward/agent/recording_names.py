@@ -86,6 +86,7 @@ class Names:
             process,
             key=self.name("process", process.key),
             gpus=tuple(map(self.gpu, process.gpus)),
+            slices=tuple(map(self.gpu, process.slices)),
             unit=self.name("unit", process.unit),
             pod=self.name("pod", process.pod),
             container=self.name("container", process.container),

@@ -59,6 +59,9 @@ class ProcessRow(msgspec.Struct, frozen=True, omit_defaults=True):
     tapped: bool = False
     rank: str = ""
     endpoint: str = ""
+    port: int = 0
+    is_tls: bool = False
+    slices: tuple[str, ...] = ()
 
     def value(self) -> Process:
         return Process(**asdict(self))

@@ -59,7 +59,7 @@ def subject_of_replica(window: Window, service: str, endpoint: str) -> Subject:
 def _members(window: Window, gpu: str, key: str, pid: int) -> list[Process]:
     if not key and not pid:
         # A probe worker of ours serves nobody, and takes from nobody that it serves the GPU.
-        return [p for p in window.processes if gpu in p.gpus and not is_worker(p)]
+        return [p for p in window.processes if gpu in (*p.gpus, *p.slices) and not is_worker(p)]
     found = [
         process
         for process in window.processes

@@ -4,6 +4,9 @@ Processes without MPS take turns of a millisecond or two, so whoever shares a GP
 neighbour's turn again and again, which no counter of the driver shows.  A single engine on its GPU
 makes the probe wait too; that is its own work and is left out.  Evidence for whoever looks for a
 cause, not an alarm.
+
+MIG devices have multiprocessors of their own and take no turns with one another, so each is judged
+by its own worker and by the processes in it; NVML says of a process which one that is.
 """
 
 from __future__ import annotations
@@ -23,12 +26,12 @@ from gpuward.agent.model import (
     SeriesKey,
 )
 from gpuward.agent.probe_process import is_worker
+from gpuward.agent.probe_rules import Device
 from gpuward.agent.subject import subject_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from gpuward.agent.model import Gpu
     from gpuward.agent.window import Window
 
 GAPS, LONGEST = "gpu_probe_gap_ratio", "gpu_probe_longest_gap_seconds"
@@ -55,33 +58,47 @@ class Limits:
 
 
 def detect(window: Window, limits: Limits = Limits()) -> Iterator[Finding]:
-    """Yield one finding per GPU that is shared by two processes, or by some that nobody knows."""
-    for gpu in window.gpus:
-        gaps = window.figures(SeriesKey(GAPS, gpu=gpu.uuid), window.now_s - limits.recent_s)
+    """Yield one finding per device that is shared by two processes, or by some nobody knows."""
+    for device in _devices(window):
+        gaps = window.figures(SeriesKey(GAPS, gpu=device.uuid), window.now_s - limits.recent_s)
         if len(gaps) < limits.least_bursts:
             continue
         ratio = sum(gap >= limits.gap_ratio for gap in gaps) / len(gaps)
-        if ratio < limits.clear_ratio:
-            continue
-        tenants = {
-            process.key
-            for process in window.processes
-            if gpu.uuid in process.gpus and not is_worker(process)
-        }
-        if len(tenants) != 1:
+        if ratio >= limits.clear_ratio:
             outcome = Outcome.BAD if ratio >= limits.raise_ratio else Outcome.DOUBTFUL
-            yield _finding(window, gpu, outcome, ratio, tenants)
+            yield from _judge(window, device, outcome, ratio)
+
+
+def _devices(window: Window) -> Iterator[Device]:
+    for card in window.gpus:
+        yield from (Device(card, each.uuid) for each in card.mig)
+        if not card.mig:
+            yield Device(card)
+
+
+def _judge(window: Window, device: Device, outcome: Outcome, ratio: float) -> Iterator[Finding]:
+    """Yield the finding of a device whose bursts stand still, unless that is one engine's work."""
+    others = [p for p in window.processes if device.card.uuid in p.gpus and not is_worker(p)]
+    tenants = {p.key for p in others if device.uuid in (*p.gpus, *p.slices)}
+    if device.slice_uuid and len(tenants) < 2 and any(not p.slices for p in others):  # noqa: PLR2004
+        # Of a process that may be in this slice or in another nothing follows.
+        yield _finding(window, device, Outcome.UNKNOWN, ratio, tenants)
+    elif len(tenants) != 1:
+        yield _finding(window, device, outcome, ratio, tenants)
 
 
 def _finding(
-    window: Window, gpu: Gpu, outcome: Outcome, ratio: float, tenants: set[str]
+    window: Window, device: Device, outcome: Outcome, ratio: float, tenants: set[str]
 ) -> Finding:
-    longest = window.latest(SeriesKey(LONGEST, gpu=gpu.uuid))
+    longest = window.latest(SeriesKey(LONGEST, gpu=device.uuid))
     who = ", ".join(sorted(tenants)) or "nobody that is known"
+    what = f"GPU {device.card.index}"
+    if device.slice_uuid:
+        what = f"MIG device {device.slice_uuid} of {what}"
     return Finding(
         kind=KIND.name,
-        subject=subject_of(window, gpu=gpu.uuid),
-        summary=f"GPU {gpu.index} is shared, and work waits for its turn: on it is {who}.",
+        subject=subject_of(window, gpu=device.uuid),
+        summary=f"{what} is shared, and work waits for its turn: on it is {who}.",
         outcome=outcome,
         result=Result.WARN,
         evidence=(
