@@ -19,8 +19,6 @@ import pytest
 
 pytest.importorskip("scikit_build_core", reason="the build backend is not installed")
 
-pytestmark = pytest.mark.timeout(120)
-
 ROOT = Path(__file__).parent.parent
 NO_COMPILER = {"CC": "/bin/false", "CXX": "/bin/false"}
 SDIST = "from scikit_build_core.build import build_sdist; build_sdist('{}')"

@@ -21,7 +21,7 @@ from gpuward.daemon.clock import SystemClock
 from gpuward.daemon.config import parse
 from gpuward.v1 import agent_pb2, agent_pb2_grpc
 
-pytestmark = [pytest.mark.timeout(60), pytest.mark.usefixtures("one_loop")]
+pytestmark = pytest.mark.usefixtures("one_loop")
 
 
 @pytest.fixture

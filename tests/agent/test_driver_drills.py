@@ -299,7 +299,6 @@ async def test_witness_that_is_answered_confirms_nothing(machine):
 
 
 # The look must fall into the last tenths of a call of two seconds: on a busy machine not each does.
-@pytest.mark.timeout(60)
 async def test_one_slow_gpu_delays_nobody(machine):
     """Each call about one GPU takes two seconds; the others are read within each such call."""
     slow = machine.state.gpu(2)

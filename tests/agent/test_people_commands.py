@@ -59,7 +59,6 @@ def node(tmp_path):
 
 
 @pytest.mark.simulator
-@pytest.mark.timeout(60)
 def test_scan_of_a_healthy_node(node):
     done = node("h100-sxm-x8", "scan", "--json")
 
@@ -73,7 +72,6 @@ def test_scan_of_a_healthy_node(node):
 
 
 @pytest.mark.simulator
-@pytest.mark.timeout(60)
 def test_scan_of_a_sick_node(node, tmp_path):
     scenario = tmp_path / "sick.toml"
     scenario.write_text(SCENARIO)
@@ -88,7 +86,6 @@ def test_scan_of_a_sick_node(node, tmp_path):
 
 
 @pytest.mark.simulator
-@pytest.mark.timeout(60)
 def test_a_scan_knows_what_the_agent_has_learned_and_changes_nothing(node, tmp_path):
     """That card had more lanes once; the others are seen to have sixteen, which nobody keeps."""
     state = tmp_path / "state"

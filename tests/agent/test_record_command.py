@@ -11,8 +11,6 @@ import time
 
 import pytest
 
-pytestmark = pytest.mark.timeout(60)
-
 AGENT = [sys.executable, "-P", "-m", "gpuward.agent"]
 XID_79 = "3,7,{usec},-;NVRM: Xid (PCI:0000:1B:00): 79, pid=1, name=x, GPU has fallen off the bus.\n"
 

@@ -27,7 +27,7 @@ libraries = pytest.importorskip("gpuward.simulator.libraries")
 profile = pytest.importorskip("gpuward.simulator.profile")
 state_module = pytest.importorskip("gpuward.simulator.state")
 
-pytestmark = [pytest.mark.timeout(60), pytest.mark.usefixtures("one_loop")]
+pytestmark = pytest.mark.usefixtures("one_loop")
 
 
 @pytest.mark.parametrize(

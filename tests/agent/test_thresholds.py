@@ -29,7 +29,6 @@ def of_detectors():
     return [str(path) for path in FOLDER.glob("test_*.py") if "agent.detectors" in path.read_text()]
 
 
-@pytest.mark.timeout(300)
 def test_each_threshold_is_noticed_on_both_sides(tmp_path, record_property):
     """A threshold that could as well be a tenth less, or more, is tested on one side only."""
     seen = tmp_path / "thresholds.json"

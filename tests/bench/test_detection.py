@@ -15,8 +15,6 @@ from pathlib import Path
 import pytest
 
 # Seconds of CPU, on a machine that may have others to do.
-pytestmark = pytest.mark.timeout(60)
-
 FOLDER = Path(__file__).parent
 KIND = "service.latency.inter_token"
 

@@ -192,7 +192,6 @@ def test_db_upgrade(folder):
     assert (folder / "state" / "coordinator.db").exists()
 
 
-@pytest.mark.timeout(90)  # five kills and five starts of a real coordinator
 def test_kill_9_at_any_instant_loses_nothing(coordinator, folder, make):
     """Killed as soon as a page has left, which is before it is marked, and while starting.
 

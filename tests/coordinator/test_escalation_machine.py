@@ -11,7 +11,6 @@ import asyncio
 from collections import Counter
 from tempfile import TemporaryDirectory
 
-import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -29,8 +28,6 @@ from gpuward.coordinator.timers import Escalation, fire_due
 from gpuward.daemon.testing import FakeClock
 
 # Seven seconds of a whole core: more on a busy machine.
-pytestmark = pytest.mark.timeout(60)
-
 MINUTE = 60.0
 UNTIL_ACK = {"L1", "L1-repeat", "L2"}
 # Minutes after the alert, for SEV1 and SEV2, and for SEV3: restated from MISSION and docs/adr.

@@ -13,7 +13,7 @@ from gpuward.agent.exporter import Exporter
 from gpuward.agent.model import Driver, Gpu, Sample, SeriesKey, Snapshot
 from gpuward.daemon.testing import FakeClock
 
-pytestmark = [pytest.mark.debian, pytest.mark.timeout(60)]
+pytestmark = pytest.mark.debian
 
 GPU = "GPU-3c0f2b5e"
 USED = SeriesKey("gpu_memory_used_bytes", gpu=GPU)

@@ -14,7 +14,7 @@ from prometheus_client.exposition import generate_latest
 from gpuward.agent.self_metric_table import figures_of_gpus
 from gpuward.agent.self_metrics import SelfCollector
 
-pytestmark = [pytest.mark.simulator, pytest.mark.timeout(90)]
+pytestmark = pytest.mark.simulator
 
 UNRESPONSIVE = ("driver.unresponsive", None, 0)
 TICKET, PAGE = ("warn", "ticket"), ("fail", "page")

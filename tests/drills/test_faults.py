@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import pytest
 
-pytestmark = [pytest.mark.simulator, pytest.mark.timeout(90)]
+pytestmark = pytest.mark.simulator
 
 
 @dataclass(frozen=True)

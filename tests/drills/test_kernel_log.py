@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-pytestmark = [pytest.mark.simulator, pytest.mark.timeout(90)]
+pytestmark = pytest.mark.simulator
 
 
 def louds(node, kind):

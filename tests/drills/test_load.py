@@ -15,7 +15,7 @@ import pytest
 
 from gpuward.agent.engine_config import EngineConfig
 
-pytestmark = [pytest.mark.simulator, pytest.mark.timeout(90)]
+pytestmark = pytest.mark.simulator
 
 HELD_BYTES = 40 << 30
 # From when on the server has so many requests running and waiting, and so many tokens a second.

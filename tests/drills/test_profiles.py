@@ -16,7 +16,7 @@ import pytest
 
 from gpuward.agent.signals import SIGNALS, Scope
 
-pytestmark = [pytest.mark.simulator, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.simulator
 
 FOLDER = Path(__file__).parent
 STEP_S = 2.0

@@ -15,7 +15,6 @@ pytestmark = pytest.mark.simulator
 DEMO = (sys.executable, "-m", "gpuward.simulator.demo")
 
 
-@pytest.mark.timeout(170)
 def test_once_plays_to_the_review(left_behind):
     """Exit status 0; the story in its order; the review on disk; no process left."""
     done = subprocess.run(
@@ -54,7 +53,6 @@ def test_once_plays_to_the_review(left_behind):
     assert [] == left_behind(root)
 
 
-@pytest.mark.timeout(60)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_leaves_nothing_behind(number, left_behind):
     """In the middle of the story: every part ends, exit status 130."""
@@ -75,7 +73,6 @@ def test_ctrl_c_leaves_nothing_behind(number, left_behind):
 
 
 @pytest.mark.torch
-@pytest.mark.timeout(170)
 def test_once_with_torch(left_behind):
     """The same story, told by torch's own allocator and the tap that torch loads."""
     if not (Path(sys.prefix) / "torch" / "bin" / "python").exists():
@@ -106,7 +103,6 @@ def test_real_without_a_driver_fails_in_one_line():
     assert "failed: --real: no NVIDIA driver on this machine answers" in done.stdout
 
 
-@pytest.mark.timeout(60)
 def test_a_port_that_is_taken_fails_in_one_line(taken_port, left_behind):
     """Status 1, the reason, where the logs are, nothing left."""
     done = subprocess.run(

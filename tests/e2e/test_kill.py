@@ -29,7 +29,6 @@ STEPS = (
 )
 
 
-@pytest.mark.timeout(170)
 @pytest.mark.parametrize(
     ("names", "steps"),
     [

@@ -30,7 +30,6 @@ GPUWARD = shutil.which("gpuward", path=Path(sys.executable).parent)
 pytestmark = [
     pytest.mark.simulator,
     pytest.mark.debian,
-    pytest.mark.timeout(120),
     pytest.mark.skipif(
         PROMETHEUS is None or PROMTOOL is None, reason="needs the Debian package prometheus"
     ),

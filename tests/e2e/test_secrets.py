@@ -32,7 +32,7 @@ from gpuward.v1 import agent_pb2, agent_pb2_grpc
 if TYPE_CHECKING:
     from secrets_node import Daemon, Node, Workload
 
-pytestmark = [pytest.mark.simulator, pytest.mark.timeout(100)]
+pytestmark = pytest.mark.simulator
 
 PYTHON = Path(sys.executable)
 # What a listed flag says is shown, so it must be found wherever a secret would have been.

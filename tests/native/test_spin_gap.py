@@ -139,7 +139,6 @@ def test_library_is_found_where_an_editable_install_puts_it(monkeypatch, tmp_pat
     assert library.find(name) == path
 
 
-@pytest.mark.timeout(120)
 def test_sanitizers(build):
     """The library runs clean under the address and undefined-behaviour sanitizers."""
     path = build("-fsanitize=address,undefined", "-fno-sanitize-recover=all")

@@ -15,7 +15,7 @@ import pytest
 from gpuward.simulator import libraries, profile
 from gpuward.simulator.state import State
 
-pytestmark = [pytest.mark.simulator, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.simulator
 
 HERE = Path(__file__).parent
 MIB = 1 << 20

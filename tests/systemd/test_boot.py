@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-pytestmark = [pytest.mark.debian, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.debian
 
 AGENT, COORDINATOR, PROBE = (
     "gpuward-agent.service",

@@ -14,7 +14,7 @@ import pytest
 from gpuward.memory_map.text import size_text
 
 # The agent and the coordinator start, findings must last, and the tap looks once a second.
-pytestmark = [pytest.mark.torch, pytest.mark.simulator, pytest.mark.timeout(200)]
+pytestmark = [pytest.mark.torch, pytest.mark.simulator]
 
 MIB = 1 << 20
 COORDINATOR = """

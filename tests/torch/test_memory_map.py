@@ -11,7 +11,7 @@ from gpuward.agent.map_command import Choice, NoMapError
 from gpuward.memory_map.model import groups, totals
 
 # The agent starts, and the tap looks for questions once a second.
-pytestmark = [pytest.mark.torch, pytest.mark.simulator, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.torch, pytest.mark.simulator]
 
 MIB = 1 << 20
 GPU = "GPU-00000000-aaaa-bbbb-cccc-ddddeeeeffff"

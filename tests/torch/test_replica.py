@@ -30,7 +30,7 @@ SEQUENCES = int(os.environ.get("GPUWARD_REPLICA_SEQUENCES", "30"))
 pytestmark = [
     pytest.mark.torch,
     pytest.mark.simulator,
-    pytest.mark.timeout(20 + SEQUENCES),
+    pytest.mark.timeout(300 + SEQUENCES),
 ]
 
 # Every so many sequences torch starts anew: addresses must not run out.

@@ -171,7 +171,6 @@ def wait_until(agent, wanted):
     raise AssertionError(seen(agent))
 
 
-@pytest.mark.timeout(60)
 def test_what_torch_counts_while_it_sleeps_alarms_nobody(start, agent, library):
     """In sleep mode memory is gone and torch still counts it; awake the same is a finding."""
     scenario = start("asleep", LD_PRELOAD=str(library("torch/sleeping_memory")))
