@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 
 import pytest
 
@@ -53,6 +54,18 @@ def notifier():
 @pytest.fixture
 def components():
     return Components()
+
+
+@pytest.fixture
+def written():
+    """Return a function that waits until the files that are written in the background are there."""
+
+    def wait():
+        for thread in threading.enumerate():
+            if thread.name.startswith("write "):
+                thread.join()
+
+    return wait
 
 
 @pytest.fixture

@@ -14,8 +14,6 @@ import urllib.request
 
 import pytest
 
-pytestmark = pytest.mark.timeout(60)
-
 XID_79 = "3,7,{usec},-;NVRM: Xid (PCI:0000:1B:00): 79, pid=1, name=x, GPU has fallen off the bus.\n"
 
 
@@ -246,3 +244,37 @@ def test_an_xid_survives_kill_9(agent, driver):
     assert 'kind="gpu.xid",code="79",class="page",result="fail"' in before[0]
     with sqlite3.connect(agent.folder / "state" / "spool.db") as database:
         assert database.execute("SELECT count(*) FROM event").fetchone() == (1,)
+
+
+def test_a_disk_that_is_read_only_keeps_nobody_from_watching(agent, tmp_path):
+    """What is lost is said, and what mends it; metrics and findings are there."""
+    state = tmp_path / "state"
+    state.mkdir()
+    own_mounts = ("unshare", "--user", "--map-root-user", "--mount")
+    if subprocess.run((*own_mounts, "true"), capture_output=True, check=False).returncode:
+        pytest.skip("no user namespaces here")
+    script = 'mount -t tmpfs -o ro none "$1" && shift && exec "$@"'
+    command = (sys.executable, "-P", "-m", "gpuward.agent", "run", "--config", str(agent.config))
+    with subprocess.Popen(
+        (*own_mounts, "sh", "-c", script, "sh", str(state), *command),
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        said = {}
+        for line in process.stderr:
+            entry = json.loads(line.partition(">")[2])
+            said[entry["event"]] = entry
+            if {"agent.started", "state.not_kept"} <= said.keys():
+                break
+        agent.http = said["agent.started"]["http"]
+        with agent.kmsg.open("a") as kmsg:
+            kmsg.write(XID_79.format(usec=int(time.monotonic() * 1e6)))
+        wait_for(lambda: agent.metric_lines("gpuward_finding_open"))
+        os.killpg(process.pid, signal.SIGTERM)
+
+    assert process.returncode == 0
+    assert said["state.not_kept"]["reason"] == (
+        f"{state} is on a read-only file system: spool, history and what was learned end with this"
+        " process: mount it writable"
+    )

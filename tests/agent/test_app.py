@@ -100,7 +100,7 @@ async def test_it_answers_queries_over_a_socket(make_config, running, tmp_path):
         grpc.aio.insecure_channel(addresses["grpc"]) as channel,
     ):
         stub = agent_pb2_grpc.AgentServiceStub(channel)
-        answer = await stub.GetSnapshot(agent_pb2.GetSnapshotRequest(), timeout=5)
+        answer = await stub.GetSnapshot(agent_pb2.GetSnapshotRequest(), timeout=200)
 
     assert addresses["grpc"] == address
     assert answer.snapshot.node == "n1"
@@ -206,12 +206,13 @@ async def test_a_child_that_started_ahead_is_used_and_ends_with_us(make_config, 
 
 
 @pytest.mark.parametrize("is_released", [False, True])
-async def test_no_child_starts_ahead_of_a_maintenance(make_config, tmp_path, is_released):
+async def test_no_child_starts_ahead_of_a_maintenance(make_config, tmp_path, written, is_released):
     """A person has asked that nothing of the driver be held open."""
     config = make_config()
     if is_released:
         keeper = MaintenanceKeeper(tmp_path / "state" / "maintenance.json", SystemClock())
         keeper.begin_release(600.0, "driver upgrade")
+        written()
     nvml = nvml_sampler(config, SystemClock())
 
     nvml.start_child()

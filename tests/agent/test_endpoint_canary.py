@@ -129,8 +129,9 @@ def test_a_change_begins_anew(canaries, build):
     assert note(canaries, ("other",), build=build).evidence_ratio == 0.0
 
 
-def test_it_outlives_a_restart_and_holds_no_word(canaries, tmp_path):
+def test_it_outlives_a_restart_and_holds_no_word(canaries, tmp_path, written):
     note(canaries, times=30)
+    written()
     text = (tmp_path / "canary.json").read_text()
     again = Canaries(tmp_path / "canary.json")
 
@@ -150,18 +151,20 @@ def test_a_file_that_cannot_be_read_is_begun_anew(tmp_path, content):
     assert note(canaries, times=5) is None
 
 
-def test_a_full_disk_loses_nothing_yet(tmp_path):
+def test_a_full_disk_loses_nothing_yet(tmp_path, written):
     canaries = Canaries(tmp_path / "gone" / "canary.json")
     with capture_logs() as logs:
         note(canaries, times=30)
+        written()
 
-    assert {entry["event"] for entry in logs} == {"learned.not_written"}
+    assert {entry["event"] for entry in logs} == {"state_file.not_written"}
     assert note(canaries, ("garbage",), times=6).evidence_ratio >= 1.0
 
 
-def test_models_that_are_gone_are_forgotten(tmp_path):
+def test_models_that_are_gone_are_forgotten(tmp_path, written):
     canaries = Canaries(tmp_path / "canary.json")
     for number in range(70):
         note(canaries, build=("completions", f"m{number}", ""), times=5)
+    written()
 
     assert len(json.loads((tmp_path / "canary.json").read_text())) == 64

@@ -322,18 +322,25 @@ async def test_totals(kmsg, path, clock):
     assert [sample.value for sample in last.samples] == [929.0 + offset_s]
 
 
-def remembering(make, tmp_path, boot_id="boot-1", **changes):
-    kmsg = make(boot_id=boot_id, **changes)
-    kmsg.remember_in(KmsgMemory(tmp_path, boot_id))
-    return kmsg
+@pytest.fixture
+def remembering(make, tmp_path, written):
+    """Build a sampler that remembers what the one before has written."""
+
+    def build(boot_id="boot-1", **changes):
+        written()
+        kmsg = make(boot_id=boot_id, **changes)
+        kmsg.remember_in(KmsgMemory(tmp_path, boot_id))
+        return kmsg
+
+    return build
 
 
-async def test_nothing_counts_twice_over_a_restart(make, path, tmp_path):
+async def test_nothing_counts_twice_over_a_restart(remembering, path):
     """The third of a day is the third, also when the agent has read the first two again."""
     append(path, record(1, xid(94)) + record(2, xid(94), at_s=901.0))
-    async with remembering(make, tmp_path) as kmsg:
+    async with remembering() as kmsg:
         await events_of(kmsg)
-    async with remembering(make, tmp_path) as restarted:
+    async with remembering() as restarted:
         again = await events_of(restarted)
         append(path, record(3, xid(94), at_s=902.0))
         third = await events_of(restarted)
@@ -351,14 +358,14 @@ async def test_nothing_counts_twice_over_a_restart(make, path, tmp_path):
         pytest.param(record(1, FELL) + record(2, xid(31)), [79, 31], id="others have their own"),
     ],
 )
-async def test_what_nvml_reported_before_a_restart_has_one_name(make, path, tmp_path, log, codes):
+async def test_what_nvml_reported_before_a_restart_has_one_name(remembering, path, log, codes):
     """The spool keeps it once, and the finding stays open; the ledger counts it once."""
     path.unlink()
-    async with remembering(make, tmp_path, reported=deque([GPU_EVENT])) as kmsg:
+    async with remembering(reported=deque([GPU_EVENT])) as kmsg:
         (before,) = await events_of(kmsg, 901.0)
     if log is not None:
         path.write_text(log)
-    async with remembering(make, tmp_path) as restarted:
+    async with remembering() as restarted:
         after = await events_of(restarted, 910.0)
         later = await events_of(restarted, 920.0)
 
@@ -368,20 +375,20 @@ async def test_what_nvml_reported_before_a_restart_has_one_name(make, path, tmp_
     assert later == []
 
 
-async def test_what_nvml_reported_in_another_boot_is_over(make, path, tmp_path):
+async def test_what_nvml_reported_in_another_boot_is_over(remembering, path):
     path.unlink()
-    async with remembering(make, tmp_path, reported=deque([GPU_EVENT])) as kmsg:
+    async with remembering(reported=deque([GPU_EVENT])) as kmsg:
         await events_of(kmsg, 901.0)
-    async with remembering(make, tmp_path, "boot-2") as rebooted:
+    async with remembering("boot-2") as rebooted:
         assert await events_of(rebooted, 910.0) == []
 
 
-async def test_boots_are_counted(make, path, tmp_path):
+async def test_boots_are_counted(remembering, path):
     """The same error in the third boot is known to be that of two boots before."""
     seen = []
     for boot in ("boot-1", "boot-2", "boot-3"):
         path.write_text(record(5, FELL))
-        async with remembering(make, tmp_path, boot) as kmsg:
+        async with remembering(boot) as kmsg:
             seen += [event.values["xid_earlier_boots"] for event in await events_of(kmsg)]
 
     assert seen == [0.0, 1.0, 2.0]
@@ -401,15 +408,15 @@ async def test_device_that_overwrote_records(monkeypatch, kmsg, path):
     assert kmsg.dropped_total == 5
 
 
-async def test_device_overwritten_while_nobody_read(monkeypatch, make, path, tmp_path):
+async def test_device_overwritten_while_nobody_read(monkeypatch, remembering, path, tmp_path):
     """What was lost while the agent was away counts too; it is known up to where it had read."""
     append(path, record(7, FELL))
-    async with remembering(make, tmp_path) as kmsg:
+    async with remembering() as kmsg:
         await events_of(kmsg)
         await kmsg.sample(1_001.0)
     path.unlink()
     os.mkfifo(path)
-    async with remembering(make, tmp_path) as restarted:
+    async with remembering() as restarted:
         monkeypatch.setattr(os, "read", reader([record(12, FELL)]))
         found = await identities(restarted)
         monkeypatch.undo()

@@ -40,11 +40,12 @@ def test_a_card_is_known_by_its_serial():
     assert name_of(Gpu("GPU-1", 0, "RTX 4090", "01:00.0")) == "GPU-1"
 
 
-async def test_it_outlives_the_agent_and_the_slot(gpu_window, tmp_path):
+async def test_it_outlives_the_agent_and_the_slot(gpu_window, tmp_path, written):
     """Learned in one slot, told in another, by an agent that was started since."""
     path = tmp_path / "best.json"
     before = LearnedBest(path, lambda _: gpu_window(BUSY))
     await before.sample(1_000.0)
+    written()
     after = LearnedBest(path, lambda _: gpu_window(BUSY | {WIDTH: 4, GENERATION: 3}))
     told = {s.key.signal: s.value for s in (await after.sample(1_000.0)).samples}
 
@@ -56,21 +57,24 @@ async def test_it_outlives_the_agent_and_the_slot(gpu_window, tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b'{"165": {"sm_clock_hertz": "fast"}}', b"\xff"])
-async def test_a_damaged_file_is_begun_anew(gpu_window, tmp_path, content):
+async def test_a_damaged_file_is_begun_anew(gpu_window, tmp_path, written, content):
     path = tmp_path / "best.json"
     path.write_bytes(content)
     await LearnedBest(path, lambda _: gpu_window(BUSY)).sample(1_000.0)
+    written()
 
     assert b'"165"' in path.read_bytes()
 
 
-async def test_a_full_disk_is_tried_again(gpu_window, tmp_path):
+async def test_a_full_disk_is_tried_again(gpu_window, tmp_path, written):
     """Nothing is lost, and the samples come all the same."""
     path = tmp_path / "missing" / "best.json"
     best = LearnedBest(path, lambda _: gpu_window(BUSY))
     batch = await best.sample(1_000.0)
+    written()
     path.parent.mkdir()
     await best.sample(1_010.0)
+    written()
 
     assert len(batch.samples) == 3
     assert path.exists()

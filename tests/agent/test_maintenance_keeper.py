@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from structlog.testing import capture_logs
 
@@ -21,9 +23,15 @@ def keeper(path, clock):
     return MaintenanceKeeper(path, clock)
 
 
-def restarted(path, *, after_s=0.0, mono_s=50.0):
-    """Return the keeper of a process that starts so much later, perhaps in another boot."""
-    return MaintenanceKeeper(path, FakeClock(wall_s=1_800_000_000.0 + after_s, mono_s=mono_s))
+@pytest.fixture
+def restarted(path, written):
+    """Return a function that starts another process so much later, perhaps in another boot."""
+
+    def start(*, after_s=0.0, mono_s=50.0):
+        written()
+        return MaintenanceKeeper(path, FakeClock(wall_s=1_800_000_000.0 + after_s, mono_s=mono_s))
+
+    return start
 
 
 def test_a_release_lasts_as_long_as_was_said(keeper):
@@ -47,13 +55,13 @@ async def test_said_again_it_has_another_end_and_the_same_beginning(keeper, cloc
     assert (again.since_s, again.until_s, again.reason) == (1_000.0, 2_100.0, "takes longer")
 
 
-def test_it_can_be_ended(keeper, path):
+def test_it_can_be_ended(keeper, restarted):
     keeper.begin_release(600.0, "new driver")
     keeper.end_release()
     keeper.end_release()
 
     assert keeper.now(1_000.0) is None
-    assert restarted(path).now(50.0) is None
+    assert restarted().now(50.0) is None
 
 
 @pytest.mark.parametrize(
@@ -65,10 +73,10 @@ def test_it_can_be_ended(keeper, path):
         pytest.param(-10 * DAY_S, DAY_S, id="the clock was set back: a day at most"),
     ],
 )
-def test_it_outlives_the_process(keeper, path, after_s, left_s):
+def test_it_outlives_the_process(keeper, restarted, after_s, left_s):
     """Its end is a time of the wall clock: the monotonic one begins anew with each boot."""
     keeper.begin_release(1_800.0, "new driver")
-    found = restarted(path, after_s=after_s).now(50.0)
+    found = restarted(after_s=after_s).now(50.0)
 
     assert (found and (found.until_s - 50.0, found.reason, found.is_release)) == (
         left_s and (left_s, "new driver", True)
@@ -76,21 +84,35 @@ def test_it_outlives_the_process(keeper, path, after_s, left_s):
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"until_wall_s": "x"}'])
-def test_a_file_that_is_none_is_no_maintenance(path, content):
+def test_a_file_that_is_none_is_no_maintenance(path, restarted, content):
     path.write_bytes(content)
     with capture_logs() as logs:
-        assert restarted(path).now(50.0) is None
+        assert restarted().now(50.0) is None
 
     assert [entry["event"] for entry in logs] == ["maintenance.unreadable"]
 
 
-def test_a_full_disk_does_not_keep_it_from_being_in_force(tmp_path, clock):
+def test_a_full_disk_does_not_keep_it_from_being_in_force(tmp_path, clock, written):
     keeper = MaintenanceKeeper(tmp_path / "missing" / "maintenance.json", clock)
     with capture_logs() as logs:
         keeper.begin_release(600.0, "new driver")
+        written()
 
     assert keeper.is_released(1_000.0)
-    assert "maintenance.not_kept" in [entry["event"] for entry in logs]
+    assert "state_file.not_written" in [entry["event"] for entry in logs]
+
+
+def test_a_disk_that_hangs_neither(keeper, path, written):
+    """Who waits for the answer waits a moment only; a pipe hangs until somebody reads it."""
+    pipe = path.with_suffix(".tmp")
+    os.mkfifo(pipe)
+    keeper.begin_release(600.0, "new driver")
+    is_kept = path.exists()
+    pipe.read_bytes()
+    written()
+
+    assert not is_kept
+    assert keeper.is_released(1_000.0)
 
 
 def test_a_reload_is_over_when_the_driver_is_back(keeper):
@@ -111,11 +133,11 @@ def test_a_reload_that_takes_more_than_ten_minutes_is_none(keeper):
     assert keeper.now(1_600.0) is None
 
 
-def test_a_reload_ends_with_the_process(keeper, path):
+def test_a_reload_ends_with_the_process(keeper, restarted):
     """A process that starts finds out by itself how the driver is."""
     keeper.reload_began(1_000.0, "unloaded")
 
-    assert restarted(path).now(50.0) is None
+    assert restarted().now(50.0) is None
 
 
 def test_a_release_goes_before_a_reload(keeper):

@@ -124,19 +124,21 @@ async def test_a_burst_counts_once(node):
     assert again.samples == ()
 
 
-async def test_it_outlives_the_agent(node):
+async def test_it_outlives_the_agent(node, written):
     """Written at the end and every five minutes."""
     async with node.sampler:
         await node.bursts(60, **{EVENT: 4e-6})
+    written()
     node.sampler = ProbeShift(node.path, lambda now_s: node.window)
     told = await node.bursts(3, **{EVENT: 6e-6})
 
     assert told["gpu_probe_event_evidence_ratio"] >= 1.0
 
 
-async def test_it_survives_a_kill(node):
+async def test_it_survives_a_kill(node, written):
     """Five minutes of learning are lost at most."""
     await node.bursts(65, **{EVENT: 4e-6})
+    written()
     node.sampler = ProbeShift(node.path, lambda now_s: node.window)
 
     assert await node.bursts(3, **{EVENT: 6e-6}) != {}

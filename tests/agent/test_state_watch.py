@@ -1,4 +1,4 @@
-"""A state folder that is deleted under a running agent does not go unnoticed."""
+"""A state folder that keeps nothing does not go unnoticed: deleted, never made, or read-only."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def folder(tmp_path):
 
 @pytest.fixture
 async def watch(folder, clock, components):
-    watch = StateWatch((folder, folder / "spool.db", folder / "none"), clock, components)
+    watch = StateWatch(folder, (folder / "spool.db", folder / "none"), clock, components)
     yield watch
     await watch.close()
 
@@ -87,7 +87,19 @@ async def test_it_is_said_once_and_when_it_is_over(watch, components, folder):
             shown = await health(watch, components)
 
     assert [line["event"] for line in said if line["event"].startswith("state.")] == [
-        "state.gone",
-        "state.back",
+        "state.not_kept",
+        "state.kept_again",
     ]
     assert shown == (Result.OK, "")
+
+
+async def test_a_folder_that_could_not_be_made(tmp_path, clock, components):
+    watch = StateWatch(tmp_path / "state", (), clock, components)
+    result, reason = await health(watch, components)
+    await watch.close()
+
+    assert result is Result.FAIL
+    assert reason == (
+        f"{tmp_path}/state could not be made: spool, history and what was learned end with this"
+        " process: make it and restart the agent"
+    )

@@ -53,7 +53,7 @@ def test_what_callers_count(kind, match, page):
 
 
 @pytest.fixture
-def sampler_of(clock, tmp_path):
+def sampler_of(clock, tmp_path, written):
     """Build a sampler whose window holds what it sampled; each has the same file."""
 
     def build(*upstreams):
@@ -63,6 +63,7 @@ def sampler_of(clock, tmp_path):
         async def turn(now_s):
             batch = await sampler.sample(now_s)
             readings.apply("upstream", Batch(samples=batch.samples), now_s)
+            written()
             return {sample.key.signal: sample.value for sample in batch.samples}
 
         return sampler, turn

@@ -53,10 +53,11 @@ def test_bounded():
     assert ledger.in_a_day("GPU-1", 599, 599.0) == 1
 
 
-def test_kept_over_a_restart(tmp_path):
+def test_kept_over_a_restart(tmp_path, written):
     memory = KmsgMemory(tmp_path, "boot-1")
     memory.ledger.add("GPU-1", 79, "boot-1", 5.0)
     memory.close(41)
+    written()
 
     same, next_boot = KmsgMemory(tmp_path, "boot-1"), KmsgMemory(tmp_path, "boot-2")
     assert (same.seq, next_boot.seq) == (41, -1)
@@ -76,10 +77,11 @@ def test_damaged_file(tmp_path, content):
     assert memory.seq == -1
 
 
-def test_folder_that_cannot_be_written(tmp_path):
+def test_folder_that_cannot_be_written(tmp_path, written):
     """It is said; nothing else stops."""
     memory = KmsgMemory(tmp_path / "gone", "boot-1")
     with capture_logs() as logs:
         memory.close(1)
+        written()
 
-    assert [entry["event"] for entry in logs] == ["kmsg.not_remembered"]
+    assert [entry["event"] for entry in logs] == ["state_file.not_written"]

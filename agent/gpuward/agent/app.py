@@ -19,6 +19,7 @@ import msgspec
 import structlog
 
 from gpuward.agent import memory
+from gpuward.agent.background_file import BackgroundFile
 from gpuward.agent.closing import close_within
 from gpuward.agent.component import Components
 from gpuward.agent.drill_service import DrillService
@@ -50,7 +51,6 @@ from gpuward.agent.self_metric_table import (
 from gpuward.agent.starting import ADDRESSES_FILE, SPOOL_FILE, open_spool, start_http, start_query
 from gpuward.agent.state_watch import StateWatch
 from gpuward.agent.watch import Watchers
-from gpuward.agent.whole_file import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -157,7 +157,7 @@ class App:
 
     def _state_watch(self, parts: AsyncExitStack) -> StateWatch:
         folder = Path(self._config.state.directory)
-        watch = StateWatch((folder, folder / SPOOL_FILE), self._clock, self._components)
+        watch = StateWatch(folder, (folder / SPOOL_FILE,), self._clock, self._components)
         close_within(parts, "state watch", watch.close)
         return watch
 
@@ -227,10 +227,7 @@ class App:
         """Say that the agent is ready, to the supervisor and to whoever reads the state folder."""
         await sampling.started.wait()
         path = Path(self._config.state.directory, ADDRESSES_FILE)
-        try:
-            write_whole(path, msgspec.json.encode(addresses))
-        except OSError as error:
-            log.warning("addresses.not_written", path=str(path), reason=error.strerror)
+        BackgroundFile(path).save_and_wait(msgspec.json.encode(addresses))
         # What start-up made lives as long as the process: no collection need walk it again, and
         # none holds up a scrape for the ten milliseconds that that takes.
         gc.freeze()

@@ -1,7 +1,8 @@
 """Keep what was learned in a file of the state folder, so that it outlives the agent.
 
-The file is small and written whole, so that a crash leaves the old one.  One that cannot be read
-is begun anew, and one that cannot be written is told: nothing is lost but time to learn.
+The file is small and written whole, so that a crash leaves the old one, and in the background, so
+that a disk that hangs delays nothing.  One that cannot be read is begun anew, and one that cannot
+be written is told: nothing is lost but time to learn.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 import msgspec
 import structlog
 
-from gpuward.agent.whole_file import write_whole
+from gpuward.agent.background_file import BackgroundFile
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,32 +28,37 @@ class LearnedFile(Generic[Known]):
 
     def __init__(self, path: Path, kind: type[Known], *, most: int) -> None:
         """``kind``: of an entry, as msgspec encodes it; ``most``: entries that are kept."""
-        self._path = path
+        self._file = BackgroundFile(path)
         self._kind = kind
         self._most = most
 
     def read(self) -> dict[str, Known]:
         """Return what was known, nothing when there is no file or it cannot be read."""
+        path = self._file.path
         try:
-            with self._path.open("rb") as file:
+            with path.open("rb") as file:
                 data = file.read(MOST_BYTES)
             # A mapping whose values have a type of their own, which mypy cannot spell as a value.
             known: dict[str, Known] = msgspec.json.decode(data, type=dict[str, self._kind])  # type: ignore[name-defined]
         except FileNotFoundError:
             return {}
         except (OSError, msgspec.MsgspecError) as error:
-            log.warning("learned.forgotten", path=str(self._path), reason=str(error))
+            log.warning("learned.forgotten", path=str(path), reason=str(error))
             return {}
         return known
 
     def write(self, known: dict[str, Known]) -> bool:
-        """Forget the oldest that are too many, and write; returns whether that worked."""
+        """Forget the oldest that are too many, and have the rest written, where it has changed.
+
+        Returns whether the disk took what came before: if not, the caller's next turn tries again.
+        """
+        return self._file.save(self._encoded(known))
+
+    def close(self, known: dict[str, Known]) -> None:
+        """Write for the last time; a disk that hangs is waited for only a moment."""
+        self._file.save_and_wait(self._encoded(known))
+
+    def _encoded(self, known: dict[str, Known]) -> bytes:
         for name in list(known)[: -self._most]:
             del known[name]
-        try:
-            write_whole(self._path, msgspec.json.encode(known))
-        except OSError as error:
-            # A full disk: the caller's next turn tries again.
-            log.warning("learned.not_written", path=str(self._path), reason=error.strerror)
-            return False
-        return True
+        return msgspec.json.encode(known)

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import msgspec
 import structlog
 
+from gpuward.agent.background_file import BackgroundFile
 from gpuward.agent.maintenance import Maintenance
-from gpuward.agent.whole_file import write_whole
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,9 +40,9 @@ class MaintenanceKeeper:
 
     def __init__(self, path: Path | None, clock: Clock) -> None:
         """``path``: where a person's is kept; ``None``: it is forgotten with the process."""
-        self._path = path
+        self._file = None if path is None else BackgroundFile(path)
         self._clock = clock
-        self._release = self._read()
+        self._release = None if path is None else self._read(path)
         self._reload: Maintenance | None = None
 
     def now(self, now_s: float) -> Maintenance | None:
@@ -73,8 +73,8 @@ class MaintenanceKeeper:
         if self._release is not None:
             log.info("maintenance.ended", cause="release")
         self._release = None
-        if self._path is not None:
-            self._path.unlink(missing_ok=True)
+        if self._file is not None:
+            self._file.save_and_wait(None)
 
     def reload_began(self, now_s: float, reason: str) -> None:
         """Note that the driver leaves; again before all of it is back, it is the same time."""
@@ -88,16 +88,14 @@ class MaintenanceKeeper:
             log.info("maintenance.ended", cause="driver")
         self._reload = None
 
-    def _read(self) -> Maintenance | None:
+    def _read(self, path: Path) -> Maintenance | None:
         """Return what an earlier process kept, unless it is over."""
-        if self._path is None:
-            return None
         try:
-            if not self._path.exists():
+            if not path.exists():
                 return None
-            kept = msgspec.json.decode(self._path.read_bytes(), type=Kept)
+            kept = msgspec.json.decode(path.read_bytes(), type=Kept)
         except (OSError, msgspec.MsgspecError) as error:
-            log.warning("maintenance.unreadable", path=str(self._path), why=str(error))
+            log.warning("maintenance.unreadable", path=str(path), why=str(error))
             return None
         offset_s = self._clock.wall_s() - self._clock.mono_s()
         # However the clock was set meanwhile.
@@ -108,12 +106,9 @@ class MaintenanceKeeper:
         return Maintenance(kept.since_wall_s - offset_s, until_s, kept.reason, is_release=True)
 
     def _write(self, release: Maintenance) -> None:
-        if self._path is None:
+        if self._file is None:
             return
         offset_s = self._clock.wall_s() - self._clock.mono_s()
         kept = Kept(release.since_s + offset_s, release.until_s + offset_s, release.reason)
-        try:
-            write_whole(self._path, msgspec.json.encode(kept))
-        except OSError as error:
-            # In force all the same; a restart of the agent would end it.
-            log.warning("maintenance.not_kept", path=str(self._path), why=error.strerror)
+        # In force also where it cannot be kept; a restart of the agent would end it then.
+        self._file.save_and_wait(msgspec.json.encode(kept))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -167,7 +168,9 @@ def _probe_workers(config: AgentConfig) -> Workers:
     if OF_SYSTEMD.is_dir():
         return Workers(OF_SYSTEMD)
     directory = Path(config.state.directory, "probe")
-    directory.mkdir(exist_ok=True)
+    # On a sick disk workers cannot listen, which their looks say.
+    with suppress(OSError):
+        directory.mkdir(exist_ok=True)
     # What a container runs ends with it, also what holds memory of a GPU.
     own = place(os.getpid(), PROC)
     is_contained = os.getpid() == 1 or own is None or bool(own.pod or own.container)

@@ -1,11 +1,15 @@
 """What the agent must have in order to start: its folder and two addresses of its own.
 
-Each is had, and given back at the end, or the agent says in one line what to mend.
+Each is had, and given back at the end, or the agent says in one line what to mend.  A folder whose
+disk is sick is no reason not to watch the hardware: the agent runs on and keeps nothing, which
+``state_watch`` says.
 """
 
 from __future__ import annotations
 
+import errno
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +29,8 @@ if TYPE_CHECKING:
 
 SPOOL_FILE = "spool.db"
 ADDRESSES_FILE = "addresses.json"
+# Trouble of the disk, which no other choice of a folder would have avoided.
+SICK_DISK = frozenset({errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO})
 
 
 class StartError(Exception):
@@ -32,16 +38,18 @@ class StartError(Exception):
 
 
 def open_spool(parts: AsyncExitStack, config: StateConfig, *, wall_s: float) -> Spool:
-    """Own the state folder and return the spool in it."""
+    """Own the state folder and return the spool in it, in memory only while the disk is sick."""
     directory = Path(config.directory)
     try:
         parts.enter_context(state_directory.owned(directory))
     except StateError as error:
         raise _unusable(directory, str(error)) from error
     except OSError as error:
-        raise _unusable(directory, _words(error)) from error
+        if error.errno not in SICK_DISK:
+            raise _unusable(directory, _words(error)) from error
     # Those of a process that was killed; nobody shall take them for ours.
-    (directory / ADDRESSES_FILE).unlink(missing_ok=True)
+    with suppress(OSError):
+        (directory / ADDRESSES_FILE).unlink()
     spool = Spool(directory / SPOOL_FILE, wall_s=wall_s)
     close_within(parts, "spool", spool.close)
     return spool

@@ -1,7 +1,8 @@
 """The folder that one agent owns while it runs.
 
 Two agents with one spool would each acknowledge, and so delete, the other's events.  The lock is
-on the folder itself, flock(2): it needs no room on a full disk and dies with the process.
+on the folder itself, flock(2): it needs no room on a full disk, works on one that is read-only, and
+dies with the process.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ class StateError(Exception):
 def owned(directory: Path) -> Iterator[None]:
     """Own ``directory``, made if need be, inside the block; raises ``StateError``, ``OSError``."""
     directory.mkdir(parents=True, exist_ok=True)
-    if not os.access(directory, os.W_OK | os.X_OK):
+    if not os.access(directory, os.W_OK | os.X_OK) and not is_read_only(directory):
         raise StateError("not writable")
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -36,3 +37,8 @@ def owned(directory: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def is_read_only(directory: Path) -> bool:
+    """Return whether nobody can write there: so is its file system; raises ``OSError``."""
+    return bool(os.statvfs(directory).f_flag & os.ST_RDONLY)

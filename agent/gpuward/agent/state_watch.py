@@ -1,8 +1,9 @@
-"""Notice that the state folder is not there any more: that it was deleted while the agent runs.
+"""Notice that nothing can be kept in the state folder: it was deleted, or its disk is read-only.
 
 The kernel keeps deleted files for who has them open, so nothing fails: the agent goes on writing to
 files that nobody will ever open again, and what it remembers, and what waits for the coordinator,
-ends with it.  Only a look at the path tells.
+ends with it.  Only a look at the path tells.  A disk turns read-only by an error of its own; the
+agent watches on without it, and says what is lost.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import structlog
 
 from gpuward.agent.disk_thread import DiskBusyError, DiskThread
 from gpuward.agent.model import ComponentHealth, Result
+from gpuward.agent.state_directory import is_read_only
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -28,6 +30,7 @@ log = structlog.get_logger()
 NAME = "state"
 EVERY_S = 10.0
 ANSWERED_WITHIN_S = 5.0
+LOST = "spool, history and what was learned end with this process"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +41,12 @@ class Place:
     identity: tuple[int, int]
 
     @classmethod
-    def of(cls, path: Path) -> Self:
-        """Return what is at ``path`` now; raises ``OSError``."""
-        return cls(path, _identity(path))
+    def of(cls, path: Path) -> Self | None:
+        """Return what is at ``path`` now, ``None`` where nothing can be seen there."""
+        try:
+            return cls(path, _identity(path))
+        except OSError:
+            return None
 
     def trouble(self) -> str:
         """Return what became of it; empty while it is where it was. Raises ``OSError``."""
@@ -52,13 +58,17 @@ class Place:
 
 
 class StateWatch:
-    """Looks at ``paths`` in a thread of its own: a disk that hangs says nothing of them.
+    """Looks at ``folder`` and its ``files`` in a thread of its own, for its disk may hang.
 
-    What is not there at first is not missed; raises ``OSError``.
+    What is not there at first is not missed.
     """
 
-    def __init__(self, paths: Iterable[Path], clock: Clock, components: Components) -> None:
-        self._places = tuple(Place.of(path) for path in paths if path.exists())
+    def __init__(
+        self, folder: Path, files: Iterable[Path], clock: Clock, components: Components
+    ) -> None:
+        self._folder = folder
+        places = (Place.of(path) for path in (folder, *files))
+        self._places = tuple(place for place in places if place is not None)
         self._clock = clock
         self._components = components
         self._thread = DiskThread(NAME)
@@ -85,16 +95,22 @@ class StateWatch:
             return
 
     def _first_trouble(self) -> str:
-        return next(filter(None, (place.trouble() for place in self._places)), "")
+        """Return what keeps things from being kept, and what mends it; empty for nothing."""
+        if gone := next(filter(None, (place.trouble() for place in self._places)), ""):
+            return f"{gone}: {LOST}: restart the agent"
+        if not self._places:
+            return f"{self._folder} could not be made: {LOST}: make it and restart the agent"
+        if is_read_only(self._folder):
+            return f"{self._folder} is on a read-only file system: {LOST}: mount it writable"
+        return ""
 
     def _say(self, trouble: str) -> None:
-        if trouble and not self._trouble:
-            log.error("state.gone", reason=trouble)
+        if trouble and trouble != self._trouble:
+            log.error("state.not_kept", reason=trouble)
         elif self._trouble and not trouble:
-            log.info("state.back")
+            log.info("state.kept_again")
         self._trouble = trouble
-        advice = f"{trouble}: what is kept ends with this process: restart the agent"
-        health = ComponentHealth(NAME, Result.FAIL, advice)
+        health = ComponentHealth(NAME, Result.FAIL, trouble)
         self._components.note(NAME, health if trouble else None)
 
 

@@ -1,8 +1,7 @@
 """Sample the best that each card was ever seen to do, and keep it in a file of the state folder.
 
-The file is small and changes a few times in a card's life; it is written beside its place and
-renamed, so that a crash leaves the old one.  One that cannot be read is begun anew: the best is
-soon seen again, unless the card is sick, and then its siblings tell.
+The file is small and changes a few times in a card's life.  One that cannot be read is begun anew:
+the best is soon seen again, unless the card is sick, and then its siblings tell.
 """
 
 from __future__ import annotations
@@ -41,7 +40,6 @@ class LearnedBest:
         self._file = LearnedFile(path, Best, most=MOST_CARDS)
         self._window = window
         self._known = self._file.read()
-        self._unwritten = False
 
     async def sample(self, now_s: float) -> Batch:
         window = self._window(now_s)
@@ -50,9 +48,8 @@ class LearnedBest:
             best = learn(window, gpu, known)
             if best != known:
                 self._known[name_of(gpu)] = best
-                self._unwritten = True
-        if self._unwritten:
-            self._unwritten = not self._file.write(self._known)
+        if self._known:
+            self._file.write(self._known)
         return Batch(samples=tuple(self._samples(window.gpus, now_s)))
 
     def _samples(self, gpus: tuple[Gpu, ...], now_s: float) -> Iterator[Sample]:

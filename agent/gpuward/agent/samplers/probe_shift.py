@@ -58,8 +58,8 @@ class ProbeShift:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._is_unwritten:
-            self._write()
+        if self._known:
+            self._file.close(self._known)
 
     async def sample(self, now_s: float) -> Batch:
         samples = tuple(self._samples(self._window(now_s)))
