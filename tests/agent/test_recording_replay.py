@@ -350,3 +350,14 @@ def test_nobody_records():
 
     assert len(recorders._events) == 1_000
     assert recorders._said == {"nvml": Batch(gpus=CARDS)}
+
+
+def test_what_the_judge_has_forgotten_is_no_part_of_a_recording():
+    """An event a minute for a day: as many are kept as the judge keeps, those of an hour."""
+    recorders = Recorders()
+    for minute in range(24 * 60):
+        at_s = 60.0 * minute
+        recorders.taken(at_s, "kmsg", Batch(events=(Event("gpu.xid", at_s, str(minute)),)))
+        recorders.judged(at_s, minute)
+
+    assert len(recorders._events) == 61

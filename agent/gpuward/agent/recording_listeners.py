@@ -20,7 +20,7 @@ from gpuward.agent.model import Batch
 from gpuward.agent.recording import Brought, Judged
 from gpuward.agent.recording_encode import RecordEncoder
 from gpuward.agent.version import VERSION
-from gpuward.agent.window import RING_KEEP_S
+from gpuward.agent.window import EVENT_KEEP_S, RING_KEEP_S
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator, Sequence
@@ -101,7 +101,9 @@ class Recorders:
             recorder.taken(at_s, source, batch)
 
     def judged(self, at_s: float, number: int) -> None:
-        """Note that the judge judges."""
+        """Note that the judge judges, and forget the events that it has forgotten."""
+        while self._events and self._events[0][1].at_s < at_s - EVENT_KEEP_S:
+            self._events.popleft()
         for recorder in self._open:
             recorder.judged(at_s, number)
 
