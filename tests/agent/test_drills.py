@@ -132,6 +132,12 @@ def test_it_is_marked_in_metrics_and_drains_no_node(judge, drills):
     ("drill", "complaint"),
     [
         pytest.param(Drill("gpu.nothing", 0, GPU, 60.0, page=True), "no kind", id="kind"),
+        pytest.param(
+            Drill("gpu.xid", 0, GPU, 60.0, page=True), "gpu.xid needs a code: --code 79", id="XID"
+        ),
+        pytest.param(
+            Drill("node.sxid", 0, GPU, 60.0, page=True), "node.sxid needs a code", id="SXid"
+        ),
         pytest.param(Drill("gpu.lost", 0, GPU, 0.0, page=True), "not 0 s", id="no time"),
         pytest.param(Drill("gpu.lost", 0, GPU, -1.0, page=True), "not -1 s", id="the past"),
         pytest.param(Drill("gpu.lost", 0, GPU, 3_600.1, page=True), "3600 s", id="too long"),
@@ -148,10 +154,10 @@ def test_an_hour_is_allowed(drills):
 
 
 def test_there_is_a_bound(drills):
-    for code in range(10):
+    for code in range(1, 11):
         drills.start(Drill("gpu.xid", code, GPU, 60.0, page=False))
     with pytest.raises(DrillRefusedError, match="10 drills run already"):
-        drills.start(Drill("gpu.xid", 10, GPU, 60.0, page=False))
+        drills.start(Drill("gpu.xid", 11, GPU, 60.0, page=False))
 
 
 def test_not_unless_it_is_allowed(clock):

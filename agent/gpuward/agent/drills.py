@@ -24,6 +24,8 @@ MARK = "DRILL"
 LONGEST_S = 3_600.0
 # More at once teach nobody anything.
 MOST = 10
+# Kinds that mean nothing without a code, and one that an operator knows.
+CODED = {"gpu.xid": 79, "node.sxid": 20034}
 
 
 class DrillRefusedError(Exception):
@@ -97,6 +99,10 @@ class Drills:
             )
         if drill.kind not in KINDS:
             raise DrillRefusedError(f"no kind {drill.kind[:80]!r}: see docs/findings.md")
+        if drill.kind in CODED and drill.code <= 0:
+            raise DrillRefusedError(
+                f"{drill.kind} needs a code: --code {CODED[drill.kind]}, for example"
+            )
         if not 0 < drill.for_s <= LONGEST_S:
             raise DrillRefusedError(f"a drill lasts up to {LONGEST_S:.0f} s, not {drill.for_s:g} s")
         if len(self.open_findings()) >= MOST:

@@ -18,6 +18,8 @@ from gpuward.agent.command_line import (
 )
 
 WIDTH_WITHOUT_TERMINAL = 120
+# Far beyond every code that there is, and within what travels.
+MOST_CODE = (1 << 31) - 1
 
 ADDRESS_OPTION = click.option(
     "--address", default="", help="The agent's [grpc] address; found where it is left out."
@@ -108,7 +110,9 @@ def bundle(*, path: Path, address: str, out: Path) -> None:
 @CONFIG_OPTION
 @ADDRESS_OPTION
 @click.argument("kind", default="")
-@click.option("--code", default=0, help="Its code, where the kind has codes: an XID.")
+@click.option(
+    "--code", default=0, type=click.IntRange(0, MOST_CODE), help="Of a kind with codes: the XID."
+)
 @click.option("--gpu", default="", metavar="UUID|INDEX", help="What it is about.")
 @click.option("--process", "process_key", default="", metavar="KEY", help="Or a process.")
 @click.option("--minutes", default=5.0, show_default=True, help="It ends by itself.")
