@@ -359,7 +359,7 @@ async def test_https(certificate, clock, watch, monkeypatch, is_trusted):
             EndpointConfig(service="chat", url=f"https://localhost:{port}", role="gateway")
         )
         await node.turn()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(200):
             while not node.values("endpoint_probes_total"):
                 await asyncio.sleep(0.01)
                 await node.turn()

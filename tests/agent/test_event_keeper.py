@@ -32,7 +32,7 @@ def stuck(spool):
     release = threading.Event()
 
     def hang():
-        release.wait(10)
+        release.wait(200)
         return True
 
     spool._thread._calls.put(hang)
@@ -46,7 +46,7 @@ def happens(judge, *identities, code=79):
 
 
 async def keep_until(keeper, condition):
-    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(200), asyncio.TaskGroup() as group:
         keeping = group.create_task(keeper.run())
         while not condition():  # noqa: ASYNC110 - watches another object's state
             await asyncio.sleep(0.001)

@@ -37,7 +37,7 @@ async def say(address, request):
     reader, writer = await asyncio.open_connection(*address)
     try:
         writer.write(request)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(200):
             return await reader.read()
     finally:
         writer.close()
@@ -124,7 +124,7 @@ async def test_a_client_that_does_not_read_is_dropped(monkeypatch):
     async with serving(pages) as (server, address):
         reader, writer = await asyncio.open_connection(*address, limit=1)
         writer.write(b"GET /page HTTP/1.1\r\n\r\n")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(200):
             await reader.read(1)
             await all_closed(server)
         writer.close()
@@ -136,7 +136,7 @@ async def test_nobody_takes_a_page_that_prometheus_no_longer_waits_for():
     async with serving(pages) as (server, address):
         reader, writer = await asyncio.open_connection(*address, limit=1)
         writer.write(b"GET /page HTTP/1.1\r\nX-Prometheus-Scrape-Timeout-Seconds: 0.05\r\n\r\n")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(200):
             await reader.read(1)
             await all_closed(server)
         writer.close()

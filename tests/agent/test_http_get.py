@@ -20,7 +20,7 @@ ZIPPED = gzip.compress(b"hello", mtime=0)
 HELLO = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
 
 
-async def served(answer, *, timeout_s=5.0, hang_up=True):
+async def served(answer, *, timeout_s=200.0, hang_up=True):
     """Return what a client makes of a server that says ``answer`` and perhaps hangs up."""
     asked = []
     release = asyncio.Event()
@@ -170,7 +170,7 @@ async def test_silence_ends():
 async def test_nobody_listens():
     """The system's own words, with the address."""
     with pytest.raises(HttpError, match=r"http://127\.0\.0\.1:1/: "):
-        await HttpClient("http://127.0.0.1:1").get("/", timeout_s=5.0)
+        await HttpClient("http://127.0.0.1:1").get("/", timeout_s=200.0)
 
 
 class Server:
@@ -212,7 +212,7 @@ class Server:
         # All that were begun end: the client holds no connection any more.
         await asyncio.gather(*self._talking)
 
-    async def get(self, path, timeout_s=5.0):
+    async def get(self, path, timeout_s=200.0):
         return await self.client.get(path, timeout_s=timeout_s)
 
 

@@ -43,7 +43,7 @@ async def ask(make_judge, drills, tmp_path):
         try:
             async with grpc.aio.insecure_channel(address) as channel:
                 stub = drill_pb2_grpc.DrillServiceStub(channel)
-                return await getattr(stub, method)(request, timeout=5)
+                return await getattr(stub, method)(request, timeout=200)
         finally:
             await server.stop(0)
 

@@ -34,7 +34,7 @@ def call(index=1):
 
 
 async def seen(witness, waiting, *, ahead_s, wanted):
-    async with asyncio.timeout(10.0):
+    async with asyncio.timeout(200):
         while not wanted(witness):
             witness.look(waiting, time.monotonic() + ahead_s)
             await asyncio.sleep(0.02)

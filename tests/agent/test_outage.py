@@ -119,7 +119,7 @@ async def node(make_judge, clock, tmp_path, monkeypatch):
 
 
 async def until(clock, condition):
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(200):
         while not condition():
             await clock.advance(1.0)
             await asyncio.sleep(0.005)

@@ -19,7 +19,7 @@ from gpuward.agent.window import Window
 
 def ask(path, request):
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as caller:
-        caller.settimeout(10)
+        caller.settimeout(200)
         caller.connect(str(path))
         caller.send(request)
         return json.loads(caller.recv(65_536))

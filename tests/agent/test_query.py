@@ -86,7 +86,7 @@ async def history(stub, key, *, since=None, until=None):
             since=since and Timestamp(seconds=WALL_AT_START_S + since),
             until=until and Timestamp(seconds=WALL_AT_START_S + until),
         ),
-        timeout=5,
+        timeout=200,
     )
     return [(point.at.seconds - WALL_AT_START_S, point.value) for point in answer.points]
 
@@ -94,7 +94,7 @@ async def history(stub, key, *, since=None, until=None):
 async def test_get_snapshot(judge):
     async with asking(judge) as channel:
         stub = agent_pb2_grpc.AgentServiceStub(channel)
-        answer = await stub.GetSnapshot(agent_pb2.GetSnapshotRequest(), timeout=5)
+        answer = await stub.GetSnapshot(agent_pb2.GetSnapshotRequest(), timeout=200)
 
     snapshot = answer.snapshot
     assert (snapshot.node, snapshot.boot_id, snapshot.driver_up) == ("n1", "boot-1", True)
@@ -146,7 +146,7 @@ async def memory_map(judge, clock, outcome):
     async with asking(judge, memory_maps=maps) as channel:
         stub = agent_pb2_grpc.AgentServiceStub(channel)
         request = agent_pb2.GetMemoryMapRequest(process_key="p", gpu_uuid="GPU-1", pid=7)
-        answer = await stub.GetMemoryMap(request, timeout=5)
+        answer = await stub.GetMemoryMap(request, timeout=200)
     assert [("p", "GPU-1", 7)] == maps.asked
     return answer
 
@@ -190,7 +190,7 @@ async def test_run_probe(judge):
     async with asking(judge, probes=Probes()) as channel:
         stub = agent_pb2_grpc.AgentServiceStub(channel)
         request = agent_pb2.RunProbeRequest(probe="latency", gpu_uuid="GPU-1")
-        answer = await stub.RunProbe(request, timeout=5)
+        answer = await stub.RunProbe(request, timeout=200)
 
     assert answer.result == finding_pb2.CHECK_RESULT_FAIL
     assert [(figure.name, figure.value, figure.unit) for figure in answer.figures] == [
@@ -214,7 +214,7 @@ async def test_run_check(judge, check, gpu, result):
         stub = agent_pb2_grpc.AgentServiceStub(channel)
         request = agent_pb2.RunCheckRequest(check=check)
         request.subject.gpu_uuid = gpu
-        answer = await stub.RunCheck(request, timeout=5)
+        answer = await stub.RunCheck(request, timeout=200)
 
     assert answer.result == result
     assert bool(answer.reason) == (result == finding_pb2.CHECK_RESULT_UNKNOWN)
@@ -228,7 +228,7 @@ async def test_get_causes(judge, clock):
     async with asking(judge) as channel:
         stub = agent_pb2_grpc.AgentServiceStub(channel)
         answers = [
-            await stub.GetCauses(agent_pb2.GetCausesRequest(service=name), timeout=5)
+            await stub.GetCauses(agent_pb2.GetCausesRequest(service=name), timeout=200)
             for name in ("chat", "search")
         ]
 
@@ -242,7 +242,7 @@ async def test_watch(judge, clock):
     server = server_of(judge)
     bound = await server.start("127.0.0.1:0")
     async with grpc.aio.insecure_channel(bound) as channel:
-        call = agent_pb2_grpc.AgentServiceStub(channel).Watch(agent_pb2.WatchRequest(), timeout=5)
+        call = agent_pb2_grpc.AgentServiceStub(channel).Watch(agent_pb2.WatchRequest(), timeout=200)
         first = await call.read()
         silent = Driver(up=False, waiting_s=90.0, waiting_call="nvmlDeviceGetMemoryInfo")
         judge.take("nvml", Batch(driver=silent))
@@ -260,11 +260,11 @@ async def test_watch(judge, clock):
 async def test_the_ninth_who_watches_is_told(judge):
     async with asking(judge) as channel:
         stub = agent_pb2_grpc.AgentServiceStub(channel)
-        calls = [stub.Watch(agent_pb2.WatchRequest(), timeout=5) for _ in range(8)]
+        calls = [stub.Watch(agent_pb2.WatchRequest(), timeout=200) for _ in range(8)]
         for call in calls:
             await call.read()
         with pytest.raises(grpc.aio.AioRpcError) as error:
-            await stub.Watch(agent_pb2.WatchRequest(), timeout=5).read()
+            await stub.Watch(agent_pb2.WatchRequest(), timeout=200).read()
         for call in calls:
             call.cancel()
 
@@ -275,7 +275,7 @@ async def test_health(judge):
     async with asking(judge) as channel:
         stub = health_pb2_grpc.HealthStub(channel)
         answer = await stub.Check(
-            health_pb2.HealthCheckRequest(service="gpuward.v1.AgentService"), timeout=5
+            health_pb2.HealthCheckRequest(service="gpuward.v1.AgentService"), timeout=200
         )
 
     assert answer.status == health_pb2.HealthCheckResponse.SERVING
@@ -285,7 +285,7 @@ async def test_reflection_names_the_service(judge):
     request = reflection_pb2.ServerReflectionRequest(list_services="")
     async with asking(judge) as channel:
         stub = reflection_pb2_grpc.ServerReflectionStub(channel)
-        call = stub.ServerReflectionInfo(iter([request]), timeout=5)
+        call = stub.ServerReflectionInfo(iter([request]), timeout=200)
         answer = await call.read()
 
     services = {service.name for service in answer.list_services_response.service}
@@ -295,7 +295,7 @@ async def test_reflection_names_the_service(judge):
 async def test_a_unix_socket(judge, tmp_path):
     async with asking(judge, f"unix:{tmp_path}/a.sock") as channel:
         stub = agent_pb2_grpc.AgentServiceStub(channel)
-        answer = await stub.GetSnapshot(agent_pb2.GetSnapshotRequest(), timeout=5)
+        answer = await stub.GetSnapshot(agent_pb2.GetSnapshotRequest(), timeout=200)
 
     assert answer.snapshot.node == "n1"
 

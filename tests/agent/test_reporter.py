@@ -61,7 +61,7 @@ class FakeCoordinator(coordinator_pb2_grpc.CoordinatorServiceServicer):
             await server.stop(0)
 
     async def next(self, what):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(200):
             request = await self.heard.get()
         assert request.WhichOneof("message") == what
         return getattr(request, what)
@@ -124,7 +124,7 @@ def happens_once(judge, *identities):
 
 
 async def until(condition):
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(200):
         while not condition():  # noqa: ASYNC110 - watches another object's state
             await asyncio.sleep(0.001)
 

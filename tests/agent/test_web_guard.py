@@ -132,7 +132,7 @@ async def served(door, client=None, headers=""):
     server.guard = door
     host, port = await server.start("127.0.0.1", 0)
     try:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(200):
             reader, writer = await asyncio.open_connection(host, port, ssl=client)
             writer.write(f"GET /page HTTP/1.1\r\n{headers}\r\n".encode())
             answer = await reader.read()

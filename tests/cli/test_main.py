@@ -20,7 +20,7 @@ def test_help_imports_no_subcommand():
     )
 
     out = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=15
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=200
     ).stdout
 
     assert out.endswith("\n[]\n")

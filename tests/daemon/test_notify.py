@@ -12,7 +12,7 @@ def supervisor(request, tmp_path):
     address = str(tmp_path / "notify") if request.param == "path" else "@gpuward-test-notify"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
         sock.bind("\0" + address[1:] if address.startswith("@") else address)
-        sock.settimeout(5)
+        sock.settimeout(200)
         yield address, sock
 
 

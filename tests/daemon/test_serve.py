@@ -46,7 +46,7 @@ def test_a_signal_lets_the_service_close(number):
     assert child.stdout.readline() == "up\n"
 
     child.send_signal(number)
-    out, _ = child.communicate(timeout=15)
+    out, _ = child.communicate(timeout=200)
 
     assert (out, child.returncode) == ("closed\n", 0)
 
@@ -60,7 +60,7 @@ def test_nohup_is_heeded():
     with pytest.raises(subprocess.TimeoutExpired):
         child.wait(timeout=0.3)
     child.terminate()
-    out, _ = child.communicate(timeout=15)
+    out, _ = child.communicate(timeout=200)
 
     assert (out, child.returncode) == ("closed\n", 0)
 
@@ -75,6 +75,6 @@ def test_a_service_that_will_not_end_is_ended():
     assert child.stdout.readline() == "up\n"
 
     child.send_signal(signal.SIGTERM)
-    child.communicate(timeout=15)
+    child.communicate(timeout=200)
 
     assert child.returncode == 1

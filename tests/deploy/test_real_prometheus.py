@@ -86,7 +86,7 @@ async def ask(agent, deployed, tmp_path):
 
 async def once_there(ask, query):
     """Return the result as soon as there is one; Prometheus takes a moment to start."""
-    async with asyncio.timeout(40):
+    async with asyncio.timeout(200):
         while True:
             try:
                 if result := await ask(query):

@@ -223,7 +223,7 @@ class Daemon:
             headers={"Content-Type": "application/json", **headers},
         )
         try:
-            with urllib.request.urlopen(request, timeout=10) as answer:
+            with urllib.request.urlopen(request, timeout=200) as answer:
                 return answer.read()
         except urllib.error.HTTPError as refusal:
             with refusal:
@@ -232,8 +232,8 @@ class Daemon:
     def end(self, number: int) -> None:
         with suppress(ProcessLookupError):
             os.killpg(self._child.pid, number)
-        self._child.wait(15)
-        self._copying.join(5)
+        self._child.wait(200)
+        self._copying.join(200)
 
     def _copy(self, terminal: int | None) -> None:
         if terminal is None:

@@ -109,7 +109,7 @@ def test_a_port_that_is_taken_fails_in_one_line(taken_port, left_behind):
         [*DEMO, "--once", "--port", str(taken_port)],
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=200,
         check=False,
     )
 

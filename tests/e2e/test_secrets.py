@@ -172,7 +172,7 @@ def answers(agent: Daemon) -> dict[str, bytes]:
     found["/metrics, OpenMetrics"] = agent.get("/metrics", Accept=accept)
     with grpc.insecure_channel(agent.address("grpc")) as channel:
         stub = agent_pb2_grpc.AgentServiceStub(channel)
-        snapshot = stub.GetSnapshot(agent_pb2.GetSnapshotRequest(), timeout=10).snapshot
+        snapshot = stub.GetSnapshot(agent_pb2.GetSnapshotRequest(), timeout=200).snapshot
         found["GetSnapshot"] = snapshot.SerializeToString()
         found["GetHistory"] = b"".join(
             stub.GetHistory(agent_pb2.GetHistoryRequest(series=value.series)).SerializeToString()
@@ -185,7 +185,7 @@ def answers(agent: Daemon) -> dict[str, bytes]:
             ("RunCheck", agent_pb2.RunCheckRequest(check="anything")),
         ):
             try:
-                answer = getattr(stub, name)(request, timeout=10)
+                answer = getattr(stub, name)(request, timeout=200)
                 first = next(answer) if name == "Watch" else answer
                 found[name] = first.SerializeToString()
             except grpc.RpcError as error:
@@ -266,7 +266,7 @@ def explained(coordinator: Daemon) -> bytes:
 
 def command(*words: str) -> bytes:
     done = subprocess.run(
-        [PYTHON.with_name("gpuward"), *words], capture_output=True, check=False, timeout=20
+        [PYTHON.with_name("gpuward"), *words], capture_output=True, check=False, timeout=200
     )
     return done.stdout + done.stderr
 

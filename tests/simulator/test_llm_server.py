@@ -35,7 +35,7 @@ class Asker:
 
     address: str
 
-    async def __call__(self, method, path, body=None, *, timeout_s=5.0):
+    async def __call__(self, method, path, body=None, *, timeout_s=200.0):
         text = b"" if body is None else json.dumps(body).encode()
         return await http_client.request(self.address, method, path, text, timeout_s=timeout_s)
 
@@ -212,7 +212,7 @@ def test_the_command():
                 break
         reply = asyncio.run(http_client.request(f"127.0.0.1:{port}", "GET", "/health"))
         child.send_signal(signal.SIGTERM)
-        status = child.wait(10)
+        status = child.wait(200)
     finally:
         child.kill()
         child.communicate()
@@ -241,7 +241,7 @@ def test_with_a_gpu_it_holds_memory_and_has_a_tap(tmp_path):
             pass
         held, files = state.processes(0), list(taps.iterdir())
         child.send_signal(signal.SIGTERM)
-        status = child.wait(10)
+        status = child.wait(200)
     finally:
         child.kill()
         child.communicate()

@@ -51,7 +51,7 @@ def test_the_process_shows_in_the_driver_and_in_the_tap(tmp_path):
         held = state.processes(1)
         files = [path.suffix for path in taps.iterdir()]
         child.send_signal(signal.SIGTERM)
-        assert 0 == child.wait(10)
+        assert 0 == child.wait(200)
     finally:
         child.kill()
         child.wait()
@@ -84,7 +84,7 @@ def test_bad_start_is_one_line(arguments, complaint, tmp_path):
     assert 1 == len(done.stderr.strip().splitlines())
 
 
-def wait_for(condition, timeout_s: float = 15.0) -> None:
+def wait_for(condition, timeout_s: float = 200.0) -> None:
     deadline_s = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline_s
@@ -92,7 +92,7 @@ def wait_for(condition, timeout_s: float = 15.0) -> None:
 
 
 def fetch(url: str) -> str:
-    with urllib.request.urlopen(url, timeout=5) as reply:
+    with urllib.request.urlopen(url, timeout=200) as reply:
         text: str = reply.read().decode()
     return text
 

@@ -71,7 +71,7 @@ class Machine:
         """Return the command's output, without the last newline."""
         enter = ("nsenter", "-t", str(self._leader), "-m", "-u", "-i", "-n", "-p", "-C")
         done = subprocess.run(
-            (*enter, *argv), capture_output=True, text=True, timeout=60, check=False
+            (*enter, *argv), capture_output=True, text=True, timeout=200, check=False
         )
         if check and done.returncode:
             pytest.fail(f"{' '.join(argv)}: {done.returncode}\n{done.stdout}{done.stderr}")
@@ -93,7 +93,7 @@ class Machine:
     def get(self, url: str) -> str:
         """Return what the machine's loopback serves at ``url``."""
         argv = ("nsenter", "-t", str(self._leader), "-n", sys.executable, "-c", GET, url)
-        return subprocess.run(argv, capture_output=True, text=True, timeout=20, check=True).stdout
+        return subprocess.run(argv, capture_output=True, text=True, timeout=200, check=True).stdout
 
     def write(self, path: str, text: str, mode: int = 0o644) -> None:
         """Write a file on the machine."""
@@ -131,7 +131,7 @@ def _power_off(nspawn: subprocess.Popen[bytes]) -> None:
     """Stop every service in order, as a node that shuts down does; the machine must end well."""
     nspawn.terminate()
     try:
-        status = nspawn.wait(timeout=60)
+        status = nspawn.wait(timeout=200)
     except subprocess.TimeoutExpired:
         nspawn.kill()
         raise
@@ -183,7 +183,7 @@ def _binds() -> list[str]:
 def _wait_for_leader(nspawn: subprocess.Popen[bytes], console: Path) -> int:
     """Return the pid, as seen here, of the machine's first process once its system is up."""
     children = Path(f"/proc/{nspawn.pid}/task/{nspawn.pid}/children")
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 200
     while nspawn.poll() is None and time.monotonic() < deadline:
         for child in children.read_text().split():
             if _is_up(int(child)):

@@ -41,7 +41,7 @@ def variant(machine):
 
 def wait_for(check, what):
     """Return once ``check()`` is true; a machine has 30 s for anything."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 200
     while not check():
         assert time.monotonic() < deadline, what
         time.sleep(0.2)

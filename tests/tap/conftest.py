@@ -131,7 +131,7 @@ class Host:
     def run(self, script: str, **env: str) -> tuple[int, str, str]:
         """Run ``script`` to its end; return exit status, output, errors."""
         with self.start(script, **env) as process:
-            out, err = process.communicate(timeout=15)
+            out, err = process.communicate(timeout=200)
         return process.returncode, out, err
 
     @property

@@ -24,7 +24,7 @@ def results(host, library):
 
     def run(*cases):
         process = host.start(PROGRAM.read_text(), LD_PRELOAD=str(library("tap/failing_calls")))
-        out, err = process.communicate(json.dumps(cases), timeout=18)
+        out, err = process.communicate(json.dumps(cases), timeout=200)
         assert (process.returncode, err) == (0, "")
         return json.loads(out)
 

@@ -24,7 +24,7 @@ def files():
     return [os.path.join(folder, n) for n in os.listdir(folder) if n.endswith(".tap")]
 def published():
     return [f for f in files() if any(open(f, "rb").read()[4096:6144])]
-def wait_for(condition, seconds=10.0):
+def wait_for(condition, seconds=200.0):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "nothing was published"

@@ -80,7 +80,7 @@ def stats(retries=0, blocks=3):
     return {"num_alloc_retries": retries, "active": {"all": {"current": blocks}}}
 
 
-def ask(publisher, kind=1, within_s=10):
+def ask(publisher, kind=1, within_s=25):
     nonce = os.urandom(16)
     deadline_ns = time.time_ns() + within_s * S
     path = publisher.path.with_suffix(".req")

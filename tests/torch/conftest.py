@@ -92,7 +92,7 @@ class Server:
     def leave(self) -> int:
         """Let the process end by itself; its exit status."""
         self.process.stdin.close()
-        return self.process.wait(timeout=10)
+        return self.process.wait(timeout=200)
 
 
 @dataclass
@@ -148,7 +148,7 @@ class SimulatedNode:
     ):
         """Run a program to its end and return the object that it printed."""
         child = self.start(program, *arguments, python=python, **environment)
-        printed, complained = child.communicate(stdin, timeout=18)
+        printed, complained = child.communicate(stdin, timeout=200)
         assert child.returncode == 0, f"{program}: {child.returncode}\n{printed}\n{complained}"
         return json.loads(printed.splitlines()[-1])
 
@@ -190,7 +190,7 @@ class RunningAgent:
         with grpc.insecure_channel(self.address) as channel:
             stub = agent_pb2_grpc.AgentServiceStub(channel)
             request = agent_pb2.GetSnapshotRequest()
-            return stub.GetSnapshot(request, timeout=5, wait_for_ready=True).snapshot
+            return stub.GetSnapshot(request, timeout=200, wait_for_ready=True).snapshot
 
 
 @pytest.fixture
@@ -208,7 +208,7 @@ def agent(node, tmp_path):
         yield RunningAgent(f"unix:{tmp_path}/agent.sock")
     finally:
         process.terminate()
-        process.communicate(timeout=10)
+        process.communicate(timeout=200)
 
 
 class TapWatcher:
@@ -224,8 +224,8 @@ class TapWatcher:
         )
 
     def until(self, wanted):
-        """Return the first window within ten seconds for which ``wanted`` is true."""
-        end_s = time.monotonic() + 10.0
+        """Return the first window for which ``wanted`` is true."""
+        end_s = time.monotonic() + 200.0
         while time.monotonic() < end_s:
             now_s = time.monotonic()
             self._readings.apply("tap", asyncio.run(self._sampler.sample(now_s)), now_s)
@@ -233,7 +233,7 @@ class TapWatcher:
             if wanted(window):
                 return window
             time.sleep(0.05)
-        raise AssertionError("not seen within ten seconds")
+        raise AssertionError("not seen")
 
 
 @pytest.fixture

@@ -63,7 +63,7 @@ class Daemons:
                 argv, env=self.environment, stdout=log, stderr=log
             )
         addresses = self.folder / name / "addresses.json"
-        deadline_s = time.monotonic() + 20
+        deadline_s = time.monotonic() + 200
         while not addresses.exists():
             assert time.monotonic() < deadline_s, (self.folder / f"{name}.log").read_text()
             time.sleep(0.05)
@@ -72,7 +72,7 @@ class Daemons:
     def end(self, name):
         process = self.started.pop(name)
         process.terminate()
-        process.wait(10)
+        process.wait(200)
 
 
 @pytest.fixture
@@ -104,14 +104,14 @@ def fragment(server):
     assert server.ask("malloc", "large", 2300 * MIB)["error"] == "OutOfMemoryError"
 
 
-def wait_for(server, condition, within_s):
+def wait_for(server, condition):
     """Keep torch busy until ``condition`` returns something."""
-    deadline_s = time.monotonic() + within_s
+    deadline_s = time.monotonic() + 200
     while time.monotonic() < deadline_s:
         server.ask("run_python", 0.2)
         if found := condition():
             return found
-    raise AssertionError(f"not within {within_s} s")
+    raise AssertionError("waited in vain")
 
 
 def memory_maps(site, **facts):
@@ -128,7 +128,7 @@ def test_the_map_of_a_fragmented_process_is_on_the_page(node, site, daemons, tap
     """With totals as torch counts them; once the agent is gone, the page says why none is new."""
     server = node.serve(**tap)
     fragment(server)
-    incident_id, found = wait_for(server, lambda: memory_maps(site, taken_at_s=True), 90)
+    incident_id, found = wait_for(server, lambda: memory_maps(site, taken_at_s=True))
     stats = server.ask("stats")
     sums = found["totals"]
     held = {
@@ -151,8 +151,8 @@ def test_the_map_of_a_fragmented_process_is_on_the_page(node, site, daemons, tap
     daemons.end("agent")
     form = dict(re.findall(r'name="(csrf|version|process)" [^>]*value="([^"]*)"', page))
     # The rule against asking too often holds for people too.
-    asked = wait_for(server, lambda: ask_again(site, incident_id, form), 45)
-    _, refused = wait_for(server, lambda: memory_maps(site, on_request=True, refusal=True), 20)
+    asked = wait_for(server, lambda: ask_again(site, incident_id, form))
+    _, refused = wait_for(server, lambda: memory_maps(site, on_request=True, refusal=True))
     page = site.get(f"/incidents/{incident_id}").text
 
     assert asked.status_code == 303

@@ -32,7 +32,7 @@ def start(node, tap, library):
     ],
 )
 def test_an_allocator_that_takes_the_gil(start, who, asked_by):
-    out, err = start(who, "seen").communicate(timeout=15)
+    out, err = start(who, "seen").communicate(timeout=200)
 
     assert json.loads(out) == asked_by, err
 
@@ -41,6 +41,6 @@ def test_one_that_the_tap_cannot_know_of_would_hang(start):
     """So the tests above would have failed without the rule; without the tap nothing hangs."""
     tapped, untapped = start("thread", "unseen"), start("thread", "unseen", tapped=False)
 
-    assert json.loads(untapped.communicate(timeout=15)[0]) == []
+    assert json.loads(untapped.communicate(timeout=200)[0]) == []
     with pytest.raises(subprocess.TimeoutExpired):
         tapped.communicate(timeout=4)
