@@ -281,6 +281,26 @@ async def test_looks_again_after_ten_seconds(node):
     assert [p.service for p in (await sampler.sample(10.0)).processes] == ["chat"]
 
 
+@pytest.mark.parametrize(("begins_s", "found_s"), [(None, 70), (5, 10), (15, 30)])
+async def test_searches_anew_for_a_socket_that_is_new(node, begins_s, found_s):
+    """Who holds one was there when it began; what contradicts that is noticed within a minute."""
+    node.process(10)
+    node.process(11)
+    inode = node.listen(10, 8000)
+    sampler = sampler_on(node, [gpu_process(11)])
+    await sampler.sample(0.0)
+    node.hold(11, inode)
+
+    served_s = None
+    for now_s in range(1, 100):
+        if now_s == begins_s:
+            node.listen(10, 8001)
+        if (await sampler.sample(float(now_s))).processes and served_s is None:
+            served_s = now_s
+
+    assert served_s == found_s
+
+
 async def looks(node, until_s, answers_s=None):
     """Return when a process that serves nothing is looked at; an engine answers from some time."""
     node.process(10)

@@ -59,6 +59,8 @@ class _Known:
     serves: EngineConfig | None = None
     # Found by descent, which does not change; neighbours come and go.
     is_settled: bool = False
+    # The sockets of engines that could have been found by the look before.
+    wanted: frozenset[int] = frozenset()
 
 
 class ServingSampler:
@@ -156,6 +158,11 @@ class ServingSampler:
         for (pid, start_ticks), known in due:
             known.looked_s = now_s
             known.pause_s = min(known.pause_s * 2, LOOK_AGAIN_AT_MOST_S)
+            is_last = known.pause_s == LOOK_AGAIN_AT_MOST_S
+            before, known.wanted = known.wanted, search.wanted_near(pid)
+            if known.serves is None and known.wanted <= before and not is_last:
+                # Whoever holds these sockets was there before, and is no relation.
+                continue
             stat = stat_of(pid, self._proc_root)
             if stat is None or stat.start_ticks != start_ticks:
                 continue

@@ -71,6 +71,10 @@ class Search:
         self._wanted: dict[str, dict[int, EngineConfig]] = {}
         self._sockets: dict[int, frozenset[int]] = {}
 
+    def wanted_near(self, pid: int) -> frozenset[int]:
+        """Return the listening sockets of engines that ``pid`` could have to do with."""
+        return frozenset(self._wanted_near(pid))
+
     async def by_descent(self, pid: int) -> EngineConfig | None:
         """Return the engine whose socket ``pid`` or the nearest of its ancestors holds."""
         return await self._first(pid, lineage(pid, self._proc_root))
