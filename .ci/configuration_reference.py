@@ -38,6 +38,7 @@ PLAIN = {
     inspect.StrType: "text",
     inspect.BoolType: "true or false",
     inspect.FloatType: "number",
+    inspect.IntType: "whole number",
     inspect.StructType: "table",
     inspect.UnionType: "table",
 }

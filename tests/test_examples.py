@@ -20,14 +20,14 @@ SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 @pytest.fixture
 def example(tmp_path):
-    """Return a copy of an example in which the secret's file is one that is there."""
+    """Return a copy of an example in which each secret's file is one that is there."""
 
     def copy(name):
         secret = tmp_path / "pager.secret"
         secret.write_text(SECRET)
         text = (DOCS / "examples" / f"{name}.toml").read_text()
         path = tmp_path / f"{name}.toml"
-        path.write_text(text.replace("/etc/gpuward/pager.secret", str(secret)))
+        path.write_text(re.sub(r"/etc/gpuward/[\w-]+\.secret", str(secret), text))
         return path
 
     return copy
@@ -57,8 +57,10 @@ def test_what_is_called_a_default_is_one(name):
     for line in (DOCS / "examples" / f"{name}.toml").read_text().splitlines():
         if found := re.fullmatch(r"\[+(?P<table>[\w.]+)\]+", line):
             table = found["table"]
+        elif found := re.fullmatch(r'type = "(?P<type>\w+)"', line):
+            table += f"[{found['type']}]"
         elif found := re.fullmatch(r"(?P<key>\w+) = (?P<value>\S+) +# default(; .*)?", line):
-            row = rf"\| `{table}(\[\])?\.{found['key']}` \|.*\| `{re.escape(found['value'])}` \|"
+            row = rf"\| `{re.escape(table)}(\[\])?\.{found['key']}` \|.*\| `{re.escape(found['value'])}` \|"
             if not re.search(row, section(name)):
                 wrong.append(line)
 

@@ -53,11 +53,16 @@ class Message:
     suspects: tuple[str, ...] = ()
     # What a person does next: against the cause, or to find it.
     advice: str = ""
+    # Who has it, and who ended it; empty while nobody has.
+    acknowledged_by: str = ""
+    resolved_by: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """The channel took it."""
+    """The channel took it; ``reference`` is its own name for the message, where it has one."""
+
+    reference: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +116,8 @@ def render(page: Page, incident: Incident, findings: Iterable[Finding], base_url
         action="" if action is Action.NONE else action.value,
         url=f"{base_url}/incidents/{incident.id}",
         opened_at_s=incident.opened_at_s,
+        acknowledged_by=incident.acknowledged_by,
+        resolved_by=incident.resolved_by,
     )
     return message if diagnosis is None else _diagnosed(message, diagnosis)
 

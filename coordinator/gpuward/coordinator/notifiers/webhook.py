@@ -17,17 +17,12 @@ from msgspec import Meta
 from standardwebhooks import Webhook
 from standardwebhooks.webhooks import EmptyWebhookSecretError
 
-from gpuward.coordinator.page import Message, Outcome, Refused, Retry, Sent
+from gpuward.coordinator.notifiers.provider import TIMEOUT_S, outcome
+from gpuward.coordinator.page import Message, Outcome, Retry
 from gpuward.daemon.config import ConfigError
 
 if TYPE_CHECKING:
     from gpuward.daemon.clock import Clock
-
-TIMEOUT_S = 10.0
-# 408 and 429 ask to come back; every other 4xx is about this very request.
-COME_BACK = frozenset({408, 429})
-# A receiver that asks for longer is asked again anyway: a page must not wait for a day.
-RETRY_AFTER_LIMIT_S = 300.0
 
 
 class WebhookConfig(
@@ -73,18 +68,6 @@ class WebhookNotifier:
 
     async def close(self) -> None:
         await self._client.aclose()
-
-
-def outcome(status: int, retry_after: str) -> Outcome:
-    """Return what an HTTP ``status`` means for the page."""
-    if httpx2.codes.is_success(status):
-        return Sent()
-    reason = f"status {status}"
-    if status not in COME_BACK and not httpx2.codes.is_server_error(status):
-        return Refused(reason)
-    # The header may also be a date; our own backoff serves then.
-    after_s = min(RETRY_AFTER_LIMIT_S, float(retry_after)) if retry_after.isdecimal() else None
-    return Retry(reason, after_s)
 
 
 def create(config: WebhookConfig, clock: Clock) -> WebhookNotifier:
