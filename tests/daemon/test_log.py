@@ -49,3 +49,26 @@ def test_what_libraries_say_is_a_line_too_and_not_a_thousand():
     assert (warning["what"], warning["level"]) == ("Invalid HTTP request received.", "warning")
     assert (error["library"], error["level"], error["unsaid"]) == ("uvicorn.error", "error", 999)
     assert error["exception"].endswith("ZeroDivisionError: division by zero")
+
+
+TRACEBACK = """
+import asyncio, linecache
+import structlog
+from gpuward.daemon import log
+log.configure()
+try:
+    asyncio.run(asyncio.wait_for(asyncio.sleep(9), 0.001))
+except TimeoutError:
+    structlog.get_logger().exception("turn.failed")
+print(len(linecache.cache))
+"""
+
+
+def test_a_traceback_leaves_nothing_behind():
+    """Else each file that is in one stays in memory with all of its lines."""
+    run = subprocess.run(
+        [sys.executable, "-c", TRACEBACK], capture_output=True, text=True, check=True, timeout=200
+    )
+
+    assert "await" in run.stderr
+    assert run.stdout == "0\n"

@@ -8,8 +8,10 @@ the same form, and not more often than a client may make it speak.
 
 from __future__ import annotations
 
+import linecache
 import logging
 import sys
+import threading
 import time
 
 import structlog
@@ -17,6 +19,8 @@ import structlog
 from gpuward.daemon.repeats import Repeats
 
 PRIORITY = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
+# ``linecache`` is not made for threads of which one clears it.
+_formatting = threading.Lock()
 
 
 def configure(*, level: str = "info") -> None:
@@ -25,7 +29,7 @@ def configure(*, level: str = "info") -> None:
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
+            _format_exception,
             *_renderers(to_terminal=sys.stderr.isatty()),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(
@@ -56,6 +60,17 @@ class _Libraries(logging.Handler):
                 unsaid=unsaid,
                 exc_info=record.exc_info,
             )
+
+
+def _format_exception(
+    logger: object, method: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    """Write the traceback; of the sources that it shows nothing is kept, else whole files are."""
+    with _formatting:
+        event = structlog.processors.format_exc_info(logger, method, event)
+        if "exception" in event:
+            linecache.clearcache()
+    return event
 
 
 def _renderers(*, to_terminal: bool) -> list[structlog.typing.Processor]:
