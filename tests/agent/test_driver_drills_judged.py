@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 
 import pytest
 
@@ -25,15 +26,22 @@ ALL_CALLS = (1 << 14) - 1
 
 
 class AheadClock(SystemClock):
-    """The system's clock, as many seconds ahead as a test has skipped."""
+    """The system's clock, as many seconds ahead as a test has skipped; it may be stopped."""
 
     ahead_s = 0.0
+    _stopped_s = None
+
+    def stop(self):
+        self._stopped_s = (super().mono_s(), super().wall_s())
+
+    def go_on(self):
+        self._stopped_s = None
 
     def mono_s(self):
-        return super().mono_s() + self.ahead_s
+        return (self._stopped_s[0] if self._stopped_s else super().mono_s()) + self.ahead_s
 
     def wall_s(self):
-        return super().wall_s() + self.ahead_s
+        return (self._stopped_s[1] if self._stopped_s else super().wall_s()) + self.ahead_s
 
 
 class Node:
@@ -60,6 +68,22 @@ class Node:
         self.judge.take("nvml", await self.nvml.sample(self.clock.mono_s()))
         self.judge.tick()
         return self.judge.snapshot
+
+    async def leap(self, skip_s):
+        """Take one turn so many seconds later, in which the child, if there is one, was well.
+
+        What it said before counts for nothing: with the clock that has leapt, it would be old.
+        """
+        self.clock.ahead_s += skip_s
+        began_s = time.monotonic()
+        while self.nvml.child_pid is not None and not self._is_well(began_s):
+            self.judge.take("nvml", await self.nvml.sample(self.clock.mono_s()))
+            await asyncio.sleep(0.02)
+        return await self.turn()
+
+    def _is_well(self, since_s):
+        heartbeat = self.nvml._view.heartbeat
+        return heartbeat is not None and heartbeat.at_s > since_s and not heartbeat.waiting
 
     async def until(self, wanted):
         while not wanted(await self.turn()):  # noqa: ASYNC110 - another process
@@ -92,6 +116,7 @@ def stop(pid):
 async def test_stopped_child_from_the_finding_to_its_clearing(node):
     """A ticket at ten seconds, on the page and kept; a page at sixty; over with the child."""
     stop(node.nvml.child_pid)
+    node.clock.stop()
     await node.turn()
     node.judge.unsaved.clear()
     await node.turn(9.0)
@@ -99,16 +124,15 @@ async def test_stopped_child_from_the_finding_to_its_clearing(node):
     await node.turn(2.0)
     (stalled,) = node.open("driver.unresponsive")
     page, is_kept = node.page(), node.judge.unsaved.is_set()
+    node.clock.go_on()
     # The witness is answered meanwhile: the driver is well.
     await node.turn(20.0)
-    await asyncio.sleep(1.0)
+    await node.until(lambda _: node.nvml._witness._link is None)
     await node.turn(31.0)
     (hung,) = node.open("driver.unresponsive")
     os.kill(node.nvml.child_pid, signal.SIGCONT)
     await node.until(lambda snapshot: snapshot.driver.waiting_s == 0.0)
-    # Long enough for the child to say that it lives.
-    await asyncio.sleep(1.2)
-    await node.turn(31.0)
+    await node.leap(31.0)
 
     assert early == []
     assert (stalled.finding.result, class_of(stalled.finding)) == (
@@ -128,7 +152,6 @@ async def test_call_that_hangs_for_ever(node):
     await node.until(lambda snapshot: snapshot.driver.waiting_s > 0.5)
     await node.turn(21.0)
     # What the second process finds is a hang when its own call is ten seconds old.
-    await asyncio.sleep(2.0)
     await node.turn(40.0)
     await node.until(lambda snapshot: snapshot.driver.confirmed_by)
     (hung,) = node.open("driver.unresponsive")
@@ -166,9 +189,7 @@ async def test_reload_of_a_healthy_node_tells_nobody(node):
     loud = set()
 
     async def look(skip_s):
-        # Long enough for a child to say that it lives.
-        await asyncio.sleep(1.2)
-        for opened in (await node.turn(skip_s)).open_findings:
+        for opened in (await node.leap(skip_s)).open_findings:
             if class_of(opened.finding) is not FindingClass.STORE:
                 loud.add(opened.finding.kind)
 
