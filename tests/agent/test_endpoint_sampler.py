@@ -41,6 +41,7 @@ class Node:
         self.samples = []
         self.services = []
         self.is_maintained = False
+        self.may_load = True
 
     async def turn(self, seconds=1):
         for _ in range(seconds):
@@ -68,6 +69,7 @@ async def watch(clock, loopback, tmp_path):
                 clock,
                 services=lambda: node.services,
                 is_maintained=lambda: node.is_maintained,
+                may_load=lambda _: node.may_load,
                 jitter=jitter or Steady(),
                 canaries=Canaries(tmp_path / "canary.json"),
             )
@@ -209,6 +211,25 @@ async def test_nobody_listens(llm, watch):
     await node.turn(15)
 
     assert node.values("endpoint_up") == [0.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("role", "may_load"),
+    [
+        pytest.param("replica", False, id="no process is there that could become it"),
+        pytest.param("gateway", True, id="a gateway loads no model"),
+    ],
+)
+async def test_nobody_listens_and_nobody_will(llm, watch, role, may_load):
+    """Four minutes are enough to be restarted."""
+    await llm.listen_no_more()
+    node = await watch(at(llm, role=role))
+    node.may_load = may_load
+    await node.turn(240)
+    assert node.values("endpoint_up") == []
+    await node.turn(25)
+
+    assert set(node.values("endpoint_up")) == {0.0}
 
 
 async def test_it_listens_no_more(llm, watch):

@@ -27,6 +27,9 @@ class Engine:
 
     async def answer(self, reader, writer):
         head = await reader.readuntil(b"\r\n\r\n")
+        if self.page is None:
+            writer.close()
+            return
         path = re.match(rb"GET (\S+) ", head)[1].decode()
         self.asked.append(path)
         body = self.page.encode() if "metrics" in path else b""
@@ -132,9 +135,47 @@ async def test_a_replica_that_does_not_answer(clock):
     found = [replica(await sampler.sample(1_000.0 + n), engine) for n in (1, 2)]
 
     assert found == [
-        {"replica_ready": 0.0, "replica_page_failures_total": 1.0},
-        {"replica_ready": 0.0, "replica_page_failures_total": 2.0},
+        {
+            "replica_ready": 0.0,
+            "replica_page_failures_total": float(n),
+            "replica_silent_seconds": float(n),
+            "replica_listens": 0.0,
+        }
+        for n in (1, 2)
     ]
+
+
+async def test_silence_of_an_engine_that_was_down_before_us(clock):
+    """It counts from our first look, and anew after a maintenance; it ends with any answer."""
+    async with Engine("") as engine:
+        pass
+    maintained = False
+    config = EngineConfig(service="chat", url=f"http://{engine.address}")
+    sampler = EngineSampler([config], clock, is_maintained=lambda: maintained)
+    told = []
+    for second in range(4):
+        maintained = second == 2
+        found = replica(await sampler.sample(1_000.0 + second), engine)
+        told.append(found.get("replica_silent_seconds"))
+
+    assert told == [0.0, 1.0, 0.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("page", "is_silent"),
+    [
+        pytest.param("vllm:num_requests_running 3\n", False, id="it tells"),
+        pytest.param("another_program 1\n", False, id="something else answers"),
+        pytest.param(None, True, id="it accepts and hangs up"),
+    ],
+)
+async def test_who_answers_is_not_silent(clock, page, is_silent):
+    """Whatever it says: a wrong address or a missing key is no outage."""
+    async with Engine(page) as engine:
+        found = replica(await engine.sampler(clock).sample(1_000.0), engine)
+
+    assert found.get("replica_listens") == (1.0 if is_silent else None)
+    assert ("replica_silent_seconds" in found) is is_silent
 
 
 async def test_a_replica_that_is_not_ready_tells_its_figures(clock):

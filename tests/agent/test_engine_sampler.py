@@ -147,6 +147,8 @@ async def test_silent_engine(clock):
     assert [(s.key.signal, s.value) for s in silent.samples] == [
         ("replica_ready", 0.0),
         ("replica_page_failures_total", 1.0),
+        ("replica_silent_seconds", 60.0),
+        ("replica_listens", 0.0),
     ]
     assert gone.services == ()
     assert [entry["event"] for entry in logs] == ["engine.recognised", "engine.unreachable"]
@@ -162,6 +164,8 @@ async def test_never_seen_engine_is_no_instance(clock):
     assert [(s.key.signal, s.value) for s in batch.samples] == [
         ("replica_ready", 0.0),
         ("replica_page_failures_total", 1.0),
+        ("replica_silent_seconds", 0.0),
+        ("replica_listens", 0.0),
     ]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gpuward.agent.detectors.service_endpoint_failing import detect
-from gpuward.agent.model import Outcome, Sample, SeriesKey
+from gpuward.agent.model import Gpu, Outcome, Sample, SeriesKey
 from gpuward.agent.window import Window
 
 BAD, UNKNOWN, DOUBTFUL = Outcome.BAD, Outcome.UNKNOWN, Outcome.DOUBTFUL
@@ -86,3 +86,23 @@ def test_it_follows_from_the_outage():
     assert finding.summary.startswith("Gateway g of chat")
     assert finding.causes == ("service.outage||||chat",)
     assert finding.dedup_key == "service.endpoint.failing||||chat|g"
+
+
+@pytest.mark.parametrize("is_asked", [False, True])
+def test_an_engine_that_is_missed(is_asked):
+    """It is told of once, whether requests of our own are sent there or not."""
+    about = {"service": "chat", "endpoint": "a:1"}
+    told = {"replica_ready": 0.0, "replica_silent_seconds": 300.0, "replica_listens": 0.0}
+    if is_asked:
+        told["endpoint_gateway"] = 0.0
+    samples = [Sample(SeriesKey(signal, **about), 1_000.0, value) for signal, value in told.items()]
+    found = detect(Window.of(samples, now_s=1_000.0, gpus=(Gpu("GPU-1", 0, "H100", "1B"),)))
+
+    assert [(f.outcome, f.subject.endpoint, f.since_s, f.summary) for f in found] == [
+        (
+            BAD,
+            "a:1",
+            700.0,
+            "Replica a:1 of chat: nobody listens there, and no process could be starting.",
+        )
+    ]

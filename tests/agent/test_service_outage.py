@@ -6,7 +6,7 @@ import pytest
 
 from gpuward.agent.detectors.service_outage import KIND, detect
 from gpuward.agent.kinds import class_of
-from gpuward.agent.model import FindingClass, Outcome, Sample, SeriesKey
+from gpuward.agent.model import FindingClass, Gpu, Outcome, Process, Result, Sample, SeriesKey
 from gpuward.agent.window import Window
 
 NOW_S = 1_000.0
@@ -280,3 +280,69 @@ def test_it_says_what_it_rests_on():
     assert facts["failed_own_requests"].value == 2
     assert facts["failed_own_requests"].text == "a:1: requests fail"
     assert facts["requests_ended"].value == 0
+
+
+CARD = Gpu("GPU-1", 0, "H100", "1B")
+FAIL, WARN = Result.FAIL, Result.WARN
+
+
+def page(address, silent_s=None, *, ready=False, listens=False):
+    """An engine by its page: it shows it, or has not been heard for so long."""
+    about = {"service": "chat", "endpoint": address}
+    told = {"replica_ready": float(ready), "replica_page_failures_total": 9.0}
+    if silent_s is not None:
+        told |= {"replica_silent_seconds": silent_s, "replica_listens": float(listens)}
+    return [Sample(SeriesKey(signal, **about), NOW_S, value) for signal, value in told.items()]
+
+
+def by_pages(*sources, processes=()):
+    samples = [sample for each in sources for sample in each]
+    window = Window.of(samples, now_s=NOW_S, gpus=(CARD,), processes=processes)
+    return [(finding.outcome, finding.result) for finding in detect(window)]
+
+
+@pytest.mark.parametrize(
+    ("sources", "expected"),
+    [
+        pytest.param([page("a:1", 239.0)], (UNKNOWN, Result.OK), id="it may be restarted"),
+        pytest.param([page("a:1", 240.0)], (BAD, WARN), id="nobody is there: a ticket"),
+        pytest.param([page("a:1", 899.0)], (BAD, WARN), id="still a ticket"),
+        pytest.param([page("a:1", 901.0)], (BAD, FAIL), id="a page"),
+        pytest.param([page("a:1", 899.0, listens=True)], (UNKNOWN, Result.OK), id="it may load"),
+        pytest.param([page("a:1", 901.0, listens=True)], (BAD, WARN), id="it hangs: a ticket"),
+        pytest.param([page("a:1", 300.0), page("a:2", ready=True)], None, id="another is well"),
+        pytest.param(
+            [page("a:1", 300.0), page("a:2")], (DOUBTFUL, Result.OK), id="another is loading"
+        ),
+        pytest.param([page("a:1", 300.0), page("a:2", 300.0)], (BAD, WARN), id="none is there"),
+        pytest.param(
+            [page("a:1", 300.0), probes("g", [1, 1], gateway=True)],
+            None,
+            id="users are served elsewhere",
+        ),
+        pytest.param(
+            [page("a:1", 300.0), probes("a:1", [1, 1])], None, id="it answers, its page is wrong"
+        ),
+        pytest.param(
+            [page("a:1", 300.0), probes("a:1", [])], (BAD, WARN), id="own requests tell nothing"
+        ),
+        pytest.param(
+            [
+                page("a:1", ready=True),
+                requests([0.0] * 291 + list(range(1, 11)), [0.0] * 291 + list(range(1, 11))),
+            ],
+            (BAD, FAIL),
+            id="a page that is well hides no errors",
+        ),
+    ],
+)
+def test_engines_that_are_missed(sources, expected):
+    """Where nobody sends requests, a service whose engines are all silent too long is out."""
+    assert by_pages(*sources) == ([expected] if expected else [])
+
+
+def test_an_engine_that_loads_is_not_missed():
+    loading = Process("vllm", 7, 1, ("GPU-1",))
+
+    assert by_pages(page("a:1", 899.0), processes=(loading,)) == [(UNKNOWN, Result.OK)]
+    assert by_pages(page("a:1", 900.0), processes=(loading,)) == [(BAD, WARN)]

@@ -70,6 +70,7 @@ async def node(clock, make_judge, loopback, tmp_path):
                         clock,
                         services=lambda: judge.snapshot.services,
                         is_maintained=lambda: False,
+                        may_load=lambda _: True,
                         jitter=random.Random(1),
                         canaries=Canaries(tmp_path / "canary.json"),
                     )

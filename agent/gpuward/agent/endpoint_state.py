@@ -1,8 +1,9 @@
-"""What the agent's own requests say of the endpoints of a service.  Pure.
+"""What the agent's own requests, and engines' pages, say of the endpoints of a service.  Pure.
 
 One request that fails is a mishap, two in a row are a failure, and one that is answered well ends
 it.  An endpoint of which there is no fresh answer is unknown, never well: it is known to be watched
-by the sample that says which role it has.
+by the sample that says which role it has.  An engine that is missed (``replica_silence``) fails
+too, where no request of our own says more.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from gpuward.agent.model import SeriesKey
 from gpuward.agent.remembered import once_a_window
+from gpuward.agent.replica_silence import RESTARTED_WITHIN_S, Silence, silence_of
 
 if TYPE_CHECKING:
     from gpuward.agent.window import Window
@@ -21,6 +23,7 @@ UP = "endpoint_up"
 GATEWAY = "endpoint_gateway"
 TIMED_OUT = "endpoint_probes_timed_out_total"
 UNREACHABLE = "endpoint_probes_unreachable_total"
+READY = "replica_ready"
 
 KEPT_S = 300.0
 # In a row.
@@ -52,11 +55,18 @@ class Endpoint:
     unreachable: int = 0
     # Of them, those that were not answered in time.
     timed_out: int = 0
+    # Of an engine that is missed.
+    silence: Silence | None = None
 
     @property
     def may_restart(self) -> bool:
         """Whether nobody has listened at all, as when an engine is started anew."""
         return self.standing is Standing.FAILING and self.unreachable >= self.failures
+
+    @property
+    def restarted_within_s(self) -> float:
+        """How long after ``since_s`` it may be that it is only being restarted."""
+        return RESTARTED_WITHIN_S if self.silence is None else self.silence.certain_after_s
 
     @property
     def is_slow(self) -> bool:
@@ -66,6 +76,8 @@ class Endpoint:
     @property
     def words(self) -> str:
         """Return what requests met, for a sentence."""
+        if self.silence is not None:
+            return self.silence.words
         if self.may_restart:
             return "nobody listens there"
         if self.is_slow:
@@ -75,13 +87,36 @@ class Endpoint:
 
 @once_a_window
 def endpoints(window: Window) -> tuple[Endpoint, ...]:
-    """Return every endpoint that is watched, in order of first sight."""
-    return tuple(_endpoint(window, key) for key in window.keys(GATEWAY))
+    """Return every endpoint that requests of our own are sent to, in order of first sight."""
+    return tuple(_or_missed(window, _endpoint(window, key)) for key in window.keys(GATEWAY))
+
+
+@once_a_window
+def pages(window: Window) -> tuple[Endpoint, ...]:
+    """Return every engine as its page alone has it: up when it says that it is ready."""
+    return tuple(_by_page(window, key) for key in window.keys(READY))
 
 
 def endpoints_of(window: Window, service: str) -> tuple[Endpoint, ...]:
     """Return those of one service."""
     return tuple(it for it in endpoints(window) if it.service == service)
+
+
+def _or_missed(window: Window, endpoint: Endpoint) -> Endpoint:
+    if endpoint.standing is not Standing.UNKNOWN or endpoint.is_gateway:
+        return endpoint
+    known = (it for it in pages(window) if it.silence and it.address == endpoint.address)
+    return next((it for it in known if it.service == endpoint.service), endpoint)
+
+
+def _by_page(window: Window, ready: SeriesKey) -> Endpoint:
+    about = (ready.service, ready.endpoint, False)
+    silence = silence_of(window, ready.service, ready.endpoint)
+    if silence is not None:
+        since_s = window.now_s - silence.lasts_s
+        return Endpoint(*about, Standing.FAILING, since_s, silence=silence)
+    is_ready = window.latest(ready)
+    return Endpoint(*about, Standing.UP if is_ready and is_ready.value > 0 else Standing.UNKNOWN)
 
 
 def _endpoint(window: Window, role: SeriesKey) -> Endpoint:

@@ -12,6 +12,7 @@ costs on the way.
 from __future__ import annotations
 
 import asyncio
+import socket
 from typing import TYPE_CHECKING, cast
 from urllib.parse import urlsplit
 
@@ -30,6 +31,14 @@ class HttpError(Exception):
     """The page could not be had; the message is one line."""
 
 
+class SilentError(HttpError):
+    """Nobody answered; ``is_listening``: but somebody accepted the connection."""
+
+    def __init__(self, message: str, *, is_listening: bool) -> None:
+        super().__init__(message)
+        self.is_listening = is_listening
+
+
 class UnansweredError(ValueError):
     """The server hung up and had said nothing."""
 
@@ -43,9 +52,14 @@ class HttpClient:
         self._host, self._port = parts.hostname or "", parts.port or DEFAULT_PORT
         self._authority, self._path = parts.netloc, parts.path.rstrip("/")
         self._connection: _Connection | None = None
+        # Whether the last question reached somebody.
+        self._is_connected = False
 
     async def get(self, path: str, *, timeout_s: float, accept: str = "*/*") -> Response:
-        """Return the answer to ``GET path``; redirects are not followed; raises ``HttpError``."""
+        """Return the answer to ``GET path``; redirects are not followed.
+
+        Raises ``HttpError``, of which ``SilentError`` is one.
+        """
         url = f"{self._url}{path}"
         request = (
             f"GET {self._path}{path} HTTP/1.1\r\nHost: {self._authority}\r\nAccept: {accept}\r\n"
@@ -55,9 +69,13 @@ class HttpClient:
             async with asyncio.timeout(timeout_s):
                 return await self._ask(request.encode("ascii"))
         except TimeoutError as error:
-            raise HttpError(f"{url}: no answer within {timeout_s:g} s") from error
+            raise self._silent(f"{url}: no answer within {timeout_s:g} s") from error
+        except socket.gaierror as error:
+            raise HttpError(f"{url}: {error.strerror}") from error
         except OSError as error:
-            raise HttpError(f"{url}: {error.strerror or error}") from error
+            raise self._silent(f"{url}: {error.strerror or error}") from error
+        except UnansweredError as error:
+            raise self._silent(f"{url}: not an HTTP answer: {error}") from error
         except ValueError as error:
             raise HttpError(f"{url}: not an HTTP answer: {error}") from error
 
@@ -67,6 +85,9 @@ class HttpClient:
             self._connection.hang_up()
             self._connection = None
 
+    def _silent(self, reason: str) -> SilentError:
+        return SilentError(reason, is_listening=self._is_connected)
+
     async def _ask(self, request: bytes) -> Response:
         if self._connection is not None and self._connection.is_open:
             try:
@@ -74,8 +95,10 @@ class HttpClient:
             except UnansweredError:
                 # It was being closed as we asked.
                 pass
+        self._is_connected = False
         loop = asyncio.get_running_loop()
         _, self._connection = await loop.create_connection(_Connection, self._host, self._port)
+        self._is_connected = True
         return await self._connection.ask(request)
 
 

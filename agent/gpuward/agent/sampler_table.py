@@ -7,10 +7,13 @@ import random
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
+from gpuward.agent.config import LOOPBACK
 from gpuward.agent.nvml_ahead import nvml_sampler
 from gpuward.agent.probe_workers import Workers
 from gpuward.agent.process_identity import place, sees_every_pid
+from gpuward.agent.replica_silence import may_load
 from gpuward.agent.samplers.cause_named import CauseNamed
 from gpuward.agent.samplers.dcgm import DcgmSampler
 from gpuward.agent.samplers.endpoint import EndpointSampler
@@ -43,8 +46,10 @@ if TYPE_CHECKING:
     from gpuward.agent.config import AgentConfig
     from gpuward.agent.judge import Judge
     from gpuward.agent.model import Snapshot
+    from gpuward.agent.samplers.endpoint_config import EndpointConfig
     from gpuward.agent.samplers.nvml import NvmlSampler
     from gpuward.agent.sampling import Sampler
+    from gpuward.agent.window import Window
     from gpuward.daemon.clock import Clock
 
 PROC = Path("/proc")
@@ -115,7 +120,7 @@ def _of_services(
 ) -> Iterator[Sampler]:
     """Yield what looks at engines, endpoints, and what stands before and behind them."""
     if config.engines or config.discovery.engines:
-        yield from _of_engines(config, judge, clock)
+        yield from _of_engines(config, judge, clock, nvml)
     if config.endpoints:
         yield EndpointSampler(
             config.endpoints,
@@ -123,6 +128,7 @@ def _of_services(
             canaries=Canaries(Path(config.state.directory, CANARY_FILE)),
             services=lambda: judge.snapshot.services,
             is_maintained=lambda: nvml.maintenance.now(clock.mono_s()) is not None,
+            may_load=lambda endpoint: _may_load(endpoint, judge.readings.window(clock.mono_s())),
             jitter=random.Random(config.node_name),  # noqa: S311 - spreads load, keeps no secret
         )
     if config.ingresses:
@@ -132,11 +138,24 @@ def _of_services(
         yield UpstreamSampler(config.upstreams, clock, judge.readings.window, path)
 
 
-def _of_engines(config: AgentConfig, judge: Judge, clock: Clock) -> Iterator[Sampler]:
+def _may_load(endpoint: EndpointConfig, window: Window) -> bool:
+    """Return whether an engine may be starting there; of another node nobody here knows."""
+    is_here = urlsplit(endpoint.url).hostname in LOOPBACK
+    return not is_here or may_load(window, endpoint.service, endpoint.instance)
+
+
+def _of_engines(
+    config: AgentConfig, judge: Judge, clock: Clock, nvml: NvmlSampler
+) -> Iterator[Sampler]:
     discovery = EngineDiscovery(
         config.engines, proc_root=PROC, processes=lambda: judge.snapshot.processes
     )
-    engines = EngineSampler(config.engines, clock, discovery if config.discovery.engines else None)
+    engines = EngineSampler(
+        config.engines,
+        clock,
+        discovery if config.discovery.engines else None,
+        is_maintained=lambda: nvml.maintenance.now(clock.mono_s()) is not None,
+    )
     yield engines
     yield ServingSampler(
         lambda: engines.engines,

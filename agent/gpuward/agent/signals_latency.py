@@ -14,6 +14,16 @@ SLOW_STALE_S = 180.0
 
 REPLICA = (
     ("replica_ready", "1 when the engine says that it is ready, 0 when it does not.", STALE_S),
+    (
+        "replica_silent_seconds",
+        "How long nobody has answered at its address; absent while somebody does.",
+        STALE_S,
+    ),
+    (
+        "replica_listens",
+        "Of one that is silent: 1 when connections to it are accepted, else 0.",
+        STALE_S,
+    ),
     ("replica_page_seconds", "How long the engine took to show its page.", STALE_S),
     ("replica_page_failures_total", "Times its page could not be read.", STALE_S),
     ("replica_requests_total", "Requests finished, failed ones included.", STALE_S),

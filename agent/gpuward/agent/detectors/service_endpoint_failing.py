@@ -1,4 +1,4 @@
-"""Tell that an endpoint does not answer requests of our own: a gateway, or one replica."""
+"""Tell that an endpoint does not answer requests of our own, or that an engine is missed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from gpuward.agent.detectors.service_outage import KIND as OUTAGE
 from gpuward.agent.detectors.service_outage import is_out
-from gpuward.agent.endpoint_state import Standing, endpoints
+from gpuward.agent.endpoint_state import Standing, endpoints, pages
 from gpuward.agent.kind import Kind
 from gpuward.agent.model import (
     Action,
@@ -44,8 +44,11 @@ OUTCOMES = {
 
 
 def detect(window: Window) -> Iterator[Finding]:
-    """Yield one finding per endpoint that is not known to answer."""
-    for endpoint in endpoints(window):
+    """Yield one finding per endpoint that is not known to answer, and per engine that is missed."""
+    asked = endpoints(window)
+    addresses = {(it.service, it.address) for it in asked}
+    missed = [it for it in pages(window) if it.silence]
+    for endpoint in (*asked, *(it for it in missed if (it.service, it.address) not in addresses)):
         if endpoint.standing is not Standing.UP:
             yield _finding(window, endpoint)
 
@@ -67,6 +70,10 @@ def _finding(window: Window, endpoint: Endpoint) -> Finding:
 
 
 def _evidence(window: Window, endpoint: Endpoint) -> Iterator[Evidence]:
+    if endpoint.silence is not None:
+        lasts_s, since_s = endpoint.silence.lasts_s, endpoint.since_s
+        yield Evidence("silent", lasts_s, "seconds", source="engine", at_s=since_s)
+        return
     for name, value in (
         ("failed_own_requests", endpoint.failures),
         ("timed_out_own_requests", endpoint.timed_out),

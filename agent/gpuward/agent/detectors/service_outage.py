@@ -4,12 +4,13 @@ Two witnesses: requests of our own, through the gateway where there is one, as t
 users come; and counters of engines and ingresses, where enough requests come.  The one tells at one
 request in a hundred seconds, the other needs no endpoint to be configured.  Requests that end well
 speak against an engine's failing endpoint, not against a gateway's: whoever comes by it fails.
+Where no requests are sent, engines that are all missed are an outage as well.
 
 An engine that is overloaded does not answer in time either, but tokens come out of it: it is slow,
 not out.
 
 Where nobody listens at all, an engine may be being restarted: that is a ticket for four minutes,
-and then a page.
+and then a page; for a quarter of an hour where nobody has listened since the agent began to look.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gpuward.agent.endpoint_state import GATEWAY, Standing, endpoints_of
+from gpuward.agent.endpoint_state import GATEWAY, Standing, endpoints_of, pages
 from gpuward.agent.kind import Kind
 from gpuward.agent.model import (
     Action,
@@ -51,7 +52,6 @@ KIND = Kind(
 )
 # Each of them says that there is a service, whether it answers or not.
 KNOWN_BY = (GATEWAY, REQUESTS, INGRESS_REQUESTS, "replica_page_failures_total")
-RESTARTED_WITHIN_S = 240.0
 # An answer older than that says nothing against what counters say of now.
 ANSWER_FRESH_S = 20.0
 OUT = frozenset({Ending.ALL_FAIL, Ending.NONE_END})
@@ -111,7 +111,7 @@ def _services(window: Window) -> list[str]:
 def _judge(window: Window, service: str) -> Outage | None:
     """Return what is known of ``service``; ``None`` when it answers."""
     known = endpoints_of(window, service)
-    front = tuple(it for it in known if it.is_gateway) or known
+    front = tuple(it for it in known if it.is_gateway) or known or _missed(window, service)
     traffic = traffic_of(window, service)
     ending = None if traffic is None else traffic.ending
     standings = {it.standing for it in front}
@@ -130,6 +130,12 @@ def _judge(window: Window, service: str) -> Outage | None:
     return Outage(service, Outcome.UNKNOWN if is_blind else Outcome.DOUBTFUL, front, traffic)
 
 
+def _missed(window: Window, service: str) -> tuple[Endpoint, ...]:
+    """Return the engines of ``service`` by their pages, when one of them is missed."""
+    known = tuple(it for it in pages(window) if it.service == service)
+    return known if any(it.silence for it in known) else ()
+
+
 def _is_overloaded(known: tuple[Endpoint, ...], traffic: Traffic) -> bool:
     """Return whether all is slow, the replicas themselves too, and yet tokens come."""
     is_replica_asked = any(not it.is_gateway for it in known)
@@ -138,7 +144,7 @@ def _is_overloaded(known: tuple[Endpoint, ...], traffic: Traffic) -> bool:
 
 def _finding(window: Window, outage: Outage) -> Finding:
     lasted_s = window.now_s - (window.now_s if outage.since_s is None else outage.since_s)
-    is_young = outage.may_restart and lasted_s < RESTARTED_WITHIN_S
+    is_young = outage.may_restart and lasted_s < max(it.restarted_within_s for it in outage.front)
     return Finding(
         kind=KIND.name,
         subject=Subject(service=outage.service),
@@ -157,7 +163,16 @@ def _words(outage: Outage) -> str:
 
 def _evidence(outage: Outage) -> Iterator[Evidence]:
     for endpoint in outage.front:
-        if endpoint.standing is Standing.FAILING:
+        if endpoint.silence is not None:
+            yield Evidence(
+                "silent",
+                endpoint.silence.lasts_s,
+                "seconds",
+                text=f"{endpoint.address}: {endpoint.words}",
+                source="engine",
+                at_s=endpoint.since_s,
+            )
+        elif endpoint.standing is Standing.FAILING:
             yield Evidence(
                 "failed_own_requests",
                 float(endpoint.failures),

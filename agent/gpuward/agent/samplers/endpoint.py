@@ -70,7 +70,7 @@ class EndpointSampler:
     """Asks ``endpoints``.
 
     ``canaries``: what compares answers; ``services``: what engines said last; ``is_maintained``:
-    whether the node is in maintenance.
+    whether the node is in maintenance; ``may_load``: whether an engine may be starting there.
     """
 
     name = "endpoint"
@@ -84,6 +84,7 @@ class EndpointSampler:
         canaries: Canaries,
         services: Callable[[], Sequence[ServiceTotals]],
         is_maintained: Callable[[], bool],
+        may_load: Callable[[EndpointConfig], bool],
         jitter: random.Random,
     ) -> None:
         self._clock = clock
@@ -91,7 +92,7 @@ class EndpointSampler:
         self._services = services
         self._is_maintained = is_maintained
         self._jitter = jitter
-        self._turns = [_Turn(Watched(it), 0.0, it.canary_interval_s) for it in endpoints]
+        self._turns = [_Turn(Watched(it, may_load), 0.0, it.canary_interval_s) for it in endpoints]
         self._requests = asyncio.TaskGroup()
         self._role_s = float("-inf")
 

@@ -3,7 +3,7 @@
 A bad answer counts against the endpoint only where it is beyond doubt that the request was good.
 One that was refused as wrong (4xx), or whose certificate was, may be our own mistake until the same
 request has once been answered well; a key that is over its quota is nobody's trouble but ours; and
-where nobody listens yet, an engine may still be loading its model.
+where nobody listens yet, an engine may still be loading its model, a gateway but be restarted.
 """
 
 from __future__ import annotations
@@ -14,16 +14,15 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from gpuward.agent.model import Sample, SeriesKey
+from gpuward.agent.replica_silence import LOADED_WITHIN_S, RESTARTED_WITHIN_S
 from gpuward.agent.samplers.endpoint_http import Answered, Lost
 from gpuward.agent.samplers.endpoint_request import AnswerError, Said, read
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from gpuward.agent.samplers.endpoint_config import EndpointConfig
 
-# A large model is loaded by then, or it is not loading.
-LOADED_WITHIN_S = 900.0
 OUR_LIMIT = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.REQUEST_TIMEOUT})
 
 
@@ -71,10 +70,16 @@ def outcome_of(result: Answered | Lost) -> Outcome:
 
 
 class Watched:
-    """One endpoint; ``note`` what each request met, and take ``samples``."""
+    """One endpoint; ``note`` what each request met, and take ``samples``.
 
-    def __init__(self, config: EndpointConfig) -> None:
+    ``may_load``: whether a process may be there that is to become this one.
+    """
+
+    def __init__(
+        self, config: EndpointConfig, may_load: Callable[[EndpointConfig], bool] = lambda _: True
+    ) -> None:
         self.config = config
+        self._may_load = may_load
         self._sent = 0
         self._counts = dict.fromkeys(Met, 0)
         self._first_s: float | None = None
@@ -116,8 +121,14 @@ class Watched:
             return met is Met.GOOD
         if met is Met.NOTHING:
             return None
-        is_late = met is Met.UNREACHABLE and now_s - (self._first_s or now_s) >= LOADED_WITHIN_S
-        return False if self.was_good or is_late else None
+        if self.was_good:
+            return False
+        is_late = met is Met.UNREACHABLE and now_s - (self._first_s or now_s) >= self._patience_s()
+        return False if is_late else None
+
+    def _patience_s(self) -> float:
+        is_engine = self.config.role == "replica"
+        return LOADED_WITHIN_S if is_engine and self._may_load(self.config) else RESTARTED_WITHIN_S
 
     def _figures(self, outcome: Outcome, *, is_up: bool | None) -> Iterator[tuple[str, float]]:
         counts = self._counts

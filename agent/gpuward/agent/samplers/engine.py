@@ -19,7 +19,7 @@ from gpuward.agent.samplers.engine_replica import Replica
 from gpuward.agent.service_totals import ServiceTotals
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from gpuward.agent.engine_config import EngineConfig
     from gpuward.agent.engines.reading import Reading
@@ -50,10 +50,14 @@ class EngineSampler:
         engines: Sequence[EngineConfig],
         clock: Clock,
         discovery: EngineDiscovery | None = None,
+        *,
+        is_maintained: Callable[[], bool] = lambda: False,
     ) -> None:
+        """``is_maintained``: engines are stopped now, and nobody waits for them."""
         self._configured = tuple(engines)
         self._clock = clock
         self._discovery = discovery
+        self._is_maintained = is_maintained
         # One server may be several services, each a model of it.
         self._replicas = {_name(engine): Replica(engine, clock) for engine in engines}
 
@@ -85,6 +89,9 @@ class EngineSampler:
         """Return totals of every engine seen within a minute, its series, and sums by service."""
         if self._discovery is not None:
             self._watch((*self._configured, *await self._discovery.engines(now_s)))
+        if self._is_maintained():
+            for replica in self._replicas.values():
+                replica.excuse(now_s)
         async with asyncio.TaskGroup() as group:
             for replica in self._replicas.values():
                 group.create_task(replica.look(now_s))

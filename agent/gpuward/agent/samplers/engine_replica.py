@@ -9,7 +9,7 @@ import structlog
 
 from gpuward.agent.engines.engine_map import COUNTERS, WITH_PERCENTILE
 from gpuward.agent.engines.percentile import RecentPercentile
-from gpuward.agent.http_get import HttpError
+from gpuward.agent.http_get import HttpError, SilentError
 from gpuward.agent.model import Sample, SeriesKey
 from gpuward.agent.openmetrics import ParseError
 from gpuward.agent.samplers.engine_page import EnginePage
@@ -64,6 +64,9 @@ class Replica:
         self._page = EnginePage(engine)
         self._keys: dict[str, SeriesKey] = {}
         self._failures = 0
+        # When anybody was heard at its address last, or was first to be; why nobody is now.
+        self._heard_s: float | None = None
+        self._silence: SilentError | None = None
         self._page_s = 0.0
         self._due_s = float("-inf")
         # What no page of the engine has told so far; of which kind it was.
@@ -82,20 +85,32 @@ class Replica:
         """Read the page if it is time to; what goes wrong is ``trouble``."""
         if now_s < self._due_s:
             return
+        self._heard_s = now_s if self._heard_s is None else self._heard_s
         try:
             reading = await self._read()
             ready_s = await self._ready_s(now_s)
         except (HttpError, ParseError) as error:
             self._failures += 1
             self.is_answering = False
+            self._hear(now_s, error if isinstance(error, SilentError) else None)
             self._due_s = now_s + AGAIN_AFTER_S if isinstance(error, ParseError) else now_s
             self._say("engine.unreachable", str(error))
         else:
             self.is_answering = True
+            self._hear(now_s, None)
             is_long = self._page.length > SHORT_PAGE
             self._due_s = now_s + LONG_PAGE_EVERY_S - TURN_S if is_long else now_s
             self._say("engine.figures_broken", "; ".join(reading.broken))
             self._note(reading, now_s, ready_s)
+
+    def excuse(self, now_s: float) -> None:
+        """Begin anew with waiting for it: engines are stopped in a maintenance."""
+        self._heard_s = now_s
+
+    def _hear(self, now_s: float, silence: SilentError | None) -> None:
+        self._silence = silence
+        if silence is None:
+            self._heard_s = now_s
 
     def samples(self, now_s: float) -> Iterator[Sample]:
         """Yield what this turn's look said of the engine as a replica."""
@@ -115,6 +130,9 @@ class Replica:
         """Yield what there is to say, each by the name of its signal without ``replica_``."""
         yield "ready", float(self.is_ready)
         yield "page_failures_total", float(self._failures)
+        if self._silence is not None and self._heard_s is not None:
+            yield "silent_seconds", now_s - self._heard_s
+            yield "listens", float(self._silence.is_listening)
         if self.seen is None or self.seen.at_s != now_s:
             return
         reading = self.seen.reading
