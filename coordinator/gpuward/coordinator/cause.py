@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gpuward.coordinator.told_once import standing
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -35,8 +37,8 @@ SURE = 0.8
 
 
 def causes_of(incident: Incident) -> list[LinkedFinding]:
-    """Return the findings of ``incident``, the most probable cause first."""
-    return ranked(incident.findings, blamed_in(incident))
+    """Return the findings of ``incident``, each trouble once, the most probable cause first."""
+    return ranked(standing(incident.findings), blamed_in(incident))
 
 
 def blamed_in(incident: Incident) -> tuple[str, ...]:

@@ -78,10 +78,13 @@ def _facts(incident: dict[str, Any], now_s: float) -> Iterator[tuple[str, str]]:
     yield "rotation", f"{incident['rotation']}, cause domain {incident['domain']}"
     if incident["diagnosis"] is not None:
         yield from _diagnosis(incident["diagnosis"])
-    if incident["probable_cause"] is not None:
-        yield "cause", plain(incident["probable_cause"]["summary"])
+    # What the title says already is no news.
+    cause = incident["probable_cause"]
+    if cause is not None and cause["summary"] != incident["title"]:
+        yield "cause", plain(cause["summary"])
     for reason in incident["reasons"]:
-        yield "because", plain(reason)
+        if reason not in incident["title"]:
+            yield "because", plain(reason)
     yield "next page", _next_page(incident, now_s)
 
 

@@ -13,6 +13,7 @@ import pytest
 import uvicorn
 
 from gpuward.coordinator.incidents_command import incidents
+from gpuward.coordinator.model import Evidence
 
 
 @dataclass
@@ -84,6 +85,30 @@ async def test_show(coordinator):
     assert "11.8 GiB (limit 4 GiB)" in result.output
     assert "L1 was due: paging Ann by console." in result.output
     assert "\x1b" not in result.output
+
+
+async def test_an_event_and_what_stands_since_are_shown_once(
+    site, coordinator, fragmentation, opened
+):
+    """In the terminal, on the page and in the API; what the title says is not said again."""
+    event = replace(
+        fragmentation,
+        finding_id="event-1",
+        cleared_at_s=fragmentation.last_seen_s,
+        evidence=(*fragmentation.evidence, Evidence("seen_in_a_day", 3.0, "1")),
+    )
+    incident = await site.open(
+        msgspec.structs.replace(opened, group_key="service|other", title=fragmentation.summary),
+        findings=(fragmentation, event),
+    )
+    shown = (await in_thread(coordinator.run, "show", incident.id)).output
+    page = (await site.browser.get(f"/incidents/{incident.id}")).text
+
+    assert shown.count("process_memory_stranded_bytes") == 1
+    assert page.count("process_<wbr>memory_<wbr>stranded_<wbr>bytes") == 1
+    assert page.count("on the same GPU") + page.count("in this service") == 1
+    assert ("seen_in_a_day" in shown, "seen_<wbr>in_<wbr>a_<wbr>day" in page) == (True, True)
+    assert "  cause" not in shown
 
 
 async def test_acknowledge_and_resolve(coordinator):

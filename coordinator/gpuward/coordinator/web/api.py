@@ -17,6 +17,7 @@ from gpuward.coordinator.incident import Refused
 from gpuward.coordinator.review import NotDue, draft, markdown
 from gpuward.coordinator.review.wording import describe
 from gpuward.coordinator.store import Conflict, NotFound
+from gpuward.coordinator.told_once import merged
 from gpuward.coordinator.web import memory_maps
 from gpuward.coordinator.web.context import context, person_command
 from gpuward.coordinator.web.guard import check_origin, read_body
@@ -146,7 +147,7 @@ def _record(record: Record, shared: Context) -> dict[str, Any]:
     return {
         **_incident(record.incident, record.steps, shared),
         "timeline": [_entry(entry) for entry in record.timeline],
-        "evidence": [_finding(finding) for finding in record.findings],
+        "evidence": [_finding(finding) for finding in merged(record.findings)],
         "steps": record.steps,
         "pages": record.pages,
     }

@@ -18,6 +18,7 @@ from gpuward.coordinator.incident import Refused, fold
 from gpuward.coordinator.review import NotDue, draft
 from gpuward.coordinator.review.wording import describe, duration, moment, sentence, utc
 from gpuward.coordinator.store import Conflict, NotFound
+from gpuward.coordinator.told_once import merged
 from gpuward.coordinator.web import guard, memory_maps, views
 from gpuward.coordinator.web.context import context, person_command
 from gpuward.coordinator.web.quantity import quantity
@@ -121,13 +122,14 @@ async def _facts(shared: Context, record: Record) -> dict[str, Any]:
     incident = record.incident
     steps = views.upcoming(incident, record.steps, shared.policy, shared.roster)
     impact = await shared.impact(incident)
+    causes = causes_of(incident)
     return {
         "incident": incident,
         "entries": record.timeline,
-        "findings": {finding.finding_id: finding for finding in record.findings},
+        "findings": {finding.dedup_key: finding for finding in merged(record.findings)},
         "has_evidence": any(finding.evidence for finding in record.findings),
-        "causes": [_fresh(linked, record) for linked in causes_of(incident)[:CAUSES_SHOWN]],
-        "more_causes": max(0, len(incident.findings) - CAUSES_SHOWN),
+        "causes": [_fresh(linked, record) for linked in causes[:CAUSES_SHOWN]],
+        "more_causes": max(0, len(causes) - CAUSES_SHOWN),
         "evidence_shown": EVIDENCE_SHOWN,
         "diagnosis": incident.diagnosis,
         "grounds": views.grounds(incident),
