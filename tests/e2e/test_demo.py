@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.simulator
+pytestmark = [pytest.mark.simulator, pytest.mark.timeout(600)]
 
 DEMO = (sys.executable, "-m", "gpuward.simulator.demo")
 
@@ -21,7 +21,7 @@ def test_once_plays_to_the_review(left_behind):
         [*DEMO, "--once", "--speed", "120"],
         capture_output=True,
         text=True,
-        timeout=160,
+        timeout=500,
         check=False,
     )
 
@@ -81,7 +81,7 @@ def test_once_with_torch(left_behind):
         [*DEMO, "--once", "--torch", "--speed", "120"],
         capture_output=True,
         text=True,
-        timeout=160,
+        timeout=500,
         check=False,
     )
 
@@ -109,7 +109,7 @@ def test_a_port_that_is_taken_fails_in_one_line(taken_port, left_behind):
         [*DEMO, "--once", "--port", str(taken_port)],
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=500,
         check=False,
     )
 

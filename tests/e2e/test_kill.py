@@ -13,7 +13,7 @@ from gpuward.simulator.demo.narrator import Narrator
 from gpuward.simulator.demo.story import Story
 from gpuward.simulator.demo.world import Plan, World
 
-pytestmark = pytest.mark.simulator
+pytestmark = [pytest.mark.simulator, pytest.mark.timeout(600)]
 
 SPEED = 120.0
 STEPS = (

@@ -10,6 +10,9 @@ import msgspec
 
 from gpuward.simulator import http_client
 
+# On a machine that has more to do than it can.
+ANSWER_WITHIN_S = 30.0
+
 
 class Refused(Exception):  # noqa: N818 - a condition, told to the user
     """The coordinator answered with an error; the message is its own."""
@@ -102,7 +105,9 @@ class Centre:
         await self._ask("POST", f"/api/v1/incidents/{incident_id}/{verb}", body)
 
     async def _ask(self, method: str, path: str, body: bytes = b"") -> bytes:
-        reply = await http_client.request(self.address, method, path, body)
+        reply = await http_client.request(
+            self.address, method, path, body, timeout_s=ANSWER_WITHIN_S
+        )
         if reply.status != HTTPStatus.OK:
             raise Refused(f"{method} {path}: {reply.status} {reply.body[:300].decode()}")
         return reply.body
