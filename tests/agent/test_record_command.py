@@ -138,7 +138,7 @@ def test_an_interrupted_recording_can_be_replayed(start, tmp_path):
         stderr=subprocess.PIPE,
         text=True,
     )
-    time.sleep(4)
+    wait_for(lambda: file.exists() and file.stat().st_size > len("gpuward recording\n"))
     recording.send_signal(signal.SIGINT)
     said, wrong = recording.communicate(timeout=200)
     replayed = gpuward("replay", file)

@@ -47,6 +47,8 @@ class RecordingFile:
             raise ValueError(f"a chunk of {len(chunk)} bytes; the limit is {MOST_CHUNK_BYTES}")
         self._file.write(FRAME.pack(len(payload), zlib.crc32(payload)))
         self._file.write(payload)
+        # Whoever ends us loses what is under way, no more.
+        self._file.flush()
 
 
 class RecordingWriter:
