@@ -68,6 +68,10 @@ class Fault:
 FAULTS = {
     "1 fragmentation": Fault(SLOW | IN_PIECES, "fragmentation", "RESTART_APPLICATION"),
     "2 KV cache exhausted": Fault(QUEUE | KV_FULL, "kv_exhaustion", "SCALE_UP"),
+    # Not full for a minute yet, on average; but whoever puts requests back found it full.
+    "2 KV cache that has just filled up": Fault(
+        QUEUE | KV_FULL | {"replica_kv_cache_usage_ratio": 0.7}, "kv_exhaustion", "SCALE_UP"
+    ),
     "3 memory taken by a stranger": Fault(
         SLOW | NO_ROOM, "noisy_neighbour_memory", "CHECK_APPLICATION", HOLDS, is_shared=True
     ),

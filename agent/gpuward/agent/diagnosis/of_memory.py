@@ -39,12 +39,18 @@ headroom_low = told(memory_headroom.detect, needs="process_memory_headroom_ratio
 
 
 def kv_cache_full(case: Case) -> Seen:
-    """Look whether the KV cache has been full for a minute."""
+    """Look whether the KV cache has been full for a minute.
+
+    Who puts requests back found it full: a mean that is still below says nothing then.
+    """
     usage = case.figures("replica_kv_cache_usage_ratio", MINUTE_S)
     if not usage:
         return UNKNOWN
     value = fmean(usage)
-    there = presence(is_there=value >= KV_FULL_RATIO)
+    is_full = value >= KV_FULL_RATIO
+    if not is_full and preemptions(case).is_present:
+        return UNKNOWN
+    there = presence(is_there=is_full)
     return Seen(there, value, "ratio", KV_FULL_RATIO, source="engine", window_s=MINUTE_S)
 
 
