@@ -1,11 +1,11 @@
 """`make bench-diagnosis`: does the agent name the right cause, soon, and nothing on healthy nodes?
 
-The 22 scenarios of research/latency.md (section 4) in three severities and ten seeds, a third of
-them on a second simulator of another make; pairs of faults; load ramps and releases of a larger
-model; and 200 GPU-hours of healthy nodes.  Whoever tunes looks at even seeds (`--seeds even`); what
-is judged, and decides the exit status, are odd ones.  The scenarios were written by somebody who
-has not read the rules.  `--quick`: a mild look at every part in a minute or two, of which no figure
-is to be quoted; `--only NAME` lives scenarios by name, and shows each case.
+The 22 scenarios of research/latency.md (section 4) and one of corrupt answers, in three severities
+and ten seeds, a third of them on a second simulator of another make; pairs of faults; load ramps
+and releases of a larger model; and 200 GPU-hours of healthy nodes.  Whoever tunes looks at even
+seeds (`--seeds even`); what is judged, and decides the exit status, are odd ones.  The 22 were
+written by somebody who has not read the rules.  `--quick`: a mild look at every part in a minute or
+two, of which no figure is to be quoted; `--only NAME` lives scenarios by name, and shows each case.
 """
 
 from __future__ import annotations

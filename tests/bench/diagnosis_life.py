@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import structlog
+from diagnosis_answers import CanaryAnswers
 from diagnosis_around import UpstreamUsual
 from diagnosis_node import Node
 from diagnosis_scenarios import BY_NAME, plan_of
@@ -154,6 +155,7 @@ class Life:
             SaturationSampler(window),
             UsualLoad(window),
             UpstreamUsual(window),
+            CanaryAnswers(folder / "canary.json", plan, self.node.replicas),
             ProbeShift(folder / "probes.json", window),
             Standing(self.clock, self._acknowledged_s),
             CauseNamed(window, self._open),

@@ -24,7 +24,7 @@ ONSET_S = (600.0, 1_200.0)
 REPLICAS = 2
 # A provider that refuses some requests is seen by those who send them.
 PROBED = ("vector-db", "feature-store")
-PROBES_SHARE = 0.6
+PROBES_SHARE, CANARY_SHARE = 0.6, 0.5
 SEVERITIES = ("mild", "clear", "gross")
 GROSS = 2
 
@@ -93,6 +93,8 @@ class Plan:
     is_local: bool = False
     # Whether probes run on the GPUs: an operator must ask for them.
     has_probes: bool = field(init=False)
+    # Whether replicas are asked for golden tokens: likewise.
+    has_canary: bool = field(init=False)
     habits: Habits = field(init=False)
     # Whether its engines are those of the second, independent simulator.
     is_fluid: bool = False
@@ -101,6 +103,7 @@ class Plan:
         case = f"{self.name}/{self.severity}/{self.seed}"
         chance = self.random = random.Random(f"diagnosis/{case}")
         self.has_probes = random.Random(f"probes/{case}").random() < PROBES_SHARE
+        self.has_canary = random.Random(f"canary/{case}").random() < CANARY_SHARE
         self.onset_s = WARM_UP_S + float(int(chance.uniform(*ONSET_S)))
         self.victim = chance.randrange(REPLICAS)
         self.is_tapped = chance.random() < 0.7

@@ -1,8 +1,8 @@
 """The scenarios of research/latency.md, section 4, by what they do to engine and node.
 
 Written from the physics of each fault and from that section alone, by somebody who has not read
-the rules that they test.  Severities are what people meet: the mild one is felt, the gross one
-hurts everybody.
+the rules that they test; `diagnosis_answers` is an exception.  Severities are what people meet: the
+mild one is felt, the gross one hurts everybody.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from diagnosis_answers import corrupt
 from diagnosis_hardware import HARDWARE
 from diagnosis_plan import Plan
 from diagnosis_surroundings import SURROUNDINGS
@@ -181,6 +182,7 @@ FAULTS = (
     Scenario("longer prompts", "input_anomaly", _longer_prompts),
     *(Scenario(name, verdict, add, is_hard=hard) for name, verdict, add, hard in HARDWARE),
     *(Scenario(name, verdict, add, is_hard=hard) for name, verdict, add, hard in SURROUNDINGS),
+    Scenario("corrupt answers", "corrupt_results", corrupt),
     # No latency verdict; that it was noticed is right too.
     Scenario("restart", "restart", _restart, also=("none",)),
 )
