@@ -60,7 +60,8 @@ def test_what_is_called_a_default_is_one(name):
         elif found := re.fullmatch(r'type = "(?P<type>\w+)"', line):
             table += f"[{found['type']}]"
         elif found := re.fullmatch(r"(?P<key>\w+) = (?P<value>\S+) +# default(; .*)?", line):
-            row = rf"\| `{re.escape(table)}(\[\])?\.{found['key']}` \|.*\| `{re.escape(found['value'])}` \|"
+            setting = rf"{re.escape(table)}(\[\])?\.{found['key']}"
+            row = rf"\| `{setting}` \|.*\| `{re.escape(found['value'])}` \|"
             if not re.search(row, section(name)):
                 wrong.append(line)
 

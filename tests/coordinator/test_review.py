@@ -355,6 +355,7 @@ EVENT = st.one_of(
     st.builds(e.NobodyOnCall, LEVEL, st.tuples(st.just("primary")), LEVEL),
     st.builds(e.PageSent, LEVEL, NAME, CHANNEL, TEXT, st.integers(1, 9)),
     st.builds(e.PageFailed, LEVEL, NAME, CHANNEL, TEXT),
+    st.builds(e.PageFellBack, LEVEL, NAME, CHANNEL, CHANNEL, TEXT),
     st.builds(e.PageSuppressed, LEVEL, NAME, CHANNEL, TEXT),
     st.builds(
         e.MemoryMapTaken,

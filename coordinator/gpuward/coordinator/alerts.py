@@ -46,6 +46,9 @@ class Sight:
 class Follows(Protocol):
     """A channel that is told what becomes of an incident."""
 
+    # Which states it can bring about there: open is an acknowledgement withdrawn.
+    tells: frozenset[State]
+
     async def follow(self, alert: Alert, message: Message) -> Outcome:
         """Make the alert say what ``message`` says now; ``Sent`` also where that is no news."""
         ...
@@ -70,3 +73,14 @@ def is_acknowledgement(alert: Alert, sight: Sight) -> bool:
         and alert.seen is State.OPEN
         and alert.told is State.OPEN
     )
+
+
+def seen_after(alert: Alert, state: State, tells: frozenset[State]) -> State:
+    """Return what is to be seen there once the channel was told of ``state``."""
+    now, before = _there(state), _there(alert.told)
+    return now if now is not before and now in tells else alert.seen
+
+
+def _there(state: State) -> State:
+    # Whoever has mitigated has it.
+    return State.ACKNOWLEDGED if state is State.MITIGATED else state

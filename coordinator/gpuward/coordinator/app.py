@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING
 import structlog
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
-from gpuward.coordinator import agents, loops, notifiers, state_directory
+from gpuward.coordinator import agents, delivery, loops, notifiers, state_directory
 from gpuward.coordinator import config as configuration
 from gpuward.coordinator.ingest import Ingest, IngestServer
 from gpuward.coordinator.intake import Intake
 from gpuward.coordinator.memory_maps import MemoryMaps
 from gpuward.coordinator.migrate import DatabaseError, upgrade
-from gpuward.coordinator.outbox import Outbox
 from gpuward.coordinator.state_directory import StateError
 from gpuward.coordinator.store import Store
 from gpuward.coordinator.store_dialect import create_engine
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
     from gpuward.coordinator.config_tables import CoordinatorConfig
+    from gpuward.coordinator.delivery import Delivery
     from gpuward.daemon.clock import Clock
     from gpuward.daemon.notify import Notifier
 
@@ -81,7 +81,7 @@ class App:
         async with AsyncExitStack() as stack:
             store = await self._store(stack)
             web, http = self._web(stack, store)
-            outbox = self._outbox(stack, store, http)
+            sending = self._delivery(stack, store, http)
             intake = Intake(store)
             grpc = await self._ingest(stack, intake)
             state_directory.write_addresses(self._directory, {"http": http, "grpc": grpc})
@@ -91,11 +91,11 @@ class App:
             gc.freeze()
             gc.set_threshold(GARBAGE_EVERY)
             self._notifier.ready(f"people on http://{http}, agents on {grpc}")
-            await self._serve(store, intake, web, outbox, stop)
+            await self._serve(store, intake, web, sending, stop)
         log.info("coordinator.stopped")
 
     async def _serve(
-        self, store: Store, intake: Intake, web: WebServer, outbox: Outbox, stop: asyncio.Event
+        self, store: Store, intake: Intake, web: WebServer, sending: Delivery, stop: asyncio.Event
     ) -> None:
         started_s = self._clock.wall_s()
         memory_maps = MemoryMaps(store, agents.ask_memory_map, self._clock)
@@ -104,7 +104,7 @@ class App:
                 group.create_task(loops.repeat(loop, self._clock))
                 for loop in (
                     loops.timers(store, self._plan, self._notifier),
-                    loops.delivery(outbox, group),
+                    *sending.loops(group),
                     loops.mapping(memory_maps, group),
                     loops.watch(store, intake, speed=self._speed, started_s=started_s),
                     loops.forget(store, speed=self._speed),
@@ -144,12 +144,19 @@ class App:
         except OSError as error:
             raise StartError(f"http.address: {address}: {error.strerror}") from error
 
-    def _outbox(self, stack: AsyncExitStack, store: Store, http: str) -> Outbox:
+    def _delivery(self, stack: AsyncExitStack, store: Store, http: str) -> Delivery:
         channels = {c.name: notifiers.create(c, self._clock) for c in self._config.notifiers}
         for channel in channels.values():
             stack.push_async_callback(channel.close)
         base_url = (self._config.http.url or f"http://{http}").rstrip("/")
-        return Outbox(store, channels, self._clock, base_url, speed=self._speed)
+        return delivery.create(
+            store,
+            channels,
+            self._clock,
+            base_url,
+            speed=self._speed,
+            fallback=configuration.fallback(self._config),
+        )
 
     async def _ingest(self, stack: AsyncExitStack, intake: Intake) -> str:
         ingest = IngestServer(Ingest(intake, self._clock, speed=self._speed))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from gpuward.coordinator.config_tables import CoordinatorConfig
 from gpuward.coordinator.escalation import DEFAULT_POLICY, PolicyStep
+from gpuward.coordinator.fallback import Fallback
 from gpuward.coordinator.model import CauseDomain, Rotation, Severity
 from gpuward.coordinator.oncall import Person, Roster, Team
 from gpuward.daemon.config import ConfigError, load
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 PLACEHOLDER = "on-call"
 MAX_SPEED = 10_000.0
 MAX_PORT = 65_535
+# Beyond that the next step of the escalation comes first.
+MAX_FALLBACK_S = 900.0
 
 
 def read(path: Path | None) -> CoordinatorConfig:
@@ -49,6 +52,7 @@ def check(config: CoordinatorConfig) -> None:
     _unique([p.name for p in config.people], "people")
     policy(config)
     roster(config)
+    fallback(config)
 
 
 def host_port(address: str, where: str) -> tuple[str, int]:
@@ -87,6 +91,18 @@ def roster(config: CoordinatorConfig) -> Roster:
         },
         executive=_optional(config.escalation.executive, people, "escalation.executive"),
     )
+
+
+def fallback(config: CoordinatorConfig) -> Fallback:
+    """Return where pages go that are not delivered; raises ``ConfigError``."""
+    delivery = config.delivery
+    after_s = delivery.fallback_after_s
+    if not 0 <= after_s <= MAX_FALLBACK_S:
+        raise ConfigError(f"delivery.fallback_after_s: {after_s} is not in 0..{MAX_FALLBACK_S:g}")
+    names = tuple(notifier.name for notifier in config.notifiers)
+    _all_known(delivery.last_resort, names, "delivery.last_resort")
+    channels = {person.name: person.channels for person in config.people} or {PLACEHOLDER: names}
+    return Fallback(channels, delivery.last_resort, after_s)
 
 
 def _placeholder_roster(config: CoordinatorConfig) -> Roster:

@@ -86,6 +86,22 @@ class EscalationConfig(_Section, frozen=True):
     ] = ()
 
 
+class DeliveryConfig(_Section, frozen=True):
+    """What happens to a page that its channel does not deliver."""
+
+    fallback_after_s: Annotated[
+        float,
+        Meta(
+            description="Seconds until a page that was not taken goes out by another channel too; "
+            "one that was refused does at once."
+        ),
+    ] = 60.0
+    last_resort: Annotated[
+        tuple[str, ...],
+        Meta(description="Names of notifiers to try after all channels of the person."),
+    ] = ()
+
+
 class PersonConfig(_Section, frozen=True):
     """Somebody who can be paged."""
 
@@ -120,6 +136,7 @@ class CoordinatorConfig(_Section, frozen=True):
     grpc: GrpcConfig = GrpcConfig()
     http: HttpConfig = HttpConfig()
     escalation: EscalationConfig = EscalationConfig()
+    delivery: DeliveryConfig = DeliveryConfig()
     people: Annotated[
         tuple[PersonConfig, ...],
         Meta(description="Who can be paged; empty: one placeholder holds every place."),

@@ -154,6 +154,16 @@ class PageFailed(Event, frozen=True):
     reason: str
 
 
+class PageFellBack(Event, frozen=True):
+    """``channel`` refused this page or does not take it: it goes out by ``onto`` as well."""
+
+    level: str
+    target: str
+    channel: str
+    onto: str
+    reason: str
+
+
 class PageSuppressed(Event, frozen=True):
     """Not sent, because it was acknowledged or resolved between decision and delivery."""
 
@@ -197,6 +207,7 @@ AnyEvent = (
     | NobodyOnCall
     | PageSent
     | PageFailed
+    | PageFellBack
     | PageSuppressed
     | MemoryMapTaken
 )

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Awaitable, Callable
 
+    from gpuward.coordinator.alert_looking import AlertLooking
+    from gpuward.coordinator.alert_telling import AlertTelling
     from gpuward.coordinator.intake import Intake
     from gpuward.coordinator.memory_maps import MemoryMaps
     from gpuward.coordinator.outbox import Outbox
@@ -35,6 +37,8 @@ TIMER_PERIOD_S = 0.25
 # How often services and nodes are judged; divided by the speed, but no more often than this.
 WATCH_PERIOD_S = 5.0
 MIN_WATCH_PERIOD_S = 0.5
+# What a channel holds is told and looked at in seconds, not at once.
+ALERT_PERIOD_S = 1.0
 # Somebody may look at a page and wait.
 MAPPING_PERIOD_S = 1.0
 FORGET_PERIOD_S = 60.0
@@ -83,6 +87,24 @@ def delivery(outbox: Outbox, group: asyncio.TaskGroup) -> Loop:
         await outbox.start_due(group)
 
     return Loop("delivery", TIMER_PERIOD_S, work)
+
+
+def telling(alerts: AlertTelling, group: asyncio.TaskGroup) -> Loop:
+    """Return the loop that starts, in ``group``, telling channels what becomes of incidents."""
+
+    async def work(_: float) -> None:
+        await alerts.start_due(group)
+
+    return Loop("telling", ALERT_PERIOD_S, work)
+
+
+def looking(alerts: AlertLooking, group: asyncio.TaskGroup) -> Loop:
+    """Return the loop that starts, in ``group``, looking at channels for acknowledgements."""
+
+    async def work(_: float) -> None:
+        await alerts.start_due(group)
+
+    return Loop("looking", ALERT_PERIOD_S, work)
 
 
 def mapping(memory_maps: MemoryMaps, group: asyncio.TaskGroup) -> Loop:

@@ -153,6 +153,29 @@ outbox = Table(
     Index(None, "sent_at_s", "abandoned_at_s", "due_at_s"),
 )
 
+# What providers hold of pages, until they are told that it is resolved; see ``alerts``.
+alert = Table(
+    "alert",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("page_id", ForeignKey("outbox.id"), nullable=False),
+    Column("incident_id", ForeignKey("incident.id"), nullable=False),
+    Column("channel", String(64), nullable=False),
+    Column("dedup_key", String(64), nullable=False),
+    Column("reference", String(256), nullable=False),
+    Column("told", String(16), nullable=False),
+    Column("told_version", Integer, nullable=False),
+    Column("seen", String(16), nullable=False),
+    # Not to be told, or looked at, before then: some replica does, or it has just failed.
+    Column("tell_at_s", Double, nullable=False),
+    # NULL: the channel cannot be read back.
+    Column("look_at_s", Double),
+    Column("attempts", Integer, nullable=False),
+    UniqueConstraint("channel", "dedup_key", "reference"),
+    Index(None, "incident_id"),
+    Index(None, "look_at_s"),
+)
+
 # Memory maps that were asked for; see ``map_request``.
 memory_map = Table(
     "memory_map",

@@ -70,6 +70,8 @@ class IncidentIoConfig(
 class IncidentIo:
     """Fires and resolves alerts of one alert source."""
 
+    tells = frozenset({State.RESOLVED})
+
     def __init__(self, source: Provider, alert_source: str) -> None:
         self._source = source
         self._path = f"/v2/alert_events/http/{quote(alert_source, safe='')}"

@@ -80,6 +80,8 @@ class OpsgenieConfig(
 class Opsgenie:
     """Creates, acknowledges and closes alerts by their alias."""
 
+    tells = frozenset({State.OPEN, State.ACKNOWLEDGED, State.RESOLVED})
+
     def __init__(self, provider: Provider, clock: Clock) -> None:
         self._provider = provider
         self._clock = clock

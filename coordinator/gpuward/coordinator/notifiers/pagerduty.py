@@ -90,6 +90,8 @@ class PagerDutyConfig(
 class PagerDuty:
     """Triggers, acknowledges and resolves alerts of one integration key."""
 
+    tells = frozenset({State.ACKNOWLEDGED, State.RESOLVED})
+
     def __init__(self, events: Provider, routing_key: str) -> None:
         self._events = events
         self._routing_key = routing_key

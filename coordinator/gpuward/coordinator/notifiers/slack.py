@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from gpuward.coordinator.model import State
 from gpuward.coordinator.notifiers.provider import (
     Pace,
     Provider,
@@ -63,6 +64,8 @@ class SlackConfig(
 
 class Slack:
     """Posts cards to one channel and redraws them."""
+
+    tells = frozenset[State]()
 
     def __init__(self, provider: Provider, channel: str) -> None:
         self._provider = provider

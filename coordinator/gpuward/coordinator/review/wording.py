@@ -51,7 +51,7 @@ def _parts(event: e.AnyEvent) -> Iterable[tuple[str, str]]:
     match event:
         case e.StepFired(level=level, targets=targets):
             return [(target, role_of(level)) for target in targets]
-        case e.PageSent() | e.PageFailed() | e.PageSuppressed():
+        case e.PageSent() | e.PageFailed() | e.PageFellBack() | e.PageSuppressed():
             return [(event.target, role_of(event.level))]
         case e.Acknowledged(by=by) | e.Unacknowledged(by=by) | e.Mitigated(by=by):
             return [(by, ANY_RESPONDER)]
@@ -204,6 +204,12 @@ def _(event: e.PageSent, who: Who) -> str:
 def _(event: e.PageFailed, who: Who) -> str:
     place = f"{event.channel} for {who(event.target)}"
     return f"Page {event.level} was refused by {place}: {sentence(event.reason)}"
+
+
+@describe.register
+def _(event: e.PageFellBack, who: Who) -> str:
+    place = f"{event.onto} too, as {event.channel} does not reach {who(event.target)}"
+    return f"Page {event.level} goes out by {place}: {sentence(event.reason)}"
 
 
 @describe.register

@@ -1,0 +1,131 @@
+"""Tell providers what becomes of what they were paged for: acknowledged, resolved, a card redrawn.
+
+Without it a page that was acknowledged here would go on ringing there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+from gpuward.coordinator import events as e
+from gpuward.coordinator import store_alerts, store_incidents, store_outbox
+from gpuward.coordinator.alerts import Follows, seen_after
+from gpuward.coordinator.compose import compose
+from gpuward.coordinator.outbox import BACKOFF_LIMIT_S, IN_FLIGHT_LIMIT, SEND_TIMEOUT_S
+from gpuward.coordinator.page import Outcome, Refused, Retry, Sent
+from gpuward.coordinator.store_failures import StoreFailures
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from gpuward.coordinator.alerts import Alert
+    from gpuward.coordinator.model import Incident, State
+    from gpuward.coordinator.page import Message, Notifier
+    from gpuward.coordinator.store import Store
+    from gpuward.daemon.clock import Clock
+
+log = structlog.get_logger()
+
+
+class AlertTelling:
+    """Brings what channels hold up to date with the incidents."""
+
+    def __init__(
+        self,
+        store: Store,
+        notifiers: Mapping[str, Notifier],
+        clock: Clock,
+        base_url: str,
+        *,
+        speed: float = 1.0,
+    ) -> None:
+        self._store = store
+        self._notifiers = notifiers
+        self._clock = clock
+        self._base_url = base_url
+        self._speed = speed
+        self._in_flight = 0
+        self._failures = StoreFailures("alert")
+
+    async def start_due(self, group: asyncio.TaskGroup) -> int:
+        """Start telling in ``group`` what there is to tell; return how many.  0 costs one read."""
+        room = IN_FLIGHT_LIMIT - self._in_flight
+        now_s = self._clock.wall_s()
+        async with self._store.reading() as connection:
+            if room == 0 or not await store_alerts.is_any_to_tell(connection, now_s):
+                return 0
+        async with self._store.writing() as tx:
+            alerts = await store_alerts.take_to_tell(tx.connection, now_s, room)
+        for alert in alerts:
+            self._in_flight += 1
+            group.create_task(self._tell(alert))
+        return len(alerts)
+
+    async def tell_due(self) -> int:
+        """Tell everything once; return how many alerts, when all have ended."""
+        async with asyncio.TaskGroup() as group:
+            return await self.start_due(group)
+
+    async def _tell(self, alert: Alert) -> None:
+        try:
+            incident, message = await self._now(alert)
+            await self._mark(alert, incident, await self._follow(alert, message))
+        except SQLAlchemyError as error:
+            # It is told again when its lease has run out.
+            self._failures.note(error, self._clock.mono_s())
+        finally:
+            self._in_flight -= 1
+
+    async def _now(self, alert: Alert) -> tuple[Incident, Message]:
+        async with self._store.reading() as connection:
+            incident = await store_incidents.load(connection, alert.incident_id)
+            pages = await store_outbox.load(connection, alert.incident_id)
+            page = next((page for page in pages if page.id == alert.page_id), None)
+            if incident is None or page is None:
+                raise LookupError(f"alert {alert.id} is of no incident: {alert.incident_id}")
+            now_s = self._clock.wall_s()
+            message = await compose(
+                connection, page, incident, self._base_url, speed=self._speed, now_s=now_s
+            )
+        return incident, message
+
+    async def _follow(self, alert: Alert, message: Message) -> Outcome:
+        notifier = self._notifiers.get(alert.channel)
+        if not isinstance(notifier, Follows):
+            return Refused(f"no notifier of the kind is named {alert.channel}")
+        try:
+            async with asyncio.timeout(SEND_TIMEOUT_S):
+                return await notifier.follow(alert, message)
+        except TimeoutError:
+            return Retry(f"no answer within {SEND_TIMEOUT_S:.0f} s")
+
+    def _tells(self, alert: Alert) -> frozenset[State]:
+        notifier = self._notifiers.get(alert.channel)
+        return notifier.tells if isinstance(notifier, Follows) else frozenset()
+
+    async def _mark(self, alert: Alert, incident: Incident, outcome: Outcome) -> None:
+        now_s = self._clock.wall_s()
+        about = {"incident": incident.id, "channel": alert.channel, "state": incident.state.value}
+        async with self._store.writing() as tx:
+            match outcome:
+                case Sent():
+                    seen = seen_after(alert, incident.state, self._tells(alert))
+                    await store_alerts.mark_told(tx.connection, alert, incident, seen, now_s)
+                case Retry(reason, after_s):
+                    backoff_s = min(BACKOFF_LIMIT_S, 2.0 ** (alert.attempts + 1))
+                    delay_s = backoff_s if after_s is None else after_s
+                    await store_alerts.mark_untold(tx.connection, alert, now_s + delay_s)
+                    log.warning("alert.delayed", reason=reason, **about)
+                case Refused(reason):
+                    await store_alerts.forget(tx.connection, alert)
+                    present = await store_incidents.load(
+                        tx.connection, incident.id, for_update=True
+                    )
+                    if present is not None:
+                        words = f"{alert.channel} cannot be told what becomes of it: {reason}"
+                        await tx.append(present, [e.Noted(by=e.MACHINE, text=words)], now_s)
+                    log.error("alert.refused", reason=reason, **about)
