@@ -1,4 +1,4 @@
-"""Carry history to its file once a second, and say when that cannot be done.
+"""Carry history to its file every five seconds, and say when that cannot be done.
 
 History works without its file: on a full or read-only disk, or on one that does not answer, it is
 in memory only, which is said once and shown as the health of ``history``; the file is tried again
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 NAME = "history"
-WRITTEN_EVERY_S = 1.0
+# Each time the disk takes a wake-up of a thread and an entry in its journal.
+WRITTEN_EVERY_S = 5.0
 WRITTEN_WITHIN_S = 5.0
 TRIED_AGAIN_AFTER_S = 60.0
 
@@ -58,7 +59,7 @@ class HistoryMirror:
             await self._clock.sleep_until(due_s)
 
     async def close(self) -> None:
-        """Carry the last second, and end the thread; it is left behind where the disk hangs."""
+        """Carry the last seconds, and end the thread; it is left behind where the disk hangs."""
         await self._write()
         await self._thread.call(self._file.close, last=True)
 
