@@ -100,6 +100,8 @@ class Names:
             totals,
             service=self.name("service", totals.service),
             instance=self.address(totals.instance),
+            model=self.name("model", totals.model),
+            previous_model=self.name("model", totals.previous_model),
         )
 
     def _event(self, event: Event) -> Event:

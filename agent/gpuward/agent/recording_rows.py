@@ -67,7 +67,7 @@ class ProcessRow(msgspec.Struct, frozen=True, omit_defaults=True):
         return Process(**asdict(self))
 
 
-class ServiceRow(msgspec.Struct, frozen=True):
+class ServiceRow(msgspec.Struct, frozen=True, omit_defaults=True):
     """Totals of one instance of a service."""
 
     service: str
@@ -82,6 +82,11 @@ class ServiceRow(msgspec.Struct, frozen=True):
     ready: bool
     waiting: int
     running: int
+    model: str = ""
+    version: str = ""
+    previous_model: str = ""
+    previous_version: str = ""
+    changed_wall_s: float = 0.0
 
     def value(self) -> ServiceTotals:
         return ServiceTotals(**asdict(self))

@@ -62,6 +62,8 @@ BEST_FILE = "gpu-best.json"
 PROBES_FILE = "gpu-probes.json"
 # What replicas answered the same question before.
 CANARY_FILE = "canary.json"
+# What services run.
+BUILDS_FILE = "builds.json"
 # What is usual of each replica.
 LATENCY_FILE = "latency.json"
 # How long what inference waits for usually takes.
@@ -155,6 +157,7 @@ def _of_engines(
         clock,
         discovery if config.discovery.engines else None,
         is_maintained=lambda: nvml.maintenance.now(clock.mono_s()) is not None,
+        builds=Path(config.state.directory, BUILDS_FILE),
     )
     yield engines
     yield ServingSampler(

@@ -21,3 +21,9 @@ class ServiceTotals:
     ready: bool
     waiting: int
     running: int
+    # What it runs, and what the service ran before, empty where nobody says; since when.
+    model: str = ""
+    version: str = ""
+    previous_model: str = ""
+    previous_version: str = ""
+    changed_wall_s: float = 0.0

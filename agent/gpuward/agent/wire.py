@@ -233,6 +233,11 @@ def _totals(totals: ServiceTotals) -> report_pb2.ServiceTotals:
         ready=totals.ready,
         waiting=totals.waiting,
         running=totals.running,
+        model=_name(totals.model),
+        version=_name(totals.version),
+        previous_model=_name(totals.previous_model),
+        previous_version=_name(totals.previous_version),
+        changed_at=wall_time(totals.changed_wall_s) if totals.changed_wall_s else None,
     )
 
 

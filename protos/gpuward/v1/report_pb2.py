@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from gpuward.v1 import finding_pb2 as gpuward_dot_v1_dot_finding__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17gpuward/v1/report.proto\x12\ngpuward.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18gpuward/v1/finding.proto\"\xa1\x02\n\rServiceTotals\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\x10\n\x08instance\x18\x02 \x01(\t\x12.\n\nstarted_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bobserved_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08requests\x18\x05 \x01(\x04\x12\x0e\n\x06\x66\x61iled\x18\x06 \x01(\x04\x12\x11\n\ttimed_out\x18\x07 \x01(\x04\x12\x16\n\x0eover_objective\x18\x08 \x01(\x04\x12\x0e\n\x06tokens\x18\t \x01(\x04\x12\r\n\x05ready\x18\n \x01(\x08\x12\x0f\n\x07waiting\x18\x0b \x01(\r\x12\x0f\n\x07running\x18\x0c \x01(\r\"]\n\x0f\x43omponentHealth\x12\x11\n\tcomponent\x18\x01 \x01(\t\x12\'\n\x06result\x18\x02 \x01(\x0e\x32\x17.gpuward.v1.CheckResult\x12\x0e\n\x06reason\x18\x03 \x01(\t\"A\n\x0cSpooledEvent\x12\x0b\n\x03seq\x18\x01 \x01(\x04\x12$\n\x07\x66inding\x18\x02 \x01(\x0b\x32\x13.gpuward.v1.Finding\"\xa9\x02\n\x06Report\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0f\n\x07\x62oot_id\x18\x02 \x01(\t\x12\x0b\n\x03seq\x18\x03 \x01(\x04\x12&\n\x02\x61t\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12%\n\x08\x66indings\x18\x05 \x03(\x0b\x32\x13.gpuward.v1.Finding\x12(\n\x06\x65vents\x18\x06 \x03(\x0b\x32\x18.gpuward.v1.SpooledEvent\x12\x31\n\x0eservice_totals\x18\x07 \x03(\x0b\x32\x19.gpuward.v1.ServiceTotals\x12/\n\ncomponents\x18\x08 \x03(\x0b\x32\x1b.gpuward.v1.ComponentHealth\x12\x16\n\x0e\x61gent_instance\x18\t \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17gpuward/v1/report.proto\x12\ngpuward.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18gpuward/v1/finding.proto\"\xa3\x03\n\rServiceTotals\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\x10\n\x08instance\x18\x02 \x01(\t\x12.\n\nstarted_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bobserved_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08requests\x18\x05 \x01(\x04\x12\x0e\n\x06\x66\x61iled\x18\x06 \x01(\x04\x12\x11\n\ttimed_out\x18\x07 \x01(\x04\x12\x16\n\x0eover_objective\x18\x08 \x01(\x04\x12\x0e\n\x06tokens\x18\t \x01(\x04\x12\r\n\x05ready\x18\n \x01(\x08\x12\x0f\n\x07waiting\x18\x0b \x01(\r\x12\x0f\n\x07running\x18\x0c \x01(\r\x12\r\n\x05model\x18\r \x01(\t\x12\x0f\n\x07version\x18\x0e \x01(\t\x12\x16\n\x0eprevious_model\x18\x0f \x01(\t\x12\x18\n\x10previous_version\x18\x10 \x01(\t\x12.\n\nchanged_at\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"]\n\x0f\x43omponentHealth\x12\x11\n\tcomponent\x18\x01 \x01(\t\x12\'\n\x06result\x18\x02 \x01(\x0e\x32\x17.gpuward.v1.CheckResult\x12\x0e\n\x06reason\x18\x03 \x01(\t\"A\n\x0cSpooledEvent\x12\x0b\n\x03seq\x18\x01 \x01(\x04\x12$\n\x07\x66inding\x18\x02 \x01(\x0b\x32\x13.gpuward.v1.Finding\"\xa9\x02\n\x06Report\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0f\n\x07\x62oot_id\x18\x02 \x01(\t\x12\x0b\n\x03seq\x18\x03 \x01(\x04\x12&\n\x02\x61t\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12%\n\x08\x66indings\x18\x05 \x03(\x0b\x32\x13.gpuward.v1.Finding\x12(\n\x06\x65vents\x18\x06 \x03(\x0b\x32\x18.gpuward.v1.SpooledEvent\x12\x31\n\x0eservice_totals\x18\x07 \x03(\x0b\x32\x19.gpuward.v1.ServiceTotals\x12/\n\ncomponents\x18\x08 \x03(\x0b\x32\x1b.gpuward.v1.ComponentHealth\x12\x16\n\x0e\x61gent_instance\x18\t \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,11 +34,11 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'gpuward.v1.report_pb2', _gl
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_SERVICETOTALS']._serialized_start=99
-  _globals['_SERVICETOTALS']._serialized_end=388
-  _globals['_COMPONENTHEALTH']._serialized_start=390
-  _globals['_COMPONENTHEALTH']._serialized_end=483
-  _globals['_SPOOLEDEVENT']._serialized_start=485
-  _globals['_SPOOLEDEVENT']._serialized_end=550
-  _globals['_REPORT']._serialized_start=553
-  _globals['_REPORT']._serialized_end=850
+  _globals['_SERVICETOTALS']._serialized_end=518
+  _globals['_COMPONENTHEALTH']._serialized_start=520
+  _globals['_COMPONENTHEALTH']._serialized_end=613
+  _globals['_SPOOLEDEVENT']._serialized_start=615
+  _globals['_SPOOLEDEVENT']._serialized_end=680
+  _globals['_REPORT']._serialized_start=683
+  _globals['_REPORT']._serialized_end=980
 # @@protoc_insertion_point(module_scope)

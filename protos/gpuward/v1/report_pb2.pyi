@@ -38,6 +38,11 @@ class ServiceTotals(_message.Message):
     READY_FIELD_NUMBER: _builtins.int
     WAITING_FIELD_NUMBER: _builtins.int
     RUNNING_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    PREVIOUS_MODEL_FIELD_NUMBER: _builtins.int
+    PREVIOUS_VERSION_FIELD_NUMBER: _builtins.int
+    CHANGED_AT_FIELD_NUMBER: _builtins.int
     service: _builtins.str
     """Service that users see, as configured on the node."""
     instance: _builtins.str
@@ -58,6 +63,14 @@ class ServiceTotals(_message.Message):
     """Requests waiting now."""
     running: _builtins.int
     """Requests running now."""
+    model: _builtins.str
+    """Model that it serves, and the version of its engine or of a Triton model; empty: not told."""
+    version: _builtins.str
+    previous_model: _builtins.str
+    """What the service ran on this node before, and when the first replica of what it runs now
+    started; empty, and not there, where it has run nothing else as far as the node remembers.
+    """
+    previous_version: _builtins.str
     @_builtins.property
     def started_at(self) -> _timestamp_pb2.Timestamp:
         """Start of the instance; a change means that all counters began again at 0."""
@@ -66,6 +79,8 @@ class ServiceTotals(_message.Message):
     def observed_at(self) -> _timestamp_pb2.Timestamp:
         """When the counters were read, wall clock of the node."""
 
+    @_builtins.property
+    def changed_at(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
         self,
         *,
@@ -81,10 +96,15 @@ class ServiceTotals(_message.Message):
         ready: _builtins.bool = ...,
         waiting: _builtins.int = ...,
         running: _builtins.int = ...,
+        model: _builtins.str = ...,
+        version: _builtins.str = ...,
+        previous_model: _builtins.str = ...,
+        previous_version: _builtins.str = ...,
+        changed_at: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["observed_at", b"observed_at", "started_at", b"started_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["changed_at", b"changed_at", "observed_at", b"observed_at", "started_at", b"started_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["failed", b"failed", "instance", b"instance", "observed_at", b"observed_at", "over_objective", b"over_objective", "ready", b"ready", "requests", b"requests", "running", b"running", "service", b"service", "started_at", b"started_at", "timed_out", b"timed_out", "tokens", b"tokens", "waiting", b"waiting"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changed_at", b"changed_at", "failed", b"failed", "instance", b"instance", "model", b"model", "observed_at", b"observed_at", "over_objective", b"over_objective", "previous_model", b"previous_model", "previous_version", b"previous_version", "ready", b"ready", "requests", b"requests", "running", b"running", "service", b"service", "started_at", b"started_at", "timed_out", b"timed_out", "tokens", b"tokens", "version", b"version", "waiting", b"waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

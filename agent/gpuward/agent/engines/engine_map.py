@@ -100,6 +100,16 @@ class EngineMap(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
         tuple[str, ...], Meta(description="When its counters began, in Unix seconds.")
     ] = ("process_start_time_seconds",)
     model_label: Annotated[str, Meta(description="The label that names the model.")] = ""
+    version_label: Annotated[
+        str, Meta(description="The label that names the model's version, where there is one.")
+    ] = ""
+    version: Annotated[
+        str,
+        Meta(
+            description="Path of a JSON object with the engine's `version`; asked for once after"
+            " each start. Empty: it has none on this port."
+        ),
+    ] = ""
     copies: Annotated[
         tuple[str, ...],
         Meta(description="Labels of ranks that all say the same; the largest counts."),

@@ -45,7 +45,8 @@ class Layout:
             *(name for name, parts in self._durations.items() if parts == Parts()),
         )
         self._started = self._series.first(engine_map.started)
-        self._model = _model(page, engine_map.model_label)
+        self._model = model_name(_only(page, engine_map.model_label))
+        self._model_version = _only(page, engine_map.version_label)
         self._kv_caches = [
             page[at].labels for at in self._series.first((engine_map.kv_cache_info,))
         ]
@@ -71,6 +72,7 @@ class Layout:
             durations=durations,
             started_wall_s=min(started, default=None),
             model=self._model,
+            model_version=self._model_version,
             kv_cache=engine_kv_cache.read(self._kv_caches, [values[at] for at in self._usages]),
             missing=self._missing,
             broken=tuple(broken),
@@ -155,9 +157,10 @@ class _PageSeries:
         return Histogram.of(wanted.name, series.values())
 
 
-def _model(page: Sequence[Series], label: str) -> str:
-    names = {one.labels[label] for one in page if label in one.labels}
-    return model_name(names.pop()) if len(names) == 1 else ""
+def _only(page: Sequence[Series], label: str) -> str:
+    """Return the one value that a label has on the page; empty when it has several, or none."""
+    values = {one.labels[label] for one in page if label in one.labels}
+    return values.pop() if len(values) == 1 else ""
 
 
 def _edge(text: str) -> float | None:

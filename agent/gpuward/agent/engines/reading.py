@@ -54,6 +54,8 @@ class Reading:
     started_wall_s: float | None = None
     # Empty when the page names none, or several.
     model: str = ""
+    # The same of the model's version.
+    model_version: str = ""
     kv_cache: KvCache | None = None
     # Figures that the engine's map has and the page has not.
     missing: tuple[str, ...] = ()

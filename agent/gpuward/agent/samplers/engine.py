@@ -12,14 +12,17 @@ those configured, and those found (``engine_discovery``).  Four pages a second c
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
 from gpuward.agent.model import Batch, ComponentHealth, Result, Sample, SeriesKey
+from gpuward.agent.samplers.engine_builds import EngineBuilds
 from gpuward.agent.samplers.engine_replica import Replica
 from gpuward.agent.service_totals import ServiceTotals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
     from gpuward.agent.engine_config import EngineConfig
     from gpuward.agent.engines.reading import Reading
@@ -52,12 +55,17 @@ class EngineSampler:
         discovery: EngineDiscovery | None = None,
         *,
         is_maintained: Callable[[], bool] = lambda: False,
+        builds: Path | None = None,
     ) -> None:
-        """``is_maintained``: engines are stopped now, and nobody waits for them."""
+        """``is_maintained``: engines are stopped now, and nobody waits for them.
+
+        ``builds``: the file in which what services run is remembered.
+        """
         self._configured = tuple(engines)
         self._clock = clock
         self._discovery = discovery
         self._is_maintained = is_maintained
+        self._builds = EngineBuilds(builds)
         # One server may be several services, each a model of it.
         self._replicas = {_name(engine): Replica(engine, clock) for engine in engines}
 
@@ -67,6 +75,7 @@ class EngineSampler:
     async def __aexit__(self, *_: object) -> None:
         for replica in self._replicas.values():
             replica.close()
+        self._builds.close()
 
     @property
     def health(self) -> ComponentHealth:
@@ -97,9 +106,22 @@ class EngineSampler:
                 group.create_task(replica.look(now_s))
         own = (sample for replica in self._replicas.values() for sample in replica.samples(now_s))
         known = tuple(self._known(now_s))
+        self._builds.follow(replica for replica, _ in known if replica.is_answering)
         return Batch(
             samples=(*own, *_sums(known, now_s)),
-            services=tuple(_totals(replica, seen) for replica, seen in known),
+            services=tuple(self._totals(replica, seen) for replica, seen in known),
+        )
+
+    def _totals(self, replica: Replica, seen: Seen) -> ServiceTotals:
+        build, running = replica.build, self._builds.running(replica)
+        totals = replace(_counted(replica, seen), model=build.model, version=build.version)
+        if running is None:
+            return totals
+        return replace(
+            totals,
+            previous_model=running.before.model,
+            previous_version=running.before.version,
+            changed_wall_s=running.changed_wall_s,
         )
 
     def _watch(self, engines: Sequence[EngineConfig]) -> None:
@@ -120,7 +142,7 @@ def _name(engine: EngineConfig) -> tuple[str, str]:
     return engine.service, engine.instance
 
 
-def _totals(replica: Replica, seen: Seen) -> ServiceTotals:
+def _counted(replica: Replica, seen: Seen) -> ServiceTotals:
     engine, figures = replica.engine, seen.reading.figures
     return ServiceTotals(
         service=engine.service,

@@ -6,7 +6,10 @@ engine has its page is tried.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from gpuward.agent.engines.page_reader import PageReader
 from gpuward.agent.engines.shipped import pages, recognised, shipped
@@ -19,10 +22,17 @@ if TYPE_CHECKING:
 
 ACCEPT = "text/plain;version=0.0.4"
 HTTP_OK = 200
+_VERSION = re.compile(r"[\w.+-]{1,64}", re.ASCII)
+
+
+class _Told(msgspec.Struct):
+    """What an engine says of itself, but for all that is not asked for."""
+
+    version: str = ""
 
 
 class EnginePage:
-    """What ``engine`` tells of itself; nothing is ever sent but GET of its page and its health."""
+    """What ``engine`` tells of itself; nothing is ever sent but GET of page, health, version."""
 
     def __init__(self, engine: EngineConfig) -> None:
         self._engine = engine
@@ -61,6 +71,18 @@ class EnginePage:
         except HttpError:
             return False
         return answer.status == HTTP_OK
+
+    async def version(self) -> str:
+        """Return the engine's version, empty where it does not tell; raises ``HttpError``."""
+        path = self._reader.engine_map.version if self._reader else ""
+        if not path:
+            return ""
+        answer = await self._get(path)
+        try:
+            told = msgspec.json.decode(answer.body, type=_Told).version
+        except msgspec.MsgspecError:
+            return ""
+        return told if answer.status == HTTP_OK and _VERSION.fullmatch(told) else ""
 
     async def _recognise(self) -> Reading:
         for page in pages():

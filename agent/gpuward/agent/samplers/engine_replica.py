@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from gpuward.agent.engine_build import Build
 from gpuward.agent.engines.engine_map import COUNTERS, WITH_PERCENTILE
 from gpuward.agent.engines.percentile import RecentPercentile
 from gpuward.agent.http_get import HttpError, SilentError
@@ -34,6 +35,8 @@ TURN_S = 0.5
 # How long an engine that said it is ready is believed, while its page is read.
 READY_FOR_S = 5.0
 PERCENTILES_EVERY_S = 5.0
+# Asked for after a start; who does not tell by then does not tell.
+VERSION_TRIES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,8 @@ class Replica:
         self._heard_s: float | None = None
         self._silence: SilentError | None = None
         self._page_s = 0.0
+        self._version = ""
+        self._version_tries = VERSION_TRIES
         self._due_s = float("-inf")
         # What no page of the engine has told so far; of which kind it was.
         self._untold: tuple[str, frozenset[str]] = ("", frozenset())
@@ -80,6 +85,14 @@ class Replica:
     @property
     def is_ready(self) -> bool:
         return self.is_answering and self.seen is not None and self.seen.ready_s is not None
+
+    @property
+    def build(self) -> Build:
+        """What it was seen to run last."""
+        if self.seen is None:
+            return Build()
+        reading = self.seen.reading
+        return Build(self.engine.model or reading.model, self._version or reading.model_version)
 
     async def look(self, now_s: float) -> None:
         """Read the page if it is time to; what goes wrong is ``trouble``."""
@@ -102,6 +115,7 @@ class Replica:
             self._due_s = now_s + LONG_PAGE_EVERY_S - TURN_S if is_long else now_s
             self._say("engine.figures_broken", "; ".join(reading.broken))
             self._note(reading, now_s, ready_s)
+            await self._ask_version()
 
     def excuse(self, now_s: float) -> None:
         """Begin anew with waiting for it: engines are stopped in a maintenance."""
@@ -168,6 +182,16 @@ class Replica:
         self._page_s = self._clock.mono_s() - began_s
         return reading
 
+    async def _ask_version(self) -> None:
+        if self._version_tries == 0:
+            return
+        self._version_tries -= 1
+        try:
+            self._version = await self._page.version()
+        except HttpError:
+            return
+        self._version_tries = 0
+
     async def _ready_s(self, now_s: float) -> float | None:
         """Return when the engine last said that it is ready; ``None`` when it says it is not.
 
@@ -188,6 +212,8 @@ class Replica:
             started_s = before.started_wall_s if before else wall_s
         if before and _went_back(before.reading, reading) and started_s <= before.started_wall_s:
             started_s = wall_s
+        if before and started_s != before.started_wall_s:
+            self._version_tries = VERSION_TRIES
         self.seen = Seen(reading, started_s, now_s, wall_s, ready_s)
 
     def _say_what_is_told(self, reading: Reading) -> None:
