@@ -247,3 +247,35 @@ def test_a_replica_is_told_apart(make):
     assert (100, 40, 300) == (sick.impact.requests, sick.impact.failed, sick.impact.unready_for_s)
     assert (100, 0) == (well.impact.requests, well.impact.failed)
     assert (False, 0, 1) == (silent.is_heard, silent.impact.unready_for_s, silent.impact.silent)
+
+
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        pytest.param({}, None, id="nothing is known"),
+        pytest.param({"version": "2", "previous_version": "1"}, None, id="since nobody knows when"),
+        pytest.param(
+            {"version": "2", "previous_version": "1", "changed_at_s": 9.0},
+            "version 1 to 2",
+            id="another version",
+        ),
+        pytest.param(
+            {
+                "model": "b",
+                "previous_model": "a",
+                "version": "2",
+                "previous_version": "1",
+                "changed_at_s": 9.0,
+            },
+            "model a to b and from version 1 to 2",
+            id="and another model",
+        ),
+        pytest.param({"version": "2", "changed_at_s": 9.0}, None, id="from nobody knows what"),
+    ],
+)
+def test_what_a_replica_runs_now(told, words):
+    counting = Counting("chat")
+    counting.add(ServiceTotals("chat", "a", "n", 1.0, T, T, **told))
+    (replica,) = counting.replicas(T - 1, T)
+
+    assert (replica.changed and replica.changed.words) == words

@@ -228,6 +228,18 @@ def test_what_cannot_be_used_is_refused(changes, reason):
         read(report(**changes))
 
 
+def test_what_a_replica_runs():
+    """Agents that are older, and engines that do not say, tell nothing of it."""
+    told = {"model": "m", "version": "2", "previous_model": "m", "previous_version": "1"}
+    known = report_pb2.ServiceTotals(service="chat", changed_at=at(NOW_S - 60), **told)
+    value, _ = read(report(service_totals=[known, report_pb2.ServiceTotals(service="chat")]))
+
+    found, unknown = value.service_totals
+    assert told == {name: getattr(found, name) for name in told}
+    assert NOW_S - 60 == found.changed_at_s
+    assert ("", "", 0.0) == (unknown.model, unknown.version, unknown.changed_at_s)
+
+
 def test_an_absurd_start_time_does_not_move_with_the_clock():
     """A start that is new in every report would count all requests anew in every report."""
     totals = report_pb2.ServiceTotals(

@@ -16,7 +16,7 @@ from itertools import count
 from math import inf, nextafter
 from typing import TYPE_CHECKING, NamedTuple
 
-from gpuward.coordinator.impact import Impact, Replica
+from gpuward.coordinator.impact import BuildChange, Impact, Replica
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -125,7 +125,8 @@ class Counting:
             if it.last.received_at_s > since_s:
                 heard = now_s - it.last.received_at_s <= SILENT_AFTER_S
                 impact = self._impact_of(it, since_s, now_s, heard=heard)
-                yield Replica(name, it.last.node, it.last.started_at_s, heard, impact)
+                last = it.last
+                yield Replica(name, last.node, last.started_at_s, heard, impact, _changed(last))
 
     def _impact_of(self, it: _Instance, since_s: float, now_s: float, *, heard: bool) -> Impact:
         return Impact(
@@ -173,6 +174,20 @@ def measure(
     for sample in sorted(samples, key=_when):
         counting.add(sample)
     return counting.impact(since_s, now_s)
+
+
+def _changed(last: ServiceTotals) -> BuildChange | None:
+    if not last.changed_at_s:
+        return None
+    words = [
+        f"{what} {before} to {now}"
+        for what, before, now in (
+            ("model", last.previous_model, last.model),
+            ("version", last.previous_version, last.version),
+        )
+        if before and now and before != now
+    ]
+    return BuildChange(" and from ".join(words), last.changed_at_s) if words else None
 
 
 def _when(reading: ServiceTotals) -> tuple[float, float]:

@@ -50,6 +50,14 @@ class Impact:
 
 
 @dataclass(frozen=True, slots=True)
+class BuildChange:
+    """What a replica runs now instead of what ran before, in words, and since when."""
+
+    words: str
+    at_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Replica:
     """One instance of a service: where it runs, since when, and what it does to its users."""
 
@@ -59,6 +67,8 @@ class Replica:
     started_at_s: float
     is_heard: bool
     impact: Impact
+    # None where it is not known to have run anything else.
+    changed: BuildChange | None = None
 
 
 def wilson_low(hits: int, n: int) -> float:

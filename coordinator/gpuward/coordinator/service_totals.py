@@ -25,3 +25,10 @@ class ServiceTotals(msgspec.Struct, frozen=True, gc=False):
     ready: bool = True
     waiting: int = 0
     running: int = 0
+    # What it runs, and what its service ran on its node before, empty where nobody says.
+    model: str = ""
+    version: str = ""
+    previous_model: str = ""
+    previous_version: str = ""
+    # Since when it runs what it runs; 0 where it is not known to have run anything else.
+    changed_at_s: float = 0.0

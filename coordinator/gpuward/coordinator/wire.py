@@ -18,6 +18,8 @@ from gpuward.coordinator.wire_finding import finding_from
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from google.protobuf.timestamp_pb2 import Timestamp
+
     from gpuward.coordinator.wire_finding import Known
     from gpuward.v1 import coordinator_pb2, report_pb2
 
@@ -125,7 +127,7 @@ def _service_totals(item: report_pb2.ServiceTotals, node: str, reader: Reader) -
         service=service,
         instance=reader.text(item.instance, "service_totals.instance") or node,
         node=node,
-        started_at_s=_started_at(item, service, reader),
+        started_at_s=_past(item.started_at, f"{service}.started_at", reader),
         observed_at_s=reader.at(item.observed_at, f"{service}.observed_at"),
         received_at_s=reader.now_s,
         requests=min(item.requests, INTEGER_LIMIT),
@@ -136,16 +138,21 @@ def _service_totals(item: report_pb2.ServiceTotals, node: str, reader: Reader) -
         ready=item.ready,
         waiting=item.waiting,
         running=item.running,
+        model=reader.text(item.model, "service_totals.model"),
+        version=reader.text(item.version, "service_totals.version"),
+        previous_model=reader.text(item.previous_model, "service_totals.previous_model"),
+        previous_version=reader.text(item.previous_version, "service_totals.previous_version"),
+        changed_at_s=_past(item.changed_at, f"{service}.changed_at", reader),
     )
 
 
-def _started_at(item: report_pb2.ServiceTotals, service: str, reader: Reader) -> float:
-    """Return the start time, or 0 where it is absurd.
+def _past(at: Timestamp, name: str, reader: Reader) -> float:
+    """Return the time of a start, 0 where it is not told or absurd.
 
     Never the time of arrival: a start that moves with every report would count all requests anew.
     """
-    seconds = item.started_at.seconds + item.started_at.nanos / 1e9
+    seconds = at.seconds + at.nanos / 1e9
     if 0 <= seconds <= reader.now_s + AHEAD_S:
         return seconds
-    reader.note(f"{service}.started_at: {seconds:.0f} is absurd, taken as unknown")
+    reader.note(f"{name}: {seconds:.0f} is absurd, taken as unknown")
     return 0.0

@@ -22,13 +22,15 @@ ONSET_S = 1_800_000_000.0
 WEEK_S = 7 * 86_400.0
 
 
-def replica(number, *, hurt=False, requests=300, began_s=ONSET_S - WEEK_S, is_heard=True):
+def replica(
+    number, *, hurt=False, requests=300, began_s=ONSET_S - WEEK_S, is_heard=True, changed=None
+):
     """``hurt``: half of its requests are slow; None: some are, too few to call it hurt."""
     slow = {True: requests // 2, False: 0, None: requests // 20}[hurt]
     impact = Impact(
         "chat", requests, 0, slow, instances=1, ready=1, nodes=frozenset({f"n{number}"})
     )
-    return Replica(f"n{number}:8000", f"n{number}", began_s, is_heard, impact)
+    return Replica(f"n{number}:8000", f"n{number}", began_s, is_heard, impact, changed)
 
 
 def replicas(hurt, well=0, **changes):

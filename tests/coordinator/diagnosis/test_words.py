@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from gpuward.coordinator.impact import BuildChange
+
 QUESTIONS = ("question_1", "question_3", "question_4")
 UNKNOWN = "unknown: nobody looked"
 
@@ -143,4 +145,54 @@ def test_suspects_of_the_day_before(lab, before_s, suspects):
     assert suspects == diagnosis.suspects
     assert ("a roll-out: no replica had begun anew in the day before" in diagnosis.ruled_out) is (
         not suspects
+    )
+
+
+@pytest.mark.parametrize(
+    ("before_s", "shown"),
+    [
+        pytest.param(86_401, False, id="longer ago than a day"),
+        pytest.param(86_400, True, id="a day ago"),
+        pytest.param(0, True, id="in the same moment"),
+        pytest.param(-1, False, id="afterwards"),
+    ],
+)
+def test_another_build_is_a_suspect(lab, before_s, shown):
+    """What replicas run instead of what ran before is said in words, the most replicas first."""
+    when_s = lab.onset_s - before_s
+    version = BuildChange("version 0.11.0 to 0.12.0", when_s)
+    known = [
+        lab.replica(1, hurt=True, changed=BuildChange("model a to b", when_s)),
+        lab.replica(2, hurt=True, changed=version),
+        lab.replica(3, changed=version),
+        lab.replica(4),
+    ]
+
+    diagnosis = lab.said(known, [lab.verdict(1, "overload")])
+
+    ago = "24 h" if before_s else "0 min"
+    assert diagnosis.suspects == (
+        (
+            f"2 of 4 replicas changed from version 0.11.0 to 0.12.0, {ago} before users were hurt",
+            f"1 of 4 replicas changed from model a to b, {ago} before users were hurt",
+        )
+        if shown
+        else ()
+    )
+
+
+def test_a_roll_out_that_is_the_cause_names_what_was_rolled_out(lab):
+    began_s = lab.onset_s - 60
+    changed = BuildChange("version 0.11.0 to 0.12.0", began_s)
+    known = [
+        *lab.replicas(0, 3),
+        lab.replica(4, hurt=True, began_s=began_s, changed=changed),
+        lab.replica(5, hurt=True, began_s=began_s, changed=changed),
+    ]
+
+    diagnosis = lab.said(known)
+
+    assert diagnosis.cause == "change"
+    assert diagnosis.suspects == (
+        "2 of 5 replicas changed from version 0.11.0 to 0.12.0, 1 min before users were hurt",
     )

@@ -13,7 +13,7 @@ from gpuward.coordinator.cause import VERDICT
 from gpuward.coordinator.correlate import NODE_OVERDUE, is_drill
 from gpuward.coordinator.diagnosis.causes import UPSTREAM
 from gpuward.coordinator.diagnosis.told import Told, cohorts, told
-from gpuward.coordinator.diagnosis.values import Answer, Case, Starts, Upstream
+from gpuward.coordinator.diagnosis.values import Answer, Case, Change, Starts, Upstream
 from gpuward.coordinator.model import Severity
 from gpuward.coordinator.severity import FEW_REQUESTS, assess
 
@@ -36,6 +36,7 @@ QUESTIONS = (1, 2, 3, 4)
 MOST_PLACES = 5
 MOST_UPSTREAMS = 5
 MOST_SERVICES = 5
+MOST_CHANGES = 3
 MOST_KEYS = 50
 
 
@@ -73,6 +74,7 @@ def gather(
         dated=sum(each.started_at_s > 0 for each, _ in heard),
         began_anew=len(anew),
         last_began_s=max((each.started_at_s for each, _ in anew), default=0.0),
+        changes=_changes(heard, onset_s - SUSPECT_BEFORE_S, onset_s),
         answers=tuple(_answers(verdicts)),
     )
 
@@ -154,6 +156,16 @@ def _starts(fresh: Standing) -> Starts | None:
         first_s=min(began_s),
         last_s=max(began_s),
     )
+
+
+def _changes(heard: Standing, from_s: float, until_s: float) -> tuple[Change, ...]:
+    found: dict[str, list[float]] = defaultdict(list)
+    for each, _ in heard:
+        if each.changed is not None and from_s <= each.changed.at_s <= until_s:
+            found[each.changed.words].append(each.changed.at_s)
+    changes = [Change(words, len(times), min(times)) for words, times in found.items()]
+    changes.sort(key=lambda change: (-change.replicas, -change.at_s, change.words))
+    return tuple(changes[:MOST_CHANGES])
 
 
 def _answers(verdicts: Sequence[Told]) -> list[Answer]:

@@ -80,6 +80,15 @@ class Starts:
 
 
 @dataclass(frozen=True, slots=True)
+class Change:
+    """What replicas run instead of what ran before, in words; ``at_s``: the first since."""
+
+    words: str
+    replicas: int
+    at_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """How many nodes answer a question of the runbook with yes, no and unknown."""
 
@@ -112,6 +121,8 @@ class Case:
     dated: int = 0
     began_anew: int = 0
     last_began_s: float = 0.0
+    # Of the day before, those that most replicas show first.
+    changes: tuple[Change, ...] = ()
     answers: tuple[Answer, ...] = ()
 
     @property

@@ -54,7 +54,7 @@ def named(case: Case, best: Candidate, others: Sequence[Candidate]) -> Diagnosis
         supports=(*supports, *(own.supports if own else ()))[:MOST_LINES],
         contradicts=(*against, *(own.contradicts if own else ()))[:MOST_LINES],
         ruled_out=tuple(_ruled_out(case, best)),
-        suspects=() if best.cause == CHANGE else _suspects(case),
+        suspects=_suspects(case, with_starts=best.cause != CHANGE),
         besides=_names(others),
         grounds=_grounds(case, [best]),
         blames=best.keys,
@@ -153,14 +153,23 @@ def _ruled_out(case: Case, best: Candidate | None = None) -> Iterator[str]:
         yield f"one sick node: users are hurt at all {case.hurt} replicas alike"
 
 
-def _suspects(case: Case) -> tuple[str, ...]:
-    """Return what was changed in the day before, as far as starts of replicas show it."""
-    if not case.began_anew:
-        return ()
-    before_s = case.onset_s - case.last_began_s
+def _suspects(case: Case, *, with_starts: bool = True) -> tuple[str, ...]:
+    """Return what was changed in the day before: what replicas run, or that they began anew."""
+    of = f"of {count(case.heard, 'replica')}"
+    suspects = [
+        f"{each.replicas} {of} changed from {each.words}, {_ago(case, each.at_s)}"
+        for each in case.changes
+    ]
+    if with_starts and case.began_anew:
+        ago = _ago(case, case.last_began_s)
+        suspects.append(f"{case.began_anew} {of} had begun anew, the last {ago}")
+    return tuple(suspects)
+
+
+def _ago(case: Case, at_s: float) -> str:
+    before_s = case.onset_s - at_s
     ago = f"{before_s / 3600:.0f} h" if before_s >= HOUR_S else f"{before_s / 60:.0f} min"
-    which = f"{case.began_anew} of {count(case.heard, 'replica')}"
-    return (f"{which} had begun anew, the last {ago} before users were hurt",)
+    return f"{ago} before users were hurt"
 
 
 def _is_no(answer: Answer) -> bool:
