@@ -151,6 +151,18 @@ def test_one_line_moves_a_level_for_a_severity():
         pytest.param('["SEV1"]', "[]", "no level 'L2' for no severity", id="no severity"),
         pytest.param('level = "L2"', 'level = "L9"', "no level 'L9' for SEV1", id="no such level"),
         pytest.param("300.0", "-1.0", "after_s: -1.0 is negative", id="before the alert"),
+        pytest.param(
+            "[escalation]",
+            '[delivery]\nlast_resort = ["fax"]\n[escalation]',
+            r"delivery.last_resort: no notifier is named 'fax'",
+            id="unknown last resort",
+        ),
+        pytest.param(
+            "[escalation]",
+            "[delivery]\nfallback_after_s = 901.0\n[escalation]",
+            r"delivery.fallback_after_s: 901.0 is not in 0..900",
+            id="too late a fallback",
+        ),
         pytest.param('type = "file"', 'type = "fax"', r"fax", id="unknown type"),
         pytest.param('path = "/tmp/pages.jsonl"', "", r"path", id="file without a path"),
         pytest.param("executive =", "exekutive =", r"exekutive", id="unknown key"),

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from gpuward.coordinator.alerts import Alert
-    from gpuward.coordinator.model import Incident, State
+    from gpuward.coordinator.model import Incident, Page, State
     from gpuward.coordinator.page import Message, Notifier
-    from gpuward.coordinator.store import Store
+    from gpuward.coordinator.store import Store, Transaction
     from gpuward.daemon.clock import Clock
 
 log = structlog.get_logger()
@@ -72,15 +72,15 @@ class AlertTelling:
 
     async def _tell(self, alert: Alert) -> None:
         try:
-            incident, message = await self._now(alert)
-            await self._mark(alert, incident, await self._follow(alert, message))
+            page, incident, message = await self._now(alert)
+            await self._mark(alert, page, incident, await self._follow(alert, message))
         except SQLAlchemyError as error:
             # It is told again when its lease has run out.
             self._failures.note(error, self._clock.mono_s())
         finally:
             self._in_flight -= 1
 
-    async def _now(self, alert: Alert) -> tuple[Incident, Message]:
+    async def _now(self, alert: Alert) -> tuple[Page, Incident, Message]:
         async with self._store.reading() as connection:
             incident = await store_incidents.load(connection, alert.incident_id)
             pages = await store_outbox.load(connection, alert.incident_id)
@@ -91,7 +91,7 @@ class AlertTelling:
             message = await compose(
                 connection, page, incident, self._base_url, speed=self._speed, now_s=now_s
             )
-        return incident, message
+        return page, incident, message
 
     async def _follow(self, alert: Alert, message: Message) -> Outcome:
         notifier = self._notifiers.get(alert.channel)
@@ -107,7 +107,7 @@ class AlertTelling:
         notifier = self._notifiers.get(alert.channel)
         return notifier.tells if isinstance(notifier, Follows) else frozenset()
 
-    async def _mark(self, alert: Alert, incident: Incident, outcome: Outcome) -> None:
+    async def _mark(self, alert: Alert, page: Page, incident: Incident, outcome: Outcome) -> None:
         now_s = self._clock.wall_s()
         about = {"incident": incident.id, "channel": alert.channel, "state": incident.state.value}
         async with self._store.writing() as tx:
@@ -122,10 +122,14 @@ class AlertTelling:
                     log.warning("alert.delayed", reason=reason, **about)
                 case Refused(reason):
                     await store_alerts.forget(tx.connection, alert)
-                    present = await store_incidents.load(
-                        tx.connection, incident.id, for_update=True
-                    )
-                    if present is not None:
-                        words = f"{alert.channel} cannot be told what becomes of it: {reason}"
-                        await tx.append(present, [e.Noted(by=e.MACHINE, text=words)], now_s)
                     log.error("alert.refused", reason=reason, **about)
+                    # What never arrived for certain need not be there to be told.
+                    if page.sent_at_s is not None:
+                        await _note(tx, alert, reason, now_s)
+
+
+async def _note(tx: Transaction, alert: Alert, reason: str, now_s: float) -> None:
+    incident = await store_incidents.load(tx.connection, alert.incident_id, for_update=True)
+    if incident is not None:
+        words = f"{alert.channel} cannot be told what becomes of it: {reason}"
+        await tx.append(incident, [e.Noted(by=e.MACHINE, text=words)], now_s)

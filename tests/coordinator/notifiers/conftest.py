@@ -64,6 +64,8 @@ class Server:
         self.answers = {}
         self.requests = []
         self.url = ""
+        # Answers instead, where it is set: a provider that remembers.
+        self.respond = None
 
     async def start(self):
         self._server = await asyncio.start_server(self._handle, "127.0.0.1", 0)
@@ -77,8 +79,7 @@ class Server:
         try:
             request = await self._read(await reader.readuntil(b"\r\n\r\n"), reader)
             self.requests.append(request)
-            answers = self.answers.get(request.path) or self.answers["*"]
-            answer = answers.pop(0) if len(answers) > 1 else answers[0]
+            answer = self.respond(request) if self.respond else self._next(request.path)
             if callable(answer):
                 await answer(writer)
             else:
@@ -88,6 +89,10 @@ class Server:
             pass
         finally:
             writer.close()
+
+    def _next(self, path):
+        answers = self.answers.get(path) or self.answers["*"]
+        return answers.pop(0) if len(answers) > 1 else answers[0]
 
     async def _read(self, head, reader):
         first, *lines = head.decode().splitlines()
