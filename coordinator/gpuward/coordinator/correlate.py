@@ -132,6 +132,8 @@ def linked(finding: Finding, relation: Relation) -> LinkedFinding:
         is_open=finding.is_open,
         follows=finding.cause_dedup_keys,
         since_s=finding.since_s,
+        gpu_uuid=finding.subject.gpu_uuid,
+        gpu_serial=finding.subject.gpu_serial,
     )
 
 

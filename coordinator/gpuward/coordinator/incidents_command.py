@@ -41,18 +41,26 @@ def incidents() -> None:
 
 @incidents.command("list")
 @click.option("--all", "with_resolved", is_flag=True, help="Show resolved ones too.")
+@click.option(
+    "--gpu",
+    default="",
+    metavar="SERIAL|UUID",
+    help="Show all of this card, on whichever node it was.",
+)
 @url_option
 @json_option
-def list_command(*, with_resolved: bool, url: str, as_json: bool) -> None:
-    """List incidents, newest first; only open ones, unless --all."""
-    answer = ask(url, "GET", "/api/v1/incidents")
-    found = [i for i in answer["incidents"] if with_resolved or i["state"] != "resolved"]
+def list_command(*, with_resolved: bool, gpu: str, url: str, as_json: bool) -> None:
+    """List incidents, newest first; only open ones, unless --all or --gpu."""
+    query = f"?gpu={quote(gpu, safe='')}" if gpu else ""
+    answer = ask(url, "GET", f"/api/v1/incidents{query}")
+    is_wanted = with_resolved or bool(gpu)
+    found = [i for i in answer["incidents"] if is_wanted or i["state"] != "resolved"]
     if as_json:
         print_json({"incidents": found})
     elif not found:
-        click.echo("Nothing is open.")
+        click.echo(f"No incident is known of GPU {plain(gpu)}." if gpu else "Nothing is open.")
     else:
-        click.echo("\n".join(table(found, SystemClock().wall_s())))
+        click.echo("\n".join(table(found, SystemClock().wall_s(), of_a_card=bool(gpu))))
 
 
 @incidents.command()

@@ -24,22 +24,27 @@ DIAGNOSED = {
 }
 
 
-def table(incidents: Sequence[dict[str, Any]], now_s: float) -> Iterator[str]:
-    """Yield the lines of a table, one incident each below the head; the title comes last."""
-    head = ("SEV", "STATE", "AGE", "NEXT PAGE", "ID", "TITLE")
-    rows = [head, *(_row(incident, now_s) for incident in incidents)]
+def table(
+    incidents: Sequence[dict[str, Any]], now_s: float, *, of_a_card: bool = False
+) -> Iterator[str]:
+    """Yield the lines of a table, one incident each below the head; the title comes last.
+
+    ``of_a_card``: where that card was is told, in place of who is paged next.
+    """
+    head = ("SEV", "STATE", "AGE", "NODE" if of_a_card else "NEXT PAGE", "ID", "TITLE")
+    rows = [head, *(_row(incident, now_s, of_a_card=of_a_card) for incident in incidents)]
     widths = [max(len(row[place]) for row in rows) for place in range(len(head) - 1)]
     for row in rows:
         cells = [cell.ljust(width) for cell, width in zip(row, [*widths, 0], strict=True)]
         yield GAP.join([_coloured(row[0], cells[0]), *cells[1:]]).rstrip()
 
 
-def _row(incident: dict[str, Any], now_s: float) -> tuple[str, ...]:
+def _row(incident: dict[str, Any], now_s: float, *, of_a_card: bool) -> tuple[str, ...]:
     return (
         incident["severity"],
         incident["state"],
         duration(now_s - incident["opened_at_s"]),
-        _next_page(incident, now_s),
+        plain(incident["node"]) or "-" if of_a_card else _next_page(incident, now_s),
         incident["id"],
         plain(incident["title"]),
     )

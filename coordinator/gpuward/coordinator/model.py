@@ -197,6 +197,9 @@ class LinkedFinding:
     follows: tuple[str, ...] = ()
     # When what it is about began, by the node.
     since_s: float | None = None
+    # The card that it is about, wherever that is plugged in.
+    gpu_uuid: str = ""
+    gpu_serial: str = ""
 
 
 @dataclass(frozen=True, slots=True)

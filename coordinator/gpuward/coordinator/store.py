@@ -15,6 +15,7 @@ from sqlalchemy import select
 
 from gpuward.coordinator import events as e
 from gpuward.coordinator import (
+    gpu_history,
     store_incidents,
     store_maps,
     store_outbox,
@@ -174,6 +175,11 @@ class Store:
             waiting = await store_incidents.load_open(connection)
             resolved = await store_incidents.load_resolved(connection, limit)
         return (*reversed(waiting), *resolved)
+
+    async def incidents_of_gpu(self, name: str, limit: int = LIST_LIMIT) -> tuple[Incident, ...]:
+        """Return the newest ``limit`` incidents of the card with this UUID or serial."""
+        async with self.reading() as connection:
+            return await gpu_history.load(connection, name, limit)
 
     async def get_incident(self, incident_id: str) -> Record | None:
         """Return everything about an incident; ``None`` when there is none of this id."""

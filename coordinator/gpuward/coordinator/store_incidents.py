@@ -18,10 +18,12 @@ from gpuward.coordinator.store_schema import incident as table
 from gpuward.coordinator.store_schema import incident_event
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncIterator, Sequence
     from typing import Any
 
     from sqlalchemy.ext.asyncio import AsyncConnection
+
+SEARCHED_AT_ONCE = 500
 
 _incident = msgspec.json.Decoder(Incident)
 _event: msgspec.json.Decoder[AnyEvent] = msgspec.json.Decoder(AnyEvent)
@@ -58,6 +60,17 @@ async def load_resolved(connection: AsyncConnection, limit: int) -> tuple[Incide
     query = query.order_by(table.c.opened_at_s.desc(), table.c.id.desc()).limit(limit)
     rows = await connection.execute(query)
     return tuple(_incident.decode(body) for body in rows.scalars())
+
+
+async def search(connection: AsyncConnection, words: str) -> AsyncIterator[Incident]:
+    """Yield every incident that has ``words`` somewhere; all are looked through, some at once."""
+    wanted, last = msgspec.json.encode(words)[1:-1], ""
+    query = select(table.c.id, table.c.body).order_by(table.c.id).limit(SEARCHED_AT_ONCE)
+    while rows := (await connection.execute(query.where(table.c.id > last))).all():
+        for row in rows:
+            if wanted in row.body:
+                yield _incident.decode(row.body)
+        last = rows[-1].id
 
 
 async def load_timeline(connection: AsyncConnection, incident_id: str) -> tuple[TimelineEntry, ...]:

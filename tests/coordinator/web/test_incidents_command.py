@@ -12,8 +12,9 @@ import msgspec
 import pytest
 import uvicorn
 
+from gpuward.coordinator import events as e
 from gpuward.coordinator.incidents_command import incidents
-from gpuward.coordinator.model import Evidence
+from gpuward.coordinator.model import Evidence, Subject
 
 
 @dataclass
@@ -68,6 +69,28 @@ async def test_list(coordinator):
     assert row.startswith("SEV2  open ")
     assert row.endswith("chat: ]0;owned 20% failed")
     assert "\x1b" not in result.output
+
+
+async def test_list_of_a_card(site, coordinator, fragmentation, opened):
+    """Resolved ones too, with the node that it was in; the page leads there and lists the same."""
+    incident = await site.open(
+        msgspec.structs.replace(opened, group_key="g2", node="node-2", gpu_uuid="GPU-2"),
+        findings=(replace(fragmentation, finding_id="f2", subject=Subject("node-2", "GPU-2")),),
+    )
+    await site.append(incident, e.Resolved("Bo"))
+    listed = await in_thread(coordinator.run, "list", "--gpu", "GPU-2")
+    nothing = await in_thread(coordinator.run, "list", "--gpu", "a&b/\x1b[2J")
+    shown = (await site.browser.get(f"/incidents/{incident.id}")).text
+    page = (await site.browser.get("/?gpu=GPU-2")).text
+    unknown = (await site.browser.get("/?gpu=<b>")).text
+
+    head, row = listed.output.splitlines()
+    assert head.index("NODE") == row.index("node-2")
+    assert incident.id in row
+    assert nothing.output == "No incident is known of GPU a&b/ [2J.\n"
+    assert '<a href="/?gpu=GPU-2" title="all incidents of this GPU">GPU-2</a>' in shown
+    assert page.count('<li class="incident-row') == 1
+    assert ("No incident is known of it." in unknown, "<b>" in unknown) == (True, False)
 
 
 async def test_colour_on_a_terminal(coordinator):

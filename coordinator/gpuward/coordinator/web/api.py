@@ -44,9 +44,12 @@ class Act(msgspec.Struct, forbid_unknown_fields=True):
 
 
 async def list_incidents(request: Request) -> Response:
-    """Answer every open incident and the newest resolved ones, newest first."""
+    """Answer every open incident and the newest resolved ones, newest first.
+
+    With ``?gpu=``, a UUID or a serial, those of that card, whatever their state.
+    """
     shared = context(request)
-    incidents = await shared.store.list_incidents()
+    incidents = await shared.incidents(request)
     steps = await shared.steps(i for i in incidents if i.is_open)
     rows = [_incident(i, steps.get(i.id, ()), shared) for i in incidents]
     return json_response({"incidents": rows})

@@ -11,6 +11,7 @@ from gpuward.coordinator import events as e
 from gpuward.coordinator import store_maps, store_reports, store_steps
 from gpuward.coordinator.counting import measure
 from gpuward.coordinator.severity import WINDOW_S
+from gpuward.coordinator.store import LIST_LIMIT
 from gpuward.coordinator.watch_services import MIN_WINDOW_S
 
 if TYPE_CHECKING:
@@ -49,6 +50,12 @@ class Context:
     def window_s(self) -> float:
         """Length of the window in which impact is measured."""
         return max(MIN_WINDOW_S, WINDOW_S / self.speed)
+
+    async def incidents(self, request: Request, limit: int = LIST_LIMIT) -> tuple[Incident, ...]:
+        """Return the incidents to list: those of one card where the query names it."""
+        if gpu := request.query_params.get("gpu", ""):
+            return await self.store.incidents_of_gpu(gpu)
+        return await self.store.list_incidents(limit)
 
     async def record(self, request: Request) -> Record:
         """Return the incident that the path names; raises 404."""

@@ -79,9 +79,9 @@ def environment() -> Environment:
 
 
 async def list_incidents(request: Request) -> Response:
-    """Show what is open, worst first, and what was resolved lately."""
+    """Show what is open, worst first, and what is over; with ``?gpu=`` all of one card."""
     shared = context(request)
-    incidents = await shared.store.list_incidents(RESOLVED_SHOWN)
+    incidents = await shared.incidents(request, RESOLVED_SHOWN)
     waiting = sorted(
         (i for i in incidents if i.is_open), key=lambda i: (i.severity, -i.opened_at_s)
     )
@@ -89,6 +89,7 @@ async def list_incidents(request: Request) -> Response:
     return page(
         request,
         "incidents.html",
+        gpu=request.query_params.get("gpu", ""),
         open=[_row(shared, i, steps[i.id]) for i in waiting if not views.told_by(i, waiting)],
         told=[_row(shared, i, steps[i.id]) for i in waiting if views.told_by(i, waiting)],
         over=[_row(shared, i, ()) for i in incidents if not i.is_open],
