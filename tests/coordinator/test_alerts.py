@@ -210,10 +210,10 @@ async def test_what_happens_within_five_seconds_is_told_once(
 async def test_what_was_not_taken_is_told_again(store, clock, provider, incident, paged):
     provider.next = [Retry("down"), Retry("busy", after_s=60.0)]
     await store.submit(incident.id, e.Resolve("bob"), now_s=clock.wall_s())
-    for wait_s in (5.0, 2.0, 60.0):
-        await clock.advance(wait_s - 0.1)
+    for early_s, late_s in ((4.9, 5.0), (1.4, 2.0), (59.9, 60.0)):
+        await clock.advance(early_s)
         assert 0 == await paged.telling.tell_due()
-        await clock.advance(0.1)
+        await clock.advance(late_s - early_s)
         assert 1 == await paged.telling.tell_due()
 
     assert State.RESOLVED is provider.state

@@ -11,7 +11,7 @@ from sqlalchemy import text
 from gpuward.coordinator import events as e
 from gpuward.coordinator.escalation import DEFAULT_POLICY
 from gpuward.coordinator.model import Action, Page, Relation, Until
-from gpuward.coordinator.outbox import Outbox
+from gpuward.coordinator.outbox import Outbox, backoff_s
 from gpuward.coordinator.page import Refused, Retry, Sent, as_text, render
 from gpuward.coordinator.timers import Escalation, fire_due
 
@@ -79,6 +79,15 @@ async def test_backoff_doubles_up_to_two_minutes(store, clock, make, incident):
     limits = [2, 4, 8, 16, 32, 64, 120, 120, 120]
     assert all(0.75 * limit < wait <= limit for limit, wait in zip(limits, waits, strict=True))
     assert len(set(waits[-3:])) == 3
+
+
+@pytest.mark.parametrize("attempts", [1, 7, 8, 1_024, 10**6])
+def test_backoff_after_however_many_attempts(attempts):
+    """A provider may be down for days."""
+    limit = min(120.0, 2.0 ** min(attempts, 9))
+    assert 0.75 * limit < backoff_s(1, attempts) <= limit
+    assert backoff_s(1, attempts) == backoff_s(1, attempts)
+    assert len({backoff_s(row, attempts) for row in range(20)}) == 20
 
 
 async def test_a_refused_page_is_said_and_not_repeated(store, clock, make, incident):

@@ -15,7 +15,7 @@ from gpuward.coordinator import events as e
 from gpuward.coordinator import store_alerts, store_incidents, store_outbox
 from gpuward.coordinator.alerts import Follows, seen_after
 from gpuward.coordinator.compose import compose
-from gpuward.coordinator.outbox import BACKOFF_LIMIT_S, IN_FLIGHT_LIMIT, SEND_TIMEOUT_S
+from gpuward.coordinator.outbox import IN_FLIGHT_LIMIT, SEND_TIMEOUT_S, backoff_s
 from gpuward.coordinator.page import Outcome, Refused, Retry, Sent
 from gpuward.coordinator.store_failures import StoreFailures
 
@@ -116,8 +116,8 @@ class AlertTelling:
                     seen = seen_after(alert, incident.state, self._tells(alert))
                     await store_alerts.mark_told(tx.connection, alert, incident, seen, now_s)
                 case Retry(reason, after_s):
-                    backoff_s = min(BACKOFF_LIMIT_S, 2.0 ** (alert.attempts + 1))
-                    delay_s = backoff_s if after_s is None else after_s
+                    own_s = backoff_s(alert.id, alert.attempts + 1)
+                    delay_s = own_s if after_s is None else after_s
                     await store_alerts.mark_untold(tx.connection, alert, now_s + delay_s)
                     log.warning("alert.delayed", reason=reason, **about)
                 case Refused(reason):

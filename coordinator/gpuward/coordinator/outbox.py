@@ -38,6 +38,7 @@ SEND_TIMEOUT_S = 15.0
 # A channel that does not say when to come back: 2, 4, 8 ... seconds, at most this, and up to a
 # quarter less: pages that failed together do not come back together.
 BACKOFF_LIMIT_S = 120.0
+DOUBLINGS = 7
 JITTER = 0.25
 # Pages on their way at the same time: one slow channel does not hold up the others.
 IN_FLIGHT_LIMIT = 50
@@ -131,7 +132,7 @@ class Outbox:
                 await self._end(page, e.PageFailed(reason=reason, **about), unsent=reason)
                 log.error("page.refused", incident=page.incident_id, reason=reason, **about)
             case Retry(reason, after_s):
-                delay_s = _backoff_s(page, attempts) if after_s is None else after_s
+                delay_s = backoff_s(page.id, attempts) if after_s is None else after_s
                 await self._delay(page, self._clock.wall_s() + delay_s, reason)
                 log.warning("page.delayed", incident=page.incident_id, reason=reason, **about)
 
@@ -189,10 +190,12 @@ class Outbox:
         log.warning("page.fell_back", incident=page.incident_id, onto=channel, **_about(page))
 
 
-def _backoff_s(page: Page, attempts: int) -> float:
-    """Return how long to wait after so many attempts; the same for the same attempt of a page."""
-    spread = zlib.crc32(f"{page.id} {attempts}".encode()) / 2**32
-    return min(BACKOFF_LIMIT_S, 2.0**attempts) * (1 - JITTER * spread)
+def backoff_s(row: int, attempts: int) -> float:
+    """Return how long to wait after so many attempts; the same for the same attempt of a row."""
+    spread = zlib.crc32(f"{row} {attempts}".encode()) / 2**32
+    # Hours of attempts do not fit into a power of two.
+    doubled_s = 2.0 ** min(attempts, DOUBLINGS)
+    return min(BACKOFF_LIMIT_S, doubled_s) * (1 - JITTER * spread)
 
 
 def _about(page: Page) -> dict[str, str]:

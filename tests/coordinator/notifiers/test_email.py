@@ -170,6 +170,7 @@ async def test_giving_up_ends_the_thread(mail, server, play):
     [
         pytest.param({"to": ()}, r"to: empty", id="nobody"),
         pytest.param({"to": ("ann",)}, r"to: not a mail address: 'ann'", id="no address"),
+        pytest.param({"to": ("änn@b.test",)}, r"to: not a mail address", id="not ASCII"),
         pytest.param({"sender": "a@b\nBcc: c@d"}, r"sender: not a mail address", id="a header"),
         pytest.param({"server": "mail.test"}, r"security: none is for loopback", id="in the open"),
         pytest.param({"user": "x"}, r"user and password_file go together", id="no password"),

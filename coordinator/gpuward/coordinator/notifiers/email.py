@@ -95,7 +95,7 @@ def create(config: EmailConfig, clock: Clock) -> Email:
         raise ConfigError(f"{where}.to: empty; mail to nobody pages nobody")
     for place, addresses in (("sender", (config.sender,)), ("to", config.to)):
         for address in addresses:
-            if not ADDRESS.fullmatch(address):
+            if not (address.isascii() and ADDRESS.fullmatch(address)):
                 raise ConfigError(f"{where}.{place}: not a mail address: {address!r}")
     if config.security == "none" and config.server not in LOOPBACK:
         raise ConfigError(f"{where}.security: none is for loopback only; use starttls or tls")

@@ -95,7 +95,8 @@ class Opsgenie:
             return Sent()
         who = message.resolved_by or message.acknowledged_by
         path = f"/alerts/{quote(alert.dedup_key, safe='')}/{action}?identifierType=alias"
-        return await self._request(path, {"source": "gpuward", "note": f"{who} in gpuward"})
+        note = f"by {who} in gpuward" if who else "in gpuward"
+        return await self._request(path, {"source": "gpuward", "note": note})
 
     async def look(self, alert: Alert) -> Sight | Retry | Refused:
         name, kind = (alert.reference, "id") if alert.reference else (alert.dedup_key, "alias")
