@@ -155,6 +155,21 @@ def test_a_process_is_told_on_each_of_its_gpus():
     assert [("G1", ""), ("G1", "TP0"), ("G2", "TP0")] == names
 
 
+@pytest.mark.parametrize(
+    ("pod_name", "namespace", "pod"),
+    [
+        pytest.param("serving/chat-0", "serving", "chat-0", id="as kubelet names it"),
+        pytest.param("", "", "0f3c", id="else by its UID"),
+    ],
+)
+def test_a_pod(pod_name, namespace, pod):
+    process = Process("pod:0f3c", 7, 5, ("G1",), pod="0f3c", pod_name=pod_name)
+    text = Exposition().text(snapshot(processes=(process,)))
+
+    (found,) = families(text)["gpuward_process_info"].samples
+    assert (namespace, pod) == (found.labels["namespace"], found.labels["pod"])
+
+
 def test_a_restarted_process_is_the_same_series():
     """A pid in a label would make a new series of everything at each deploy."""
     before, after = (

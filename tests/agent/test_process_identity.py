@@ -358,6 +358,27 @@ def test_key(proc, about, key):
     assert identify(50, proc.root).key == key
 
 
+@pytest.mark.parametrize(
+    ("folder", "name"),
+    [
+        pytest.param(f"serving_chat-0_{POD}", "serving/chat-0", id="of the pod"),
+        pytest.param(f"serving_chat-0_{POD[:-1]}0", "", id="of another pod"),
+        pytest.param(POD, "", id="of no pod"),
+        pytest.param(f"a_b_c_{POD}", "", id="not as kubelet names it"),
+        pytest.param(None, "", id="no such folder"),
+    ],
+)
+def test_a_pods_name_is_that_of_its_logs(proc, tmp_path, folder, name):
+    proc.add(50, cgroup=f"0::/kubepods/pod{POD}/{CONTAINER}\n")
+    logs = tmp_path / "pods"
+    if folder is not None:
+        (logs / folder).mkdir(parents=True)
+
+    found = identify(50, proc.root, logs)
+
+    assert (found.pod_name, found.pod, found.key) == (name, POD, f"pod:{POD}")
+
+
 def test_worker_has_its_servers_model(proc):
     """A worker's title says the engine only; the model is in its parent's command line."""
     proc.add(10, command="vllm serve org/m --api-key " + SECRET)

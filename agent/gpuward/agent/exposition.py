@@ -206,12 +206,14 @@ def _process(snapshot: Snapshot, process: Process, gpu: str) -> str:
         engine=process.engine,
         are_taps_readable=are_readable(snapshot.samples.get(TAPS_READABLE)),
     )
-    names = (process.unit, process.pod, process.container, process.engine, process.model)
+    # As a DCGM exporter names them; a pod whose name the node does not tell goes by its UID.
+    namespace, _, pod = process.pod_name.partition("/")
+    names = (process.unit, pod or process.pod, process.container, process.engine, process.model)
     unit, pod, container, engine, model = map(label, names)
     return (
         f'gpuward_process_info{{gpu="{label(gpu)}",process="{label(process.key)}",'
-        f'rank="{label(process.rank)}",unit="{unit}",pod="{pod}",'
-        f'container="{container}",engine="{engine}",model="{model}",'
+        f'rank="{label(process.rank)}",unit="{unit}",namespace="{label(namespace)}",'
+        f'pod="{pod}",container="{container}",engine="{engine}",model="{model}",'
         f'service="{label(process.service)}",coverage="{seen.sight}",reason="{seen.reason}"}} 1\n'
     )
 

@@ -92,6 +92,7 @@ def _joined(one: Process, other: Process) -> Process:
         gpus=tuple(dict.fromkeys(one.gpus + other.gpus)),
         unit=one.unit or other.unit,
         pod=one.pod or other.pod,
+        pod_name=one.pod_name or other.pod_name,
         container=one.container or other.container,
         engine=one.engine or other.engine,
         model=one.model or other.model,

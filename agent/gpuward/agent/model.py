@@ -137,6 +137,8 @@ class Process:
     is_tls: bool = False
     # UUIDs of the MIG devices that it is in, where the driver says so.
     slices: tuple[str, ...] = ()
+    # ``namespace/name`` of its pod, where the node says so; ``pod`` is the UID.
+    pod_name: str = ""
 
 
 @dataclass(frozen=True, slots=True)

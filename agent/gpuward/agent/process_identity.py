@@ -23,6 +23,7 @@ from gpuward.agent.cgroup_placement import Placement, parse_cgroup, safe_name
 from gpuward.agent.engine_port import default_port, port_in
 from gpuward.agent.model import Process
 from gpuward.agent.model_name import model_name
+from gpuward.agent.pod_names import POD_LOGS, pod_name
 from gpuward.agent.python_command_line import what_runs
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ class Stat:
     start_ticks: int
 
 
-def identify(pid: int, proc_root: Path) -> Process | None:
+def identify(pid: int, proc_root: Path, pod_logs: Path = POD_LOGS) -> Process | None:
     """Return who ``pid`` is, without GPUs, or ``None`` when it is gone; reads command lines."""
     found = place(pid, proc_root)
     if found is None:
@@ -114,7 +115,8 @@ def identify(pid: int, proc_root: Path) -> Process | None:
     placement = Placement(found.unit, found.pod, found.container)
     key = _key(placement, engine, model) or _script(found.key, words)
     rank = parse_rank(words)
-    return replace(found, key=key, engine=engine, model=model, rank=rank, port=port)
+    pod = pod_name(found.pod, pod_logs) if found.pod else ""
+    return replace(found, key=key, engine=engine, model=model, rank=rank, port=port, pod_name=pod)
 
 
 def place(pid: int, proc_root: Path) -> Process | None:

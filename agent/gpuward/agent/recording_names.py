@@ -89,6 +89,7 @@ class Names:
             slices=tuple(map(self.gpu, process.slices)),
             unit=self.name("unit", process.unit),
             pod=self.name("pod", process.pod),
+            pod_name="",
             container=self.name("container", process.container),
             model=self.name("model", process.model),
             service=self.name("service", process.service),
