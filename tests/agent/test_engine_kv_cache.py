@@ -31,7 +31,14 @@ def info(labels=INFO, **changed):
 def test_a_server():
     found = cache(info(), 'vllm:kv_cache_usage_perc{engine="0",model_name="m"} 0.25')
 
-    assert found == KvCache(27_456, 1, tokens=439_296, usage_ratio=0.25, gpu_memory_utilization=0.9)
+    assert found == KvCache(
+        27_456,
+        1,
+        tokens=439_296,
+        usage_ratio=0.25,
+        gpu_memory_utilization=0.9,
+        used_ratios={"0": 0.25},
+    )
 
 
 @pytest.mark.parametrize(
@@ -75,6 +82,28 @@ def test_data_parallel_ranks():
     )
 
     assert (1_000, 2, 0.4) == (found.blocks, found.ranks, found.usage_ratio)
+
+
+@pytest.mark.parametrize(
+    ("rank", "used"),
+    [
+        pytest.param("DP0", 0.2, id="an engine core"),
+        pytest.param("DP1_TP3", 0.9, id="a worker"),
+        pytest.param("DP7_TP0", 0.9, id="a rank that the page has not: the most"),
+        pytest.param("TP3", 0.9, id="not known of which"),
+        pytest.param("", 0.9, id="not known at all"),
+    ],
+)
+def test_what_a_process_of_a_rank_uses(rank, used):
+    """A full rank is not hidden by one that is empty."""
+    found = cache(
+        info(engine=0, num_gpu_blocks=1_000),
+        info(engine=1, num_gpu_blocks=1_000),
+        'vllm:kv_cache_usage_perc{engine="0"} 0.2',
+        'vllm:kv_cache_usage_perc{engine="1"} 0.9',
+    )
+
+    assert found.used_by(rank) == used
 
 
 @pytest.mark.parametrize(

@@ -79,6 +79,8 @@ async def test_what_a_replica_tells(clock):
             "replica_objective_budget_ratio": 0.05,
             "replica_requests_waiting": 7.0,
             "replica_requests_running": 5.0,
+            "replica_rank_requests_waiting": 4.0,
+            "replica_rank_requests_running": 3.0,
             "replica_kv_cache_usage_ratio": 0.41,
             "replica_preemptions_total": 2.0,
             "replica_tokens_total": 12_000.0,

@@ -9,6 +9,7 @@ import pytest
 from gpuward.agent.engines.engine_map import EngineMap
 from gpuward.agent.engines.page_reader import PageReader
 from gpuward.agent.engines.percentile import percentile
+from gpuward.agent.engines.reading import RankQueue
 from gpuward.agent.engines.shipped import shipped
 from gpuward.agent.openmetrics import ParseError
 from gpuward.daemon.config import parse
@@ -128,6 +129,57 @@ def test_ranks_of_data_parallelism():
     assert found.figures == {"kv_cache_usage_ratio": 0.9, "requests_waiting": 3.0}
     assert found.durations["latency"].buckets.counts == (7.0, 11.0)
     assert found.over(5.0) == 4.0
+
+
+@pytest.mark.parametrize(
+    ("kind", "lines", "longest"),
+    [
+        pytest.param(
+            "vllm",
+            [
+                'vllm:num_requests_waiting{engine="0"} 0',
+                'vllm:num_requests_waiting{engine="1"} 40',
+                'vllm:num_requests_running{engine="0"} 90',
+                'vllm:num_requests_running{engine="1"} 20',
+            ],
+            RankQueue(40.0, 20.0),
+            id="vLLM",
+        ),
+        pytest.param(
+            "sglang",
+            [
+                'sglang:num_queue_reqs{dp_rank="0",tp_rank="0"} 7',
+                'sglang:num_queue_reqs{dp_rank="1",tp_rank="1"} 5',
+                'sglang:num_queue_reqs{dp_rank="1",tp_rank="2"} 5',
+                'sglang:num_running_reqs{dp_rank="0",tp_rank="0"} 3',
+                'sglang:num_running_reqs{dp_rank="1",tp_rank="1"} 9',
+                'sglang:num_running_reqs{dp_rank="1",tp_rank="2"} 9',
+            ],
+            RankQueue(7.0, 3.0),
+            id="SGLang, whose ranks of tensors are copies",
+        ),
+        pytest.param(
+            "vllm",
+            ['vllm:num_requests_waiting{engine="0"} 4', 'vllm:num_requests_running{engine="0"} 9'],
+            None,
+            id="a single rank is the server",
+        ),
+        pytest.param(
+            "vllm",
+            [
+                'vllm:num_requests_waiting{engine="0"} 4',
+                'vllm:num_requests_waiting{engine="1"} NaN',
+                'vllm:num_requests_running{engine="0"} 9',
+                'vllm:num_requests_running{engine="1"} 9',
+            ],
+            None,
+            id="one is broken",
+        ),
+    ],
+)
+def test_the_rank_with_the_longest_queue(kind, lines, longest):
+    """A sum over ranks hides that one of them is full."""
+    assert read(kind, "\n".join(lines) + "\n").longest_queue == longest
 
 
 def test_ranks_with_other_buckets():

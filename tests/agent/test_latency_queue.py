@@ -12,10 +12,11 @@ REPLICA = {"service": "chat", "endpoint": "127.0.0.1:8000"}
 WAITING, RUNNING = "replica_requests_waiting", "replica_requests_running"
 
 
-def window(waiting, running, *, now_s=1_000.0):
+def window(waiting, running, *, now_s=1_000.0, ranks=None):
     """Return the window of a replica with these figures, a second each, the last at 1,000 s."""
     samples = []
-    for signal, values in ((WAITING, waiting), (RUNNING, running)):
+    of_ranks = [(signal, [value] * 60) for signal, value in (ranks or {}).items()]
+    for signal, values in ((WAITING, waiting), (RUNNING, running), *of_ranks):
         key = SeriesKey(signal, **REPLICA)
         first_s = 1_001.0 - len(values)
         samples += [Sample(key, first_s + place, float(v)) for place, v in enumerate(values)]
@@ -47,6 +48,27 @@ def test_detect(waiting, running, outcome):
     found = detect(window(waiting, running))
 
     assert [f.outcome for f in found] == ([outcome] if outcome else [])
+
+
+@pytest.mark.parametrize(
+    ("rank", "outcome"),
+    [
+        pytest.param(None, None, id="of one rank the sums are judged"),
+        pytest.param((15, 15), Outcome.BAD, id="one of eight is full"),
+        pytest.param((1, 15), None, id="none is"),
+    ],
+)
+def test_a_full_rank_is_not_hidden_by_empty_ones(rank, outcome):
+    """Fifteen wait at one rank, and 150 run at the eight of them: a tenth, by their sums."""
+    sums = ([15] * 60, [150] * 60)
+    if rank is None:
+        found = list(detect(window(*sums)))
+    else:
+        signals = ("replica_rank_requests_waiting", "replica_rank_requests_running")
+        found = list(detect(window(*sums, ranks=dict(zip(signals, rank, strict=True)))))
+
+    assert [f.outcome for f in found] == ([outcome] if outcome else [])
+    assert all(" (at one of its ranks) wait" in f.summary for f in found)
 
 
 @pytest.mark.parametrize(("silent_s", "outcome"), [(2, Outcome.BAD), (3, Outcome.UNKNOWN)])

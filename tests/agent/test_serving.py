@@ -356,14 +356,19 @@ async def test_does_not_keep_its_own_words_alive(node):
     assert (await sampler.sample(1.0)).processes == ()
 
 
-async def kv_cache(node, reading, *, read_s=100.0, now_s=100.0):
+async def kv_cache(node, reading, *, read_s=100.0, now_s=100.0, ranks=None):
     """Return what is said of the KV cache of workers on two GPUs, by GPU and short name."""
     node.process(10)
     node.listen(10, 8000)
     node.process(11, parent=10)
     node.process(12, parent=10)
     listed = [
-        replace(gpu_process(pid, "vllm:llama"), gpus=(f"GPU-{pid}",), engine="vllm")
+        replace(
+            gpu_process(pid, "vllm:llama"),
+            gpus=(f"GPU-{pid}",),
+            engine="vllm",
+            rank=(ranks or {}).get(pid, ""),
+        )
         for pid in (11, 12)
     ]
     pages = {CHAT: (read_s, reading)}
@@ -381,6 +386,18 @@ async def test_the_kv_cache_of_every_rank(node):
 
     said = {"blocks": 1_000, "tokens": 16_000, "usage_ratio": 0.3, "request_blocks": 50}
     assert {(gpu, name): said[name] for gpu in ("GPU-11", "GPU-12") for name in said} == found
+
+
+async def test_a_rank_that_is_full_is_seen_on_its_own_gpus(node):
+    full = replace(CACHE, used_ratios={"0": 0.1, "1": 0.95})
+    found = await kv_cache(
+        node,
+        Reading("vllm", {}, {}, kv_cache=full),
+        ranks={11: "DP0_TP0", 12: "DP1_TP0"},
+    )
+
+    assert found["GPU-11", "usage_ratio"] == 0.1
+    assert found["GPU-12", "usage_ratio"] == 0.95
 
 
 @pytest.mark.parametrize(

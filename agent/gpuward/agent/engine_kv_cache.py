@@ -11,13 +11,15 @@ The cache is what a server's memory is for: bytes won or lost become blocks, and
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 # The name of what is used now, and in older releases.
+_DATA_PARALLEL = re.compile(r"(?:^|_)DP(\d+)(?:_|$)")
 USAGE = ("vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc")
 
 
@@ -25,7 +27,8 @@ USAGE = ("vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc")
 class KvCache:
     """The KV cache of one rank, the smallest of a server's; ``None`` where the page is silent.
 
-    ``usage_ratio`` is the mean of all ``ranks``, ``bytes`` are those of one GPU.
+    ``usage_ratio`` is the mean of all ``ranks``, ``used_ratios`` are theirs by the engine's number
+    of each; ``bytes`` are those of one GPU.
     """
 
     blocks: int
@@ -35,12 +38,20 @@ class KvCache:
     usage_ratio: float | None = None
     # ``--gpu-memory-utilization``.
     gpu_memory_utilization: float | None = None
+    used_ratios: Mapping[str, float] = field(default_factory=dict)
+
+    def used_by(self, rank: str) -> float | None:
+        """Return what a process of ``rank`` (DP1_TP0) uses; where that is not known, the most."""
+        number = _DATA_PARALLEL.search(rank)
+        own = self.used_ratios.get(number[1]) if number else None
+        return max(self.used_ratios.values(), default=self.usage_ratio) if own is None else own
 
 
-def read(infos: Iterable[Mapping[str, str]], usages: Iterable[float]) -> KvCache | None:
+def read(infos: Iterable[Mapping[str, str]], usages: Iterable[tuple[str, float]]) -> KvCache | None:
     """Return the cache, ``None`` when nothing says how many blocks.
 
-    ``infos``: the labels of each series of the info metric; ``usages``: what is used, of each rank.
+    ``infos``: the labels of each series of the info metric; ``usages``: what is used, by
+    the number of a rank.
     """
     sized = [(blocks, labels) for labels in infos if (blocks := _count(labels, "num_gpu_blocks"))]
     if not sized:
@@ -48,7 +59,8 @@ def read(infos: Iterable[Mapping[str, str]], usages: Iterable[float]) -> KvCache
     blocks, labels = min(sized, key=lambda one: one[0])
     block_tokens = _count(labels, "block_size")
     tokens = _count(labels, "kv_cache_size_tokens")
-    shares = [value for value in usages if 0 <= value <= 1]
+    used = {rank: value for rank, value in usages if 0 <= value <= 1}
+    shares = used.values()
     return KvCache(
         blocks=blocks,
         ranks=len(sized),
@@ -56,6 +68,7 @@ def read(infos: Iterable[Mapping[str, str]], usages: Iterable[float]) -> KvCache
         bytes=_count(labels, "kv_cache_memory_bytes"),
         usage_ratio=sum(shares) / len(shares) if shares else None,
         gpu_memory_utilization=_ratio(labels.get("gpu_memory_utilization", "")),
+        used_ratios=used,
     )
 
 

@@ -33,6 +33,12 @@ REPLICA = (
     ("replica_objective_budget_ratio", "Share of requests that may be slower.", STALE_S),
     ("replica_requests_waiting", "Requests that wait now.", STALE_S),
     ("replica_requests_running", "Requests that run now.", STALE_S),
+    (
+        "replica_rank_requests_waiting",
+        "Of a server with several ranks: requests that wait at the rank where most do.",
+        STALE_S,
+    ),
+    ("replica_rank_requests_running", "Those that run at that rank.", STALE_S),
     ("replica_requests_limit", "Requests that can run at once.", STALE_S),
     ("replica_kv_cache_usage_ratio", "Share of the KV cache that is in use.", STALE_S),
     ("replica_preemptions_total", "Requests put back to wait for room in the KV cache.", STALE_S),

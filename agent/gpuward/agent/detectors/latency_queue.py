@@ -3,7 +3,8 @@
 A queue that comes and goes is how batching works.  One that stands, and in which requests spend a
 fifth of their time, is more load than the replica can serve.  The share is told by Little's law
 from how many wait and how many run, so that it is of now: the engine's own sums count a request
-only when it has finished.
+only when it has finished.  Each data-parallel rank has a queue of its own, so of several the one
+with the longest is judged: a full rank is not helped by others that have room.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 WAITING = "replica_requests_waiting"
 RUNNING = "replica_requests_running"
+RANK_WAITING, RANK_RUNNING = "replica_rank_requests_waiting", "replica_rank_requests_running"
 MINUTE_S = 60.0
 # Twelve looks tell where a minute's queue goes as well as sixty, by a thirtieth of their pairs.
 SLOPE_EVERY = 5
@@ -67,6 +69,7 @@ class _Queue:
     share_ratio: float
     mean: float
     running: float
+    where: str
 
 
 def detect(window: Window) -> Iterator[Finding]:
@@ -94,12 +97,13 @@ def _judge(window: Window, limits: Limits, replica: SeriesKey) -> Finding | None
     points = [(each.at_s - since_s, each.value) for each in looks]
     slope = theil_sen(points, SURE)
     grows = 0.0 if slope is None else slope.middle * MINUTE_S
+    where = f"{replica.endpoint}{queue.where}"
     return Finding(
         kind=KIND.name,
         subject=subject_of_replica(window, replica.service, replica.endpoint),
         summary=(
-            f"{queue.mean:.0f} requests to {replica.service} at {replica.endpoint} wait, and"
-            f" spend {queue.share_ratio:.0%} of their time so."
+            f"{queue.mean:.0f} requests to {replica.service} at {where} wait, and spend"
+            f" {queue.share_ratio:.0%} of their time so."
         ),
         outcome=Outcome.BAD if _reaches(queue, limits, 1.0) else Outcome.DOUBTFUL,
         result=Result.WARN,
@@ -115,8 +119,11 @@ def _judge(window: Window, limits: Limits, replica: SeriesKey) -> Finding | None
 
 def _queue(window: Window, limits: Limits, replica: SeriesKey) -> _Queue | None:
     since_s = window.now_s - MINUTE_S
-    waiting = window.figures(replica, since_s)
-    running = window.figures(replica._replace(signal=RUNNING), since_s)
+    ranks = replica._replace(signal=RANK_WAITING)
+    has_ranks = window.latest(ranks) is not None
+    waiting = window.figures(ranks if has_ranks else replica, since_s)
+    signal = RANK_RUNNING if has_ranks else RUNNING
+    running = window.figures(replica._replace(signal=signal), since_s)
     if len(waiting) < limits.least_looks or not running or not any(waiting):
         return None
     mean, beside = sum(waiting) / len(waiting), sum(running) / len(running)
@@ -125,6 +132,7 @@ def _queue(window: Window, limits: Limits, replica: SeriesKey) -> _Queue | None:
         share_ratio=mean / (mean + beside),
         mean=mean,
         running=beside,
+        where=" (at one of its ranks)" if has_ranks else "",
     )
 
 

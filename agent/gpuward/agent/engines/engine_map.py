@@ -110,6 +110,10 @@ class EngineMap(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
             " each start. Empty: it has none on this port."
         ),
     ] = ""
+    rank_label: Annotated[
+        str,
+        Meta(description="The label that tells data-parallel ranks apart: each has its own queue."),
+    ] = ""
     copies: Annotated[
         tuple[str, ...],
         Meta(description="Labels of ranks that all say the same; the largest counts."),

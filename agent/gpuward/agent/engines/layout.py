@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from gpuward.agent import engine_kv_cache
 from gpuward.agent.engines.engine_map import WITH_PERCENTILE
-from gpuward.agent.engines.reading import Reading
+from gpuward.agent.engines.reading import RankQueue, Reading
 from gpuward.agent.engines.selector import Selector, selector
 from gpuward.agent.engines.sums import Histogram, Parts, Sum, figure_of, timing_of
 from gpuward.agent.model_name import model_name
@@ -44,13 +44,21 @@ class Layout:
             *(name for name, terms in self._figures.items() if not terms),
             *(name for name, parts in self._durations.items() if parts == Parts()),
         )
+        self._queues = self._series.by_rank(
+            engine_map.figures.get("requests_waiting", ()),
+            engine_map.figures.get("requests_running", ()),
+            engine_map.rank_label,
+        )
         self._started = self._series.first(engine_map.started)
         self._model = model_name(_only(page, engine_map.model_label))
         self._model_version = _only(page, engine_map.version_label)
         self._kv_caches = [
             page[at].labels for at in self._series.first((engine_map.kv_cache_info,))
         ]
-        self._usages = self._series.first(engine_kv_cache.USAGE)
+        self._usages = [
+            (page[at].labels.get(engine_map.rank_label, ""), at)
+            for at in self._series.first(engine_kv_cache.USAGE)
+        ]
 
     def read(self, values: Values) -> Reading:
         """Return what a page laid out so says; ``values`` in its order."""
@@ -73,10 +81,23 @@ class Layout:
             started_wall_s=min(started, default=None),
             model=self._model,
             model_version=self._model_version,
-            kv_cache=engine_kv_cache.read(self._kv_caches, [values[at] for at in self._usages]),
+            kv_cache=engine_kv_cache.read(self._kv_caches, self._used(values)),
+            longest_queue=self._longest_queue(values, broken),
             missing=self._missing,
             broken=tuple(broken),
         )
+
+    def _used(self, values: Values) -> list[tuple[str, float]]:
+        return [(rank, values[at]) for rank, at in self._usages]
+
+    def _longest_queue(self, values: Values, broken: list[str]) -> RankQueue | None:
+        """Return the queue of the rank at which most wait; ``None`` of a single rank."""
+        found = (
+            (waiting.of(values, broken), running.of(values, broken))
+            for waiting, running in self._queues
+        )
+        known = [(wait, run) for wait, run in found if wait is not None and run is not None]
+        return RankQueue(*max(known)) if len(known) > 1 else None
 
 
 class _PageSeries:
@@ -113,6 +134,27 @@ class _PageSeries:
             if parts != Parts():
                 return parts
         return Parts()
+
+    def by_rank(
+        self, waiting: Sequence[Figure], running: Sequence[Figure], label: str
+    ) -> tuple[tuple[Sum, Sum], ...]:
+        """Return what waits and what runs by rank; nothing where ranks are not told apart."""
+        if not (label and waiting and running):
+            return ()
+        waits, runs = self._of_ranks(waiting[0], label), self._of_ranks(running[0], label)
+        return tuple((waits[rank], runs[rank]) for rank in waits if rank in runs)
+
+    def _of_ranks(self, figure: Figure, label: str) -> dict[str, Sum]:
+        for one in map(selector, figure.names):
+            ranks: dict[str, list[tuple[At, ...]]] = defaultdict(list)
+            for group in self._groups(one):
+                ranks[self._page[group[0]].labels.get(label, "")].append(group)
+            if ranks:
+                return {
+                    rank: Sum(one.name, tuple(groups), figure.factor)
+                    for rank, groups in ranks.items()
+                }
+        return {}
 
     def _term(self, figure: Figure, *, is_count: bool) -> Sum | None:
         for one in map(selector, figure.names):

@@ -44,6 +44,14 @@ class Timing:
 
 
 @dataclass(frozen=True, slots=True)
+class RankQueue:
+    """Requests of one data-parallel rank: those that wait, and those that run."""
+
+    waiting: float
+    running: float
+
+
+@dataclass(frozen=True, slots=True)
 class Reading:
     """What is on a page; figures and durations that it does not tell are absent."""
 
@@ -57,6 +65,8 @@ class Reading:
     # The same of the model's version.
     model_version: str = ""
     kv_cache: KvCache | None = None
+    # Of a server with several ranks, the one at which most wait: a sum hides that it is full.
+    longest_queue: RankQueue | None = None
     # Figures that the engine's map has and the page has not.
     missing: tuple[str, ...] = ()
     # What was on the page and cannot be, with its name.

@@ -157,6 +157,9 @@ class Replica:
                 total, count = COUNTERS[name]
                 yield total, timing.seconds
                 yield count, timing.count
+        if reading.longest_queue is not None:
+            yield "rank_requests_waiting", reading.longest_queue.waiting
+            yield "rank_requests_running", reading.longest_queue.running
         over = reading.over(self.engine.objective_s)
         if over is not None:
             yield "requests_over_objective_total", over

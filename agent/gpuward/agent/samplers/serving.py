@@ -125,16 +125,16 @@ class ServingSampler:
     def _kv_caches(self, listed: Iterable[Process], now_s: float) -> Iterator[Sample]:
         """Yield the figures of the cache behind each name and GPU: every rank has one as large."""
         serving = {
-            (process.key, gpu): known.serves
+            (process.key, gpu): (known.serves, process.rank)
             for process in listed
             if (known := self._known[process.pid, process.start_ticks]).serves is not None
             for gpu in process.gpus
         }
-        for (key, gpu), engine in serving.items():
+        for (key, gpu), (engine, rank) in serving.items():
             at_s, reading = self._reading_of(engine) or (0.0, None)
             if reading is None or now_s - at_s > PAGE_FRESH_S:
                 continue
-            for signal, value in _figures(reading):
+            for signal, value in _figures(reading, rank):
                 yield Sample(series_key(signal, gpu, key), now_s, value)
 
     def _hurry_if_one_began_to_answer(self, now_s: float) -> None:
@@ -186,7 +186,7 @@ class ServingSampler:
         return due[:PROCESSES]
 
 
-def _figures(reading: Reading) -> Iterator[tuple[str, float]]:
+def _figures(reading: Reading, rank: str) -> Iterator[tuple[str, float]]:
     cache = reading.kv_cache
     if cache is None:
         return
@@ -194,7 +194,7 @@ def _figures(reading: Reading) -> Iterator[tuple[str, float]]:
     figures = (
         ("process_kv_cache_tokens", cache.tokens),
         ("process_kv_cache_bytes", cache.bytes),
-        ("process_kv_cache_usage_ratio", cache.usage_ratio),
+        ("process_kv_cache_usage_ratio", cache.used_by(rank)),
         ("process_gpu_memory_utilization_limit_ratio", cache.gpu_memory_utilization),
     )
     yield from ((signal, float(value)) for signal, value in figures if value is not None)
