@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-import shutil
 import ssl
-import subprocess
 from contextlib import AsyncExitStack
 from itertools import pairwise
 
@@ -340,19 +338,6 @@ async def test_state_is_logged_when_it_changes(llm, watch):
 
     assert ["endpoint.answered", "endpoint.not_answered"] == [entry["event"] for entry in logs]
     assert logs[1]["reason"] == "status 500"
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory):
-    """A certificate for localhost that nobody has signed."""
-    if shutil.which("openssl") is None:
-        pytest.skip("openssl (Debian package openssl)")
-    folder = tmp_path_factory.mktemp("tls")
-    command = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost"
-    names = ["-addext", "subjectAltName=DNS:localhost"]
-    files = ["-keyout", str(folder / "key.pem"), "-out", str(folder / "cert.pem")]
-    subprocess.run([*command.split(), *names, *files], check=True, capture_output=True)
-    return folder
 
 
 @pytest.mark.parametrize("is_trusted", [True, False])

@@ -6,6 +6,7 @@ import asyncio
 import os
 import re
 import socket
+import ssl
 import subprocess
 import sys
 from contextlib import AsyncExitStack
@@ -17,7 +18,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from gpuward.agent.engine_config import EngineConfig
-from gpuward.agent.engine_port import default_port, port_in
+from gpuward.agent.engine_port import Listening, listening, listening_in, variables
 from gpuward.agent.model import Process, SeriesKey
 from gpuward.agent.process_identity import ENGINES, identify
 from gpuward.agent.samplers.engine import EngineSampler
@@ -30,8 +31,8 @@ PAGE = b"vllm:num_requests_running 3\n"
 class Server:
     """A server of this very process, which therefore holds its socket."""
 
-    def __init__(self, page=PAGE, *, status=200, host="127.0.0.1"):
-        self.page, self.status, self.host = page, status, host
+    def __init__(self, page=PAGE, *, status=200, host="127.0.0.1", tls=None):
+        self.page, self.status, self.host, self.tls = page, status, host, tls
         self.asked = []
 
     async def answer(self, reader, writer):
@@ -45,7 +46,7 @@ class Server:
         writer.close()
 
     async def __aenter__(self):
-        self._server = await asyncio.start_server(self.answer, self.host, 0)
+        self._server = await asyncio.start_server(self.answer, self.host, 0, ssl=self.tls)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
@@ -58,8 +59,8 @@ class Server:
         return Process("vllm:llama", os.getpid(), 500, **{**facts, **changed})
 
 
-def discovery(processes, configured=(), proc_root=PROC):
-    return EngineDiscovery(configured, proc_root=proc_root, processes=lambda: processes)
+def discovery(processes, configured=(), proc_root=PROC, **settings):
+    return EngineDiscovery(configured, proc_root=proc_root, processes=lambda: processes, **settings)
 
 
 @pytest.mark.parametrize(
@@ -379,6 +380,28 @@ async def test_a_real_process(tmp_path):
     assert found == (EngineConfig(service="org/llama", url=url, kind="vllm"),)
 
 
+@pytest.mark.parametrize("verify_certificates", [True, False])
+async def test_an_engine_behind_tls(certificate, clock, verify_certificates):
+    """Whoever signed for itself is watched only where the configuration says so."""
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(certificate / "cert.pem", certificate / "key.pem")
+    async with Server(tls=tls) as server:
+        looking = discovery([server.process(is_tls=True)], verify_certificates=verify_certificates)
+        with capture_logs() as logs:
+            found = await looking.engines(0.0)
+        async with EngineSampler((), clock, looking) as sampler:
+            batch = await sampler.sample(1.0)
+
+    running = [s.value for s in batch.samples if s.key.signal == "replica_requests_running"]
+    if verify_certificates:
+        assert (found, running) == ((), [])
+        assert [entry["event"] for entry in logs] == ["engine.not_readable"]
+        assert "TLS: self-signed certificate" in logs[0]["reason"]
+    else:
+        assert [engine.url for engine in found] == [f"https://127.0.0.1:{server.port}"]
+        assert running == [3.0]
+
+
 @pytest.mark.parametrize(
     ("engine", "words", "port"),
     [
@@ -390,17 +413,70 @@ async def test_a_real_process(tmp_path):
         pytest.param("vllm", "vllm serve m --port 65536", 0, id="too large"),
         pytest.param("vllm", "vllm serve m --port \u0663", 0, id="another script"),
         pytest.param("vllm", "vllm serve m --portal 9001", 0, id="another flag"),
+        pytest.param("vllm", "vllm serve m -p 9001", 0, id="another engine's flag"),
+        pytest.param("tgi", "text-generation-launcher -p 81", 81, id="short flag"),
         pytest.param("triton", "tritonserver --http-port 1 --metrics-port 2", 2, id="the page's"),
         pytest.param("tensorrt", "trtexec --port 5", 0, id="an engine without a page"),
     ],
 )
 def test_port_in(engine, words, port):
-    assert port_in(engine, words.split(" ")) == port
+    assert listening_in(engine, words.split(" ")) == Listening(port)
+
+
+@pytest.mark.parametrize(
+    ("engine", "words"),
+    [
+        pytest.param("vllm", "--ssl-certfile /c --ssl-keyfile /k", id="vLLM"),
+        pytest.param("sglang", "--ssl-certfile=/c", id="SGLang"),
+        pytest.param("llama.cpp", "--ssl-cert-file /c", id="llama.cpp"),
+    ],
+)
+def test_who_has_a_certificate_speaks_tls(engine, words):
+    assert listening_in(engine, words.split(" ")).is_tls
+    assert not listening_in("triton", words.split(" ")).is_tls
+
+
+@pytest.mark.parametrize(
+    ("engine", "told", "environment", "expected"),
+    [
+        pytest.param("tgi", 0, {"PORT": "80"}, Listening(80), id="TGI's image"),
+        pytest.param("tgi", 81, {"PORT": "80"}, Listening(81), id="a flag is stronger"),
+        pytest.param("tgi", 0, {"PORT": "tcp://10.0.0.1:80"}, Listening(3_000), id="Kubernetes'"),
+        pytest.param("llama.cpp", 0, {"LLAMA_ARG_PORT": "81"}, Listening(81), id="llama.cpp"),
+        pytest.param(
+            "llama.cpp",
+            0,
+            {"LLAMA_ARG_SSL_CERT_FILE": "/c"},
+            Listening(8_080, is_tls=True),
+            id="with a certificate",
+        ),
+        pytest.param("vllm", 0, {"VLLM_PORT": "1", "PORT": "2"}, Listening(8_000), id="vLLM"),
+        pytest.param("tensorrt", 0, {"PORT": "2"}, Listening(), id="an engine without a page"),
+    ],
+)
+def test_what_is_set_by_variables(engine, told, environment, expected):
+    """vLLM's VLLM_PORT is where its ranks meet, and no other engine has one."""
+    known = {name: value for name, value in environment.items() if name in variables(engine)}
+
+    assert listening(engine, Listening(told), known) == expected
+
+
+def test_variables_of_a_process(tmp_path):
+    """Of an environment, which holds secrets, nothing else is kept."""
+    folder = tmp_path / "77"
+    folder.mkdir()
+    (folder / "stat").write_text("77 (text-generation) S 1 " + "0 " * 17 + "500 0 0\n")
+    (folder / "cmdline").write_bytes(b"text-generation-launcher\0--model-id\0m\0")
+    (folder / "environ").write_bytes(b"HF_TOKEN=hf_secret\0PORT=80\0")
+    found = identify(77, tmp_path)
+
+    assert (found.engine, found.port, found.is_tls) == ("tgi", 80, False)
+    assert "secret" not in str(found)
 
 
 def test_default_ports():
     """Of the engines that have a page; the names are those of process identities."""
-    named = {engine.name: default_port(engine.name) for engine in ENGINES}
+    named = {engine.name: listening(engine.name, Listening(), {}).port for engine in ENGINES}
 
     assert named == {
         "vllm": 8_000,

@@ -241,7 +241,7 @@ async def test_page_that_cannot_be_used(clock, page, reason):
     ("toml", "message"),
     [
         pytest.param('service = ""\nurl = "http://a:1"', "service is empty", id="no service"),
-        pytest.param('service = "a"\nurl = "https://a:1"', "http://host:port", id="scheme"),
+        pytest.param('service = "a"\nurl = "ftp://a:1"', "http://host:port", id="scheme"),
         pytest.param('service = "a"\nurl = "localhost:8000"', "http://host:port", id="no scheme"),
         pytest.param(
             'service = "a"\nurl = "http://a:1"\nobjective_s = 0', "above 0", id="objective"

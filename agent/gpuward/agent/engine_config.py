@@ -26,7 +26,7 @@ class EngineConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     ]
     url: Annotated[
         str,
-        Meta(description="`http://host:port` where it serves its metrics page."),
+        Meta(description="`http://host:port`, or `https://`, where it serves its metrics page."),
     ]
     kind: Annotated[
         Kind,
@@ -42,6 +42,14 @@ class EngineConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
             " not on the port of its page: Triton's, Ray's."
         ),
     ] = ""
+    verify_certificate: Annotated[
+        bool,
+        Meta(
+            description="Whether an engine behind TLS needs a certificate for that host from an"
+            " authority that is trusted: the system's, or those in the file that SSL_CERT_FILE"
+            " names. Without, one that it signed itself will do; nothing secret is ever sent."
+        ),
+    ] = True
     objective_s: Annotated[
         float,
         Meta(description="Seconds from end to end beyond which a request misses the objective."),
@@ -60,9 +68,12 @@ class EngineConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
         if not self.service:
             raise ValueError("service is empty; name what users call")
         if not _is_address(self.url):
-            raise ValueError(f"url {self.url!r} is not http://host:port of an engine on this node")
+            raise ValueError(
+                f"url {self.url!r} is not http://host:port or https://host:port of an engine"
+                " on this node"
+            )
         if self.health_url and not _is_address(self.health_url):
-            raise ValueError(f"health_url {self.health_url!r} is not http://host:port/path")
+            raise ValueError(f"health_url {self.health_url!r} is not http(s)://host:port/path")
         if (self.kind == "openmetrics") is not bool(self.map.figures or self.map.durations):
             raise ValueError("map is for kind openmetrics, which needs it")
         if self.objective_s <= 0 or self.timeout_s <= 0:
@@ -93,8 +104,16 @@ class DiscoveryConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
             " model's name."
         ),
     ] = True
+    verify_certificates: Annotated[
+        bool,
+        Meta(
+            description="Whether engines behind TLS are watched only where their certificate is"
+            " trusted and names the address, which those for a service's name do not; that the"
+            " socket is the engine's own is checked in any case."
+        ),
+    ] = True
 
 
 def _is_address(url: str) -> bool:
     parts = urlsplit(url)
-    return parts.scheme == "http" and bool(parts.hostname)
+    return parts.scheme in {"http", "https"} and bool(parts.hostname)

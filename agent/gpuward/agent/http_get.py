@@ -1,4 +1,4 @@
-"""Ask an HTTP/1.1 server on this node for pages, over one connection that stays open.
+"""Ask an HTTP/1.1 server on this node for pages, over one connection that stays open; also by TLS.
 
 The agent asks inference engines for text once a second: a new connection each time cost more than
 reading the page does, and a client library more memory than the rest of the agent's networking
@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
+from functools import cache
 from typing import TYPE_CHECKING, cast
 from urllib.parse import urlsplit
 
@@ -21,7 +23,7 @@ from gpuward.agent.http_answer import Answer, Response
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-DEFAULT_PORT = 80
+PORTS = {"http": 80, "https": 443}
 # Room for what is received at a time, about a page.  All connections share it, as each takes what
 # came out of it at once; to be given new memory for each part costs more than the page.
 _RECEIVED = memoryview(bytearray(65_536))
@@ -43,13 +45,31 @@ class UnansweredError(ValueError):
     """The server hung up and had said nothing."""
 
 
+def port_of(url: str) -> int:
+    """Return the port of ``url``, the scheme's where it names none."""
+    parts = urlsplit(url)
+    return parts.port or PORTS.get(parts.scheme, 0)
+
+
+@cache
+def _trust(*, verifies: bool) -> ssl.SSLContext:
+    # The authorities of the system take half a megabyte, so that all clients share them.
+    context = ssl.create_default_context()
+    if not verifies:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
 class HttpClient:
     """Gets pages of the server at ``url``, one at a time."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, verifies: bool = True) -> None:
+        """``verifies``: whether a certificate must be one that is trusted here, and of the host."""
         parts = urlsplit(url)
+        self._tls = _trust(verifies=verifies) if parts.scheme == "https" else None
         self._url = url.rstrip("/")
-        self._host, self._port = parts.hostname or "", parts.port or DEFAULT_PORT
+        self._host, self._port = parts.hostname or "", port_of(url)
         self._authority, self._path = parts.netloc, parts.path.rstrip("/")
         self._connection: _Connection | None = None
         # Whether the last question reached somebody.
@@ -72,6 +92,9 @@ class HttpClient:
             raise self._silent(f"{url}: no answer within {timeout_s:g} s") from error
         except socket.gaierror as error:
             raise HttpError(f"{url}: {error.strerror}") from error
+        except ssl.SSLError as error:
+            reason = getattr(error, "verify_message", "") or error.reason or "failed"
+            raise HttpError(f"{url}: TLS: {reason}") from error
         except OSError as error:
             raise self._silent(f"{url}: {error.strerror or error}") from error
         except UnansweredError as error:
@@ -97,7 +120,9 @@ class HttpClient:
                 pass
         self._is_connected = False
         loop = asyncio.get_running_loop()
-        _, self._connection = await loop.create_connection(_Connection, self._host, self._port)
+        _, self._connection = await loop.create_connection(
+            _Connection, self._host, self._port, ssl=self._tls
+        )
         self._is_connected = True
         return await self._connection.ask(request)
 

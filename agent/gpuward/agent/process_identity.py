@@ -2,8 +2,8 @@
 
 A pid means nothing tomorrow, so series and findings go by a key: the systemd unit, else the
 Kubernetes pod, else the container, else engine and model, else the program.  Command lines hold
-secrets (``--api-key``): of them only the values of the flags listed here are ever kept, of paths
-only the last part.
+secrets (``--api-key``), and environments do: of them only the values of the flags and variables
+listed here and in ``engine_port`` are ever kept, of paths only the last part.
 
 Layouts: proc_pid_stat(5), cgroups(7).  Reading another process's command line can block while that
 process hangs in the driver, so ``identify`` runs in the NVML child, never on the agent's event
@@ -20,14 +20,14 @@ from typing import TYPE_CHECKING
 
 from gpuward.agent import proc_file
 from gpuward.agent.cgroup_placement import Placement, parse_cgroup, safe_name
-from gpuward.agent.engine_port import default_port, port_in
+from gpuward.agent.engine_port import Listening, listening, listening_in, variables
 from gpuward.agent.model import Process
 from gpuward.agent.model_name import model_name
 from gpuward.agent.pod_names import POD_LOGS, pod_name
 from gpuward.agent.python_command_line import what_runs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
     from pathlib import Path
 
 LIMIT_BYTES = 65_536
@@ -111,12 +111,14 @@ def identify(pid: int, proc_root: Path, pod_logs: Path = POD_LOGS) -> Process | 
     if found is None:
         return None
     words = _words(f"{proc_root}/{pid}")
-    engine, model, port = _engine(pid, words, proc_root)
+    engine, model, page = _engine(pid, words, proc_root)
     placement = Placement(found.unit, found.pod, found.container)
     key = _key(placement, engine, model) or _script(found.key, words)
     rank = parse_rank(words)
     pod = pod_name(found.pod, pod_logs) if found.pod else ""
-    return replace(found, key=key, engine=engine, model=model, rank=rank, port=port, pod_name=pod)
+    return replace(
+        found, key=key, engine=engine, model=model, rank=rank, pod_name=pod, **page._asdict()
+    )
 
 
 def place(pid: int, proc_root: Path) -> Process | None:
@@ -214,19 +216,31 @@ def _models(engine: Engine, words: Sequence[str]) -> Iterator[str]:
             yield model_name(following)
 
 
-def _engine(pid: int, words: Sequence[str], proc_root: Path) -> tuple[str, str, int]:
-    """Return engine, model and port of the process, else of the nearest ancestor that has them."""
+def _engine(pid: int, words: Sequence[str], proc_root: Path) -> tuple[str, str, Listening]:
+    """Return engine, model and page of the process, else of the nearest ancestor that has them."""
+    folder = f"{proc_root}/{pid}"
     engine, model = parse_command_line(words)
-    port = port_in(engine, words)
+    told = listening_in(engine, words)
     for _ in range(ANCESTORS):
         pid = _parent(pid, proc_root)
-        if (engine and model and port) or pid <= 1:
+        if (engine and model and told.port) or pid <= 1:
             break
         words = _words(f"{proc_root}/{pid}")
         above, model_above = parse_command_line(words)
         if above and engine in ("", above):
-            engine, model, port = above, model or model_above, port or port_in(above, words)
-    return engine, model, port or default_port(engine)
+            more = listening_in(above, words)
+            engine, model = above, model or model_above
+            told = Listening(told.port or more.port, told.is_tls or more.is_tls)
+    return engine, model, listening(engine, told, _environment(folder, variables(engine)))
+
+
+def _environment(folder: str, wanted: Collection[str]) -> dict[str, str]:
+    """Return the variables that are wanted; of those, too, none is kept but for a port."""
+    if not wanted:
+        return {}
+    entries = _read(f"{folder}/environ").decode(errors="replace").split("\0")
+    named = (entry.partition("=") for entry in entries)
+    return {name: value for name, _, value in named if name in wanted}
 
 
 def _parent(pid: int, proc_root: Path) -> int:

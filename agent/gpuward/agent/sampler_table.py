@@ -150,7 +150,10 @@ def _of_engines(
     config: AgentConfig, judge: Judge, clock: Clock, nvml: NvmlSampler
 ) -> Iterator[Sampler]:
     discovery = EngineDiscovery(
-        config.engines, proc_root=PROC, processes=lambda: judge.snapshot.processes
+        config.engines,
+        proc_root=PROC,
+        processes=lambda: judge.snapshot.processes,
+        verify_certificates=config.discovery.verify_certificates,
     )
     engines = EngineSampler(
         config.engines,

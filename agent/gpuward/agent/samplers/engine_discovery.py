@@ -3,8 +3,9 @@
 A process that runs a known engine's command line, that listens on the port of its page
 (``engine_port``) where it can be reached (``engine_reach``), and shows a page of that engine there,
 is watched as a service of its model's name.  All conditions must hold: nothing is guessed, no other
-port is ever spoken to, only GET of the page is sent, and never a key; a server that wants one, or
-TLS, is left alone, as is every engine that is configured.  A container's port may be published
+port is ever spoken to, only GET of the page is sent, and never a key; a server that wants one is
+left alone, as is one whose certificate is not trusted unless that was allowed, and every engine
+that is configured.  A container's port may be published
 under the same number on the host: one that is configured there is the container's.  What was
 refused is tried again ever less often.
 """
@@ -97,10 +98,12 @@ class EngineDiscovery:
         *,
         proc_root: Path,
         processes: Callable[[], Sequence[Process]],
+        verify_certificates: bool = True,
     ) -> None:
         self._configured = tuple(configured)
         self._proc_root = proc_root
         self._processes = processes
+        self._verify_certificates = verify_certificates
         self._found: dict[str, EngineConfig] = {}
         self._seen_s: dict[str, float] = {}
         self._refused: dict[tuple[str, int], _Refused] = {}
@@ -216,7 +219,7 @@ class EngineDiscovery:
                 addresses = own_addresses(listeners, port)
             else:
                 addresses = container_addresses(listeners, port, inside)
-            engines = tuple(_engine_of(process, address) for address in addresses)
+            engines = tuple(self._engine_of(process, address) for address in addresses)
             inodes = {one for it in addresses for one in inodes_of(listeners, it, port)}
             # Who holds the socket of an engine that is watched was found out before.
             is_known = any(engine.url in self._found for engine in engines)
@@ -231,11 +234,11 @@ class EngineDiscovery:
             for held in sockets_of(pid, self._proc_root)
         )
 
-
-def _engine_of(process: Process, address: IPv4Address | IPv6Address) -> EngineConfig:
-    host = str(address) if isinstance(address, IPv4Address) else f"[{address}]"
-    return EngineConfig(
-        service=process.model or process.engine,
-        url=f"http://{host}:{process.port}",
-        kind=KINDS[process.engine],
-    )
+    def _engine_of(self, process: Process, address: IPv4Address | IPv6Address) -> EngineConfig:
+        host = str(address) if isinstance(address, IPv4Address) else f"[{address}]"
+        return EngineConfig(
+            service=process.model or process.engine,
+            url=f"{'https' if process.is_tls else 'http'}://{host}:{process.port}",
+            kind=KINDS[process.engine],
+            verify_certificate=self._verify_certificates,
+        )

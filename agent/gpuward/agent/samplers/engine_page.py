@@ -36,8 +36,11 @@ class EnginePage:
 
     def __init__(self, engine: EngineConfig) -> None:
         self._engine = engine
-        self._client = HttpClient(engine.url)
-        self._health_client = HttpClient(engine.health_url) if engine.health_url else None
+        verifies = engine.verify_certificate
+        self._client = HttpClient(engine.url, verifies=verifies)
+        self._health_client = None
+        if engine.health_url:
+            self._health_client = HttpClient(engine.health_url, verifies=verifies)
         self._reader = _reader_of(engine)
         # Of the page that was read last, in bytes.
         self.length = 0

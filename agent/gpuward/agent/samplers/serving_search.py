@@ -14,7 +14,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from gpuward.agent.http_get import DEFAULT_PORT
+from gpuward.agent.http_get import port_of
 from gpuward.agent.listeners import inodes_of
 from gpuward.agent.process_tree import (
     addresses_of,
@@ -52,7 +52,7 @@ async def targets_of(engines: Iterable[EngineConfig]) -> list[Target]:
     found = []
     for engine in engines:
         parts = urlsplit(engine.url)
-        port = parts.port or DEFAULT_PORT
+        port = port_of(engine.url)
         found += [
             Target(engine, address, port)
             for address in await _addresses(parts.hostname or "", port)
