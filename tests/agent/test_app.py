@@ -82,8 +82,11 @@ async def get(address, path, headers=""):
 async def test_without_a_driver_it_runs_and_says_so_once(make_config, running, notifier):
     with capture_logs() as logs:
         async with running(make_config()) as addresses:
+            metrics = ""
+            while "\ngpuward_driver_up 0.0\n" not in metrics or "watchdog" not in notifier.told:
+                metrics = await get(addresses["http"], "/metrics")
+            # It is looked for again, and not found again.
             await asyncio.sleep(2.5)
-            metrics = await get(addresses["http"], "/metrics")
             ready = await get(addresses["http"], "/readyz")
 
     assert "\ngpuward_driver_up 0.0\n" in metrics

@@ -278,14 +278,14 @@ def test_the_switch_stops_the_tap_within_two_ticks(host):
         USE_CUDA
         + """
 import threading
+asked = len(torch.cuda.asked_by)
 open(os.path.join(os.environ["GPUWARD_TAP_DIR"], "DISABLE"), "w").close()
-wait_for(lambda: not files(), 2.0)
-time.sleep(0.1)
-print(threading.active_count())
+wait_for(lambda: not files() and threading.active_count() == 1)
+print(len(torch.cuda.asked_by) - asked <= 2)
 """
     )
 
-    assert host.run(script) == (0, "1\n", "")
+    assert host.run(script) == (0, "True\n", "")
 
 
 WORKER = (
