@@ -100,7 +100,7 @@ class Provider:
             **headers,
         }
         self._client = httpx2.AsyncClient(
-            timeout=TIMEOUT_S, follow_redirects=False, headers=every, verify=_trusted()
+            timeout=TIMEOUT_S, follow_redirects=False, headers=every, verify=trusted()
         )
 
     async def ask(
@@ -187,8 +187,8 @@ def checked_url(url: str, where: str) -> str:
 
 
 @cache
-def _trusted() -> ssl.SSLContext:
-    # To read the machine's certificates takes a while, and they are the same for all.
+def trusted() -> ssl.SSLContext:
+    """Return whom to trust; read once: it takes a while, and is the same for all."""
     return httpx2.create_ssl_context()
 
 

@@ -17,7 +17,7 @@ from msgspec import Meta
 from standardwebhooks import Webhook
 from standardwebhooks.webhooks import EmptyWebhookSecretError
 
-from gpuward.coordinator.notifiers.provider import TIMEOUT_S, outcome
+from gpuward.coordinator.notifiers.provider import TIMEOUT_S, outcome, trusted
 from gpuward.coordinator.page import Message, Outcome, Retry
 from gpuward.daemon.config import ConfigError
 
@@ -49,7 +49,9 @@ class WebhookNotifier:
         self._url = url
         self._webhook = Webhook(secret)
         self._clock = clock
-        self._client = httpx2.AsyncClient(timeout=TIMEOUT_S, follow_redirects=False)
+        self._client = httpx2.AsyncClient(
+            timeout=TIMEOUT_S, follow_redirects=False, verify=trusted()
+        )
 
     async def send(self, message: Message) -> Outcome:
         at = datetime.fromtimestamp(self._clock.wall_s(), UTC)
