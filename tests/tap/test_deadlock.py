@@ -10,7 +10,8 @@ import subprocess
 
 import pytest
 
-# A worker thread allocates all the time, the main thread runs Python; done after three ticks.
+# A worker thread allocates all the time, the main thread runs Python; done after three ticks, or
+# with UNTIL_ASKED as soon as the tap has asked.
 HOST = """
 import ctypes, os, sys, threading, time, types, torch
 library = os.environ["ALLOCATOR"]
@@ -28,7 +29,8 @@ class Worker:
 engine.Worker = Worker
 end = time.monotonic() + 3.5
 def work():
-    while time.monotonic() < end:
+    asks = "UNTIL_ASKED" in os.environ
+    while not torch.cuda.asked_by if asks else time.monotonic() < end:
         Worker().execute_model()
 worker = threading.Thread(target=work, name="worker", daemon=True)
 MODULES
@@ -50,13 +52,11 @@ ENGINE = "sys.modules[engine.__name__] = engine"
     ],
 )
 def test_an_allocator_that_takes_the_gil(host, library, modules, asked_by):
-    allocator = str(library("tap/gil_allocator"))
-
-    assert host.run(HOST.replace("MODULES", modules), ALLOCATOR=allocator) == (
-        0,
-        f"{asked_by}\n",
-        "",
+    env = {"ALLOCATOR": str(library("tap/gil_allocator"))} | (
+        {"UNTIL_ASKED": "1"} if asked_by else {}
     )
+
+    assert host.run(HOST.replace("MODULES", modules), **env) == (0, f"{asked_by}\n", "")
 
 
 def test_an_allocator_that_is_not_known_to_would_hang(host, library):
