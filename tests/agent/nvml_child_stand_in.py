@@ -30,8 +30,7 @@ def main() -> int:
 
 
 def send(link, *messages):
-    for message in messages:
-        link.send(protocol.encode(message))
+    link.send(protocol.encode(messages))
 
 
 def present(link, *, indices=(0, 1)):
@@ -41,7 +40,7 @@ def present(link, *, indices=(0, 1)):
 
 
 def readings(index):
-    return protocol.Readings(index, time.monotonic(), {"gpu_memory_used_bytes": 5.0 * GIB})
+    return protocol.readings(index, time.monotonic(), {"gpu_memory_used_bytes": 5.0 * GIB})
 
 
 def holders(index, *processes):

@@ -9,6 +9,7 @@ import time
 import pytest
 
 from gpuward.agent.model import SeriesKey
+from gpuward.agent.samplers import nvml as nvml_sampler
 from gpuward.agent.samplers.nvml import NvmlSampler
 from gpuward.daemon.clock import SystemClock
 
@@ -73,8 +74,10 @@ async def until_shown(nvml, count, *, ahead_s=0.0):
     return seen
 
 
-async def test_healthy_node(nvml, state):
+async def test_healthy_node(nvml, state, monkeypatch):
     """Every signal of every GPU is in the first picture, with the state's numbers."""
+    # However slowly this machine starts a process now.
+    monkeypatch.setattr(nvml_sampler, "FIRST_S", 60.0)
     row = state.gpu(3)
     row.memory_driver_bytes = 5 * GIB
     row.utilization_gpu_percent, row.sm_clock_megahertz = 97, 1755
@@ -121,7 +124,7 @@ async def test_one_hung_gpu(nvml, state):
     """A GPU whose calls hang stops itself alone; its age grows, and ends when it answers."""
     uuids = [state.gpu(index).uuid.decode() for index in range(8)]
     async with nvml:
-        await until(nvml, lambda batch: batch.driver)
+        await until_shown(nvml, 8)
         state.gpu(5).hang_groups = ALL_CALLS
         waiting = await until(nvml, lambda batch: batch.driver.waiting_s > 1.5)
         others = await until_shown(nvml, 7)
@@ -151,7 +154,7 @@ async def test_lost_gpu(nvml, state):
     """A lost GPU is named in the reason and keeps its identity; the others go on."""
     uuid = state.gpu(1).uuid.decode()
     async with nvml:
-        await until(nvml, lambda batch: batch.driver)
+        await until_shown(nvml, 8)
         state.gpu(1).lost = 1
         lost = await until(nvml, lambda batch: batch.driver.reason)
         others = await until_shown(nvml, 7)
@@ -166,7 +169,7 @@ async def test_lost_gpu(nvml, state):
 async def test_driver_reload(nvml, state):
     """Unloaded, mismatched, loaded: each is said, and the numbers come back by themselves."""
     async with nvml:
-        await until(nvml, lambda batch: batch.driver)
+        await until_shown(nvml, 8)
         state.unload_driver()
         gone = await until(nvml, lambda batch: not batch.driver.up)
         state.load_driver("590.44.01", library_version="580.105.08")
@@ -186,7 +189,7 @@ async def test_driver_reload(nvml, state):
 async def test_missing_library(tmp_path):
     """A node without a driver library is a driver that is down, and says which library."""
     async with NvmlSampler(SystemClock(), env={"PATH": os.environ["PATH"]}) as nvml:
-        batch = await until(nvml, lambda batch: batch.driver)
+        batch = await until(nvml, lambda batch: batch.driver and batch.driver.reason)
 
     assert not batch.driver.up
     assert batch.driver.reason == "nvmlInit: NVML Shared Library Not Found"

@@ -2,16 +2,17 @@
 
 A driver call that blocks never returns, and its thread cannot be stopped; a process can at least be
 left behind.  So NVML lives here, in a program of its own (started, never forked: NVML's state does
-not survive a fork), with a thread for each GPU and none of the calls on the main thread, which only
-tells the parent that it lives and which calls are unanswered, and leaves when the parent hangs up.
+not survive a fork), with none of the calls on the main thread.  That one sends what others have
+read, tells the parent that it lives and which calls are unanswered, and leaves when the parent
+hangs up.  A GPU that does not answer in time gets a thread of its own: see ``nvml_row``.
 
     python -P -m gpuward.agent.nvml_child --socket FD [--proc-root /proc] [--only INDEX]
 
 Ends with status 75 (EX_TEMPFAIL) when the driver is missing or was replaced: the library that is
 loaded cannot serve another driver, so only a new process can look again.  Ends with it too, within
-a second, when the driver announces that it leaves: the end of the process closes what it holds
-open, without a call that might wait.  With ``--only`` it reads one GPU alone, or none (-1), and so
-tells whether the driver answers anybody.
+about a second, when the driver announces that it leaves: the end of the process closes what it
+holds open, without a call that might wait.  With ``--only`` it reads one GPU alone, or none (-1),
+and so tells whether the driver answers anybody.
 """
 
 from __future__ import annotations
@@ -22,7 +23,6 @@ import select
 import socket
 import threading
 import time
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,8 +31,9 @@ from gpuward.agent.garbage import Garbage
 from gpuward.agent.nvml_conditions import DeviceLost, DriverGone, Unavailable, Unsupported
 from gpuward.agent.nvml_device import Slot
 from gpuward.agent.nvml_events import DriverEvents
-from gpuward.agent.nvml_place import until_look_s
+from gpuward.agent.nvml_outbox import Outbox
 from gpuward.agent.nvml_reader import Reader, Surroundings
+from gpuward.agent.nvml_row import Row
 from gpuward.agent.nvml_xids import XidEvents
 
 if TYPE_CHECKING:
@@ -41,14 +42,12 @@ if TYPE_CHECKING:
 EX_SOFTWARE = 70
 EX_TEMPFAIL = 75
 LIBRARY_NOT_FOUND = 12
-HEARTBEAT_S = 1.0
 # A call shorter than this is no news.
 UNANSWERED_S = 0.3
-LEAVE_WITHIN_S = 0.5
 
 
 class Child:
-    """Starts a reader for each GPU and keeps the parent informed."""
+    """Starts a reader for each GPU, has them read once a second, and keeps the parent informed."""
 
     def __init__(self, link: socket.socket, proc_root: Path, only: int | None = None) -> None:
         self._link = link
@@ -56,9 +55,9 @@ class Child:
         self._only = only
         self._stopping = threading.Event()
         self._status = 0
-        self._dropped = 0
+        self._outbox = Outbox(link)
+        self._row = Row(self._stopping, self._outbox.flush)
         self._slots: list[Slot] = []
-        self._readers: list[Reader] = []
 
     def run(self) -> int:
         """Return the exit status once the parent has hung up or the driver is gone."""
@@ -66,18 +65,15 @@ class Child:
         threading.Thread(target=self._start_readers, name="start", daemon=True).start()
         garbage = Garbage(time.monotonic())
         while not self._hung_up():
+            self._row.read()
             self._send(self._heartbeat())
             garbage.collect_if_due(time.monotonic())
         self._stopping.set()
-        for reader in self._readers:
-            reader.place.call()
-        deadline_s = time.monotonic() + LEAVE_WITHIN_S
-        for reader in self._readers:
-            reader.join(max(0.0, deadline_s - time.monotonic()))
         return self._status
 
     def _hung_up(self) -> bool:
-        until_s = until_look_s(time.monotonic(), HEARTBEAT_S)
+        """Wait for the next full second, at which all GPUs are due, or for the parent to go."""
+        until_s = 1.0 - time.monotonic() % 1.0
         readable, _, _ = select.select([self._link], [], [], until_s)
         # The parent never says anything: to be readable is to have ended.
         return bool(readable)
@@ -88,7 +84,7 @@ class Child:
         return protocol.Heartbeat(
             now_s,
             tuple(call for call in waiting if now_s - call.since_s > UNANSWERED_S),
-            self._dropped,
+            self._outbox.dropped,
         )
 
     def _start_readers(self) -> None:
@@ -109,23 +105,21 @@ class Child:
             self._leave(DriverGone(0, str(error)))
             return
         self._send(present)
-        DriverEvents(pynvml, self._stopping, self._leave_to_the_driver).start()
         around = Surroundings(
             pynvml,
             _major(present.driver_version),
             self._proc_root,
-            self._stopping,
-            send=self._send,
+            send=self._outbox.put,
+            flush=self._outbox.flush,
             leave=self._leave,
         )
-        XidEvents(pynvml, self._wanted(present.gpus), self._stopping, self._send).start()
-        readers = [Reader(index, around) for index in self._wanted(present.gpus)]
-        for reader, following in pairwise(readers):
-            reader.place.following = following.place
+        wanted = self._wanted(present.gpus)
+        readers = [Reader(index, around) for index in wanted]
+        self._slots += [reader.slot for reader in readers]
+        self._row.begin(DriverEvents(pynvml, self._leave_to_the_driver))
+        self._row.begin(XidEvents(pynvml, wanted, self._outbox.put))
         for reader in readers:
-            self._slots.append(reader.slot)
-            self._readers.append(reader)
-            reader.start()
+            self._row.begin(reader)
 
     def _wanted(self, gpus: int) -> Sequence[int]:
         everyone = range(gpus)
@@ -160,13 +154,8 @@ class Child:
         self._link.shutdown(socket.SHUT_RD)
 
     def _send(self, message: protocol.Message) -> None:
-        try:
-            self._link.send(protocol.encode(message), socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
-        except BlockingIOError:
-            self._dropped += 1
-        except OSError:
-            # The parent is gone; the main thread sees that too and ends us.
-            return
+        self._outbox.put(message)
+        self._outbox.flush()
 
 
 def _major(driver_version: str) -> int:

@@ -32,12 +32,12 @@ ALL_SIGNALS = (
 
 
 class Slot:
-    """What a thread is calling; written by that thread, read by another."""
+    """What is being called of a GPU; written by the thread that calls, read by another."""
 
     def __init__(self, index: int, nvml_error: type[Exception]) -> None:
         self.index = index
         self._nvml_error = nvml_error
-        self._thread_id = 0
+        self._thread_id = threading.get_native_id()
         # One tuple, so that a reader never sees half of a change.
         self._current: tuple[str, float] | None = None
         self.spent_s = 0.0
@@ -45,6 +45,10 @@ class Slot:
         self.slowest_s = 0.0
         # Names of the calls that are not for this user.
         self.denied: set[str] = set()
+
+    def take_over(self) -> None:
+        """Note that it is this thread that calls from now on."""
+        self._thread_id = threading.get_native_id()
 
     def calling(self, name: str, *, is_driver: bool = True) -> _Calling:
         """Mark ``name`` as being called inside the block, and translate what NVML raises there.
@@ -55,8 +59,6 @@ class Slot:
 
     def begin(self, name: str) -> float:
         """Note that ``name`` is called from now on, by this thread; returns the time."""
-        if not self._thread_id:
-            self._thread_id = threading.get_native_id()
         now_s = time.monotonic()
         self._current = (name, now_s)
         return now_s

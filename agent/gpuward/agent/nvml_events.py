@@ -6,52 +6,62 @@ an upgrade fails until somebody finds out who it is.  From driver 575 on NVML an
 
 from __future__ import annotations
 
-import threading
 import time
+from math import inf
 from typing import TYPE_CHECKING, Any
 
-from gpuward.agent.nvml_place import until_look_s
+from gpuward.agent.nvml_lanes import next_due_s
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 UNBIND = 1
 # Looked for without waiting in NVML: a call that waits can neither be ended nor told from one that
-# hangs.  Well within the second in which we must be gone.
-LOOK_EVERY_S = 0.5
+# hangs.
+LOOK_EVERY_S = 1.0
 ROOM = 8
 
 
-class DriverEvents(threading.Thread):
-    """Calls ``leave`` once when the driver announces that it leaves; ends where NVML cannot say."""
+class DriverEvents:
+    """Calls ``leave`` when the driver announces that it leaves; rests where NVML cannot say."""
 
-    def __init__(self, nvml: Any, stopping: threading.Event, leave: Callable[[], None]) -> None:
-        super().__init__(name="driver events", daemon=True)
+    name = "driver events"
+
+    def __init__(self, nvml: Any, leave: Callable[[], None]) -> None:
+        self.due_s = 0.0
         self._nvml = nvml
-        self._stopping = stopping
         self._leave = leave
+        self._events: Any = None
+        # Made once, and filled by each look.
+        self._room: Any = None
 
-    def run(self) -> None:
+    def turn(self) -> None:
+        """Look whether it is announced; ask to be told of it the first time."""
+        if self._events is None and not self._is_told():
+            self.due_s = inf
+            return
+        self.due_s = next_due_s(time.monotonic(), LOOK_EVERY_S)
+        if self._is_announced():
+            self._leave()
+
+    def _is_told(self) -> bool:
         nvml = self._nvml
         if not hasattr(nvml, "nvmlSystemEventSetCreate"):
-            return
+            return False
         try:
             events = nvml.nvmlSystemEventSetCreate(nvml.nvmlSystemEventSetCreateRequest_v1)
             nvml.nvmlSystemRegisterEvents(nvml.nvmlSystemRegisterEventRequest_v1, UNBIND, events)
         except nvml.NVMLError:
             # An older driver has no such events.
-            return
-        while not self._stopping.wait(until_look_s(time.monotonic(), LOOK_EVERY_S)):
-            if self._is_announced(events):
-                self._leave()
-                return
+            return False
+        self._events, self._room = events, (nvml.c_nvmlSystemEventData_v1_t * ROOM)()
+        return True
 
-    def _is_announced(self, events: Any) -> bool:
+    def _is_announced(self) -> bool:
         nvml = self._nvml
-        room = (nvml.c_nvmlSystemEventData_v1_t * ROOM)()
         try:
             found = nvml.nvmlSystemEventSetWait(
-                nvml.nvmlSystemEventSetWaitRequest_v1, events, 0, room, ROOM
+                nvml.nvmlSystemEventSetWaitRequest_v1, self._events, 0, self._room, ROOM
             )
         except nvml.NVMLError:
             # Nothing yet; or trouble, of which every GPU's reader hears too.

@@ -78,7 +78,7 @@ class Link:
             if not data:
                 break
             try:
-                messages.append(protocol.decode(data))
+                messages += protocol.decode(data)
             except msgspec.MsgspecError:
                 self.garbled += 1
         return messages

@@ -1,18 +1,22 @@
-"""What the NVML child tells its parent: one msgpack message a datagram, child to parent only.
+"""What the NVML child tells its parent: a list of messages a datagram, child to parent only.
 
-A SEQPACKET socket pair keeps the borders of messages, never hands over half of one, and its end is
-the parent's way of asking the child to leave.  The child never waits for the parent: a message
-that does not fit in the socket's buffer is dropped and counted in the next ``Heartbeat``.
+A SEQPACKET socket pair keeps the borders of datagrams, never hands over half of one, and its end is
+the parent's way of asking the child to leave.  The child never waits for the parent: messages
+that do not fit in the socket's buffer are dropped and counted in the next ``Heartbeat``.
 """
 
 from __future__ import annotations
 
 import socket
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from gpuward.agent.mig_device import MigDevice  # noqa: TC001 - msgspec needs them at run time
 from gpuward.agent.model import Process  # noqa: TC001 - msgspec needs them at run time
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
 
 # Far above the largest message (512 processes), far below the socket's default buffer (208 KiB).
 MESSAGE_LIMIT_BYTES = 131_072
@@ -48,15 +52,23 @@ class Trouble(msgspec.Struct, frozen=True, tag="trouble"):
 
 
 class Readings(msgspec.Struct, frozen=True, tag="readings"):
-    """What one turn of a lane read: signal name to value in the base unit.
+    """What one turn of a lane read of a GPU, or of a MIG device of it: values in the base unit.
 
-    ``parts``: the same of the GPU's MIG devices, by their UUIDs.
+    ``names``: of the signals, with a space between.  They stay the same from second to second, so
+    they are one text, which is compared and not read.
     """
 
     index: int
     at_s: float
-    values: dict[str, float]
-    parts: dict[str, dict[str, float]] = {}
+    names: str
+    values: list[float]
+    # UUID of the MIG device; empty of the GPU itself.
+    mig: str = ""
+
+
+def readings(index: int, at_s: float, values: Mapping[str, float], mig: str = "") -> Readings:
+    """Return ``values`` by signal as a message."""
+    return Readings(index, at_s, " ".join(values), list(values.values()), mig)
 
 
 class Holder(msgspec.Struct, frozen=True):
@@ -117,17 +129,28 @@ class Leaving(msgspec.Struct, frozen=True, tag="leaving"):
 
 Message = Present | Found | Trouble | Readings | Holders | Heartbeat | XidReported | Gone | Leaving
 
-_DECODER: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
+_DECODER: msgspec.msgpack.Decoder[list[Message]] = msgspec.msgpack.Decoder(list[Message])
 _ENCODER = msgspec.msgpack.Encoder()
 
 
-def encode(message: Message) -> bytes:
-    """Return ``message`` as one datagram."""
-    return _ENCODER.encode(message)
+def encode(messages: Sequence[Message]) -> bytes:
+    """Return ``messages`` as one datagram, however large."""
+    return _ENCODER.encode(messages)
 
 
-def decode(data: bytes) -> Message:
-    """Return the message in one datagram; raises ``msgspec.MsgspecError``."""
+def datagrams(messages: Sequence[Message]) -> Iterator[tuple[bytes, int]]:
+    """Return ``messages`` in few datagrams that are not too large, each with its count of them."""
+    data = encode(messages)
+    if len(data) <= MESSAGE_LIMIT_BYTES or len(messages) == 1:
+        yield data, len(messages)
+        return
+    half = len(messages) // 2
+    yield from datagrams(messages[:half])
+    yield from datagrams(messages[half:])
+
+
+def decode(data: bytes) -> list[Message]:
+    """Return the messages in one datagram; raises ``msgspec.MsgspecError``."""
     return _DECODER.decode(data)
 
 

@@ -10,10 +10,11 @@ from __future__ import annotations
 import ctypes
 import threading
 import time
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from gpuward.agent import nvml_protocol as protocol
-from gpuward.agent.nvml_place import until_look_s
+from gpuward.agent.nvml_lanes import next_due_s
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -22,30 +23,30 @@ XID_CRITICAL_ERROR = 0x8
 TIMEOUT = 10
 # Looked for without waiting in NVML: a call that waits can neither be ended nor told from one that
 # hangs.  The parent listens once a second.
-LOOK_EVERY_S = 0.5
+LOOK_EVERY_S = 1.0
 # GPUs that are not in the set yet, or have left it by being lost, are asked again this often.
 ENTER_EVERY_S = 30.0
 FIRST_BACK_OFF_S = 1.0
 LONGEST_BACK_OFF_S = 30.0
-# A storm may not keep this thread from ending.
+# A storm may not keep those who wait for their turn.
 EVENTS_A_LOOK = 1_000
 
 
-class XidEvents(threading.Thread):
-    """Sends an ``XidReported`` for each XID; ends where NVML has no events."""
+class XidEvents:
+    """Sends an ``XidReported`` for each XID; rests where NVML has no events."""
+
+    name = "xid events"
 
     def __init__(
-        self,
-        nvml: Any,
-        indices: Iterable[int],
-        stopping: threading.Event,
-        send: Callable[[protocol.Message], None],
+        self, nvml: Any, indices: Iterable[int], send: Callable[[protocol.Message], None]
     ) -> None:
-        super().__init__(name="xid events", daemon=True)
+        self.due_s = 0.0
         self._nvml = nvml
         self._indices = tuple(indices)
-        self._stopping = stopping
         self._send = send
+        self._events: Any = None
+        self._enter_s = 0.0
+        self._back_off_s = FIRST_BACK_OFF_S
         # When last nothing was waiting: NVML does not say when an event was.
         self._none_s = time.monotonic()
         # GPUs in the set, by the address of their handle; those whose entry hangs or is refused.
@@ -55,27 +56,29 @@ class XidEvents(threading.Thread):
         # Some GPU may have left the set; to enter twice does no harm.
         self._all_again = False
 
-    def run(self) -> None:
+    def turn(self) -> None:
+        """Look for events, and now and then for GPUs that are not in the set."""
+        now_s = time.monotonic()
         try:
-            events = self._nvml.nvmlEventSetCreate()
+            if self._events is None:
+                self._events = self._nvml.nvmlEventSetCreate()
         except self._nvml.NVMLError:
             # A driver without events; the kernel's log remains.
+            self.due_s = inf
             return
-        enter_s, pause_s, back_off_s = time.monotonic(), LOOK_EVERY_S, FIRST_BACK_OFF_S
-        while True:
-            if time.monotonic() >= enter_s:
-                self._enter_all(events)
-                enter_s = time.monotonic() + ENTER_EVERY_S
-            if self._stopping.wait(until_look_s(time.monotonic(), pause_s)):
-                return
-            try:
-                self._look(events)
-            except self._nvml.NVMLError:
-                # A GPU is lost, say, and NVML says so at each look; the others are still heard.
-                self._all_again = True
-                pause_s, back_off_s = back_off_s, min(2 * back_off_s, LONGEST_BACK_OFF_S)
-            else:
-                pause_s, back_off_s = LOOK_EVERY_S, FIRST_BACK_OFF_S
+        if now_s >= self._enter_s:
+            self._enter_all(self._events)
+            self._enter_s = now_s + ENTER_EVERY_S
+        try:
+            self._look(self._events)
+        except self._nvml.NVMLError:
+            # A GPU is lost, say, and NVML says so at each look; the others are still heard.
+            self._all_again = True
+            pause_s = self._back_off_s
+            self._back_off_s = min(2 * self._back_off_s, LONGEST_BACK_OFF_S)
+        else:
+            pause_s, self._back_off_s = LOOK_EVERY_S, FIRST_BACK_OFF_S
+        self.due_s = next_due_s(time.monotonic(), pause_s)
 
     def _look(self, events: Any) -> None:
         """Send what has happened; raises ``NVMLError`` but for a time-out, which is nothing."""
