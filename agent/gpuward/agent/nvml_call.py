@@ -55,6 +55,16 @@ class Call:
 number_of: Callable[[Any, str], Any] = object.__getattribute__
 
 
+def member(name: str) -> Callable[[Any], float]:
+    """Return what picks the number ``name`` of a structure."""
+    return lambda answer: float(number_of(answer, name))
+
+
+def percent(name: str) -> Callable[[Any], float]:
+    """Return what makes a ratio of the number ``name`` of a structure."""
+    return lambda answer: float(number_of(answer, name) / 100)
+
+
 def item(index: int) -> Callable[[Any], float]:
     """Return what picks the ``index``th part of an answer."""
     return lambda answer: float(answer[index])

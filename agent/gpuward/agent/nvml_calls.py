@@ -7,7 +7,7 @@ of nvml.h, which never change once published; nothing here imports the binding, 
 
 from __future__ import annotations
 
-from gpuward.agent.nvml_call import Call, Lane, item, mega, milli
+from gpuward.agent.nvml_call import Call, Lane, item, mega, member, milli, percent
 from gpuward.agent.nvml_calls_health import HEALTH
 from gpuward.agent.nvml_confidential import CONFIDENTIAL
 
@@ -22,10 +22,10 @@ ACTIVITY = (
         "nvmlDeviceGetMemoryInfo",
         Lane.FAST,
         {
-            "gpu_memory_total_bytes": lambda memory: float(memory.total),
-            "gpu_memory_used_bytes": lambda memory: float(memory.used),
-            "gpu_memory_free_bytes": lambda memory: float(memory.free),
-            "gpu_memory_reserved_bytes": lambda memory: float(memory.reserved),
+            "gpu_memory_total_bytes": member("total"),
+            "gpu_memory_used_bytes": member("used"),
+            "gpu_memory_free_bytes": member("free"),
+            "gpu_memory_reserved_bytes": member("reserved"),
         },
         (MEMORY_V2,),
     ),
@@ -34,17 +34,17 @@ ACTIVITY = (
         "nvmlDeviceGetMemoryInfo",
         Lane.FAST,
         {
-            "gpu_memory_total_bytes": lambda memory: float(memory.total),
-            "gpu_memory_used_bytes": lambda memory: float(memory.used),
-            "gpu_memory_free_bytes": lambda memory: float(memory.free),
+            "gpu_memory_total_bytes": member("total"),
+            "gpu_memory_used_bytes": member("used"),
+            "gpu_memory_free_bytes": member("free"),
         },
     ),
     Call(
         "nvmlDeviceGetUtilizationRates",
         Lane.FAST,
         {
-            "gpu_utilization_ratio": lambda rates: rates.gpu / 100,
-            "gpu_memory_bandwidth_utilization_ratio": lambda rates: rates.memory / 100,
+            "gpu_utilization_ratio": percent("gpu"),
+            "gpu_memory_bandwidth_utilization_ratio": percent("memory"),
         },
     ),
     Call("nvmlDeviceGetClockInfo", Lane.FAST, {"gpu_sm_clock_hertz": mega}, (CLOCK_SM,)),
@@ -81,8 +81,8 @@ ACTIVITY = (
         "nvmlDeviceGetBAR1MemoryInfo",
         Lane.SLOW,
         {
-            "gpu_bar1_memory_total_bytes": lambda memory: float(memory.bar1Total),
-            "gpu_bar1_memory_used_bytes": lambda memory: float(memory.bar1Used),
+            "gpu_bar1_memory_total_bytes": member("bar1Total"),
+            "gpu_bar1_memory_used_bytes": member("bar1Used"),
         },
     ),
     Call("nvmlDeviceGetPersistenceMode", Lane.SLOW, {"gpu_persistence_mode": float}),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from gpuward.agent.mig_device import MigDevice
-from gpuward.agent.nvml_call import Call, Lane
+from gpuward.agent.nvml_call import Call, Lane, member
 from gpuward.agent.nvml_calls import MEMORY_V2
 from gpuward.agent.nvml_conditions import Unavailable, Unsupported
 from gpuward.agent.nvml_gpm import MIG_SIGNALS, Gpm
@@ -20,9 +20,9 @@ MEMORY = Call(
     "nvmlDeviceGetMemoryInfo",
     Lane.FAST,
     {
-        "gpu_mig_memory_total_bytes": lambda memory: float(memory.total),
-        "gpu_mig_memory_used_bytes": lambda memory: float(memory.used),
-        "gpu_mig_memory_free_bytes": lambda memory: float(memory.free),
+        "gpu_mig_memory_total_bytes": member("total"),
+        "gpu_mig_memory_used_bytes": member("used"),
+        "gpu_mig_memory_free_bytes": member("free"),
     },
     (MEMORY_V2,),
 )
