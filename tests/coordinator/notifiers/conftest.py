@@ -10,9 +10,11 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
-from gpuward.coordinator import notifiers
+from gpuward.coordinator import alert_looking, alert_telling, notifiers, outbox
 from gpuward.coordinator.alerts import Alert
 from gpuward.coordinator.model import State
+from gpuward.coordinator.notifiers import email as mail
+from gpuward.coordinator.notifiers import provider
 from gpuward.coordinator.notifiers.incident_io import IncidentIoConfig
 from gpuward.coordinator.notifiers.opsgenie import OpsgenieConfig
 from gpuward.coordinator.notifiers.pagerduty import PagerDutyConfig
@@ -133,6 +135,15 @@ def alert(**changes):
         "seen": State.OPEN,
     }
     return Alert(**{**values, **changes})
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch):
+    """Wait longer than the product does: a starved machine is not what these tests are about."""
+    for module in (outbox, alert_telling, alert_looking):
+        monkeypatch.setattr(module, "SEND_TIMEOUT_S", 300.0)
+    for module in (provider, mail):
+        monkeypatch.setattr(module, "TIMEOUT_S", 300.0)
 
 
 @pytest.fixture

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gpuward.coordinator.alerts import Sight
 from gpuward.coordinator.notifiers.provider import (
-    ANSWER_LIMIT,
-    Answer,
     Pace,
     checked_url,
     read_secret,
@@ -54,10 +51,7 @@ async def test_an_answer_that_is_none_is_tried_again(channel, server, play, kind
 async def test_a_look_at_it_tells_nothing(channel, server, play, kind, answer):
     server.answers["*"] = [HOSTILE[answer]]
 
-    seen = await channel(kind).look(play.alert())
-
-    assert isinstance(seen, Retry)
-    assert not isinstance(seen, Sight)
+    assert isinstance(await channel(kind).look(play.alert()), Retry)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -82,24 +76,17 @@ async def test_a_redirect_does_not_carry_the_secret(
 async def test_every_attempt_has_the_same_key(channel, server, play, kind):
     """Taken, and the answer lost: sent again, which does no harm."""
     server.answers["*"] = [hang_up]
-    bodies = set()
     for _ in range(2):
         await channel(kind).send(play.message)
-    for request in server.requests:
-        bodies.add(request.body)
 
-    assert (2, 1) == (len(server.requests), len(bodies))
+    first, second = server.requests
+    assert first.body == second.body
 
 
 async def test_nobody_listens(channel, server, play):
     await server.stop()
 
     assert isinstance(await channel("pagerduty").send(play.message), Retry)
-
-
-def test_an_answer_is_read_up_to_a_limit():
-    assert 1 << 20 == ANSWER_LIMIT
-    assert Answer(200, b'{"a": 1}').read(dict) == {"a": 1}
 
 
 async def test_a_pace_is_kept_and_those_sent_away_come_back_one_after_the_other():
