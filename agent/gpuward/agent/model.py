@@ -137,8 +137,7 @@ class Process:
     is_tls: bool = False
     # UUIDs of the MIG devices that it is in, where the driver says so.
     slices: tuple[str, ...] = ()
-    # ``namespace/name`` of its pod, where the node says so; ``pod`` is the UID.
-    pod_name: str = ""
+    pod_name: str = ""  # namespace/name, where the node says so; ``pod`` is the UID.
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,9 +82,8 @@ async def list_incidents(request: Request) -> Response:
     """Show what is open, worst first, and what is over; with ``?gpu=`` all of one card."""
     shared = context(request)
     incidents = await shared.incidents(request, RESOLVED_SHOWN)
-    waiting = sorted(
-        (i for i in incidents if i.is_open), key=lambda i: (i.severity, -i.opened_at_s)
-    )
+    waiting = [incident for incident in incidents if incident.is_open]
+    waiting.sort(key=lambda i: (i.severity, -i.opened_at_s))
     steps = await shared.steps(waiting)
     return page(
         request,
@@ -120,7 +119,7 @@ async def show_incident(request: Request) -> Response:
 
 
 async def _facts(shared: Context, record: Record) -> dict[str, Any]:
-    incident = record.incident
+    incident, now_s = record.incident, shared.clock.wall_s()
     steps = views.upcoming(incident, record.steps, shared.policy, shared.roster)
     impact = await shared.impact(incident)
     causes = causes_of(incident)
@@ -135,10 +134,8 @@ async def _facts(shared: Context, record: Record) -> dict[str, Any]:
         "diagnosis": incident.diagnosis,
         "grounds": views.grounds(incident),
         "relation": views.RELATION,
-        "feeling": views.feeling(incident, shared.clock.wall_s()),
-        "figures": [
-            *views.figures(incident, impact, shared.clock.wall_s(), window_s=shared.window_s)
-        ],
+        "feeling": views.feeling(incident, now_s),
+        "figures": [*views.figures(incident, impact, now_s, window_s=shared.window_s)],
         "steps": steps,
         "next_step": views.next_step(steps),
         "pages": record.pages,
