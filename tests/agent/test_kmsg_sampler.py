@@ -408,7 +408,7 @@ async def test_device_that_overwrote_records(monkeypatch, kmsg, path):
     assert kmsg.dropped_total == 5
 
 
-async def test_device_overwritten_while_nobody_read(monkeypatch, remembering, path, tmp_path):
+async def test_device_overwritten_while_nobody_read(monkeypatch, remembering, path):
     """What was lost while the agent was away counts too; it is known up to where it had read."""
     append(path, record(7, FELL))
     async with remembering() as kmsg:
