@@ -53,7 +53,7 @@ AFTER_THE_SECOND_S = 0.1
 # A GPU that has not been read by then is one that does not answer, until it does.
 PATIENCE_S = 1.0
 # Until a child that was started has spoken no time passes: on a busy machine it starts slowly.
-START_S = 10.0
+START_S = 60.0
 SILENT_STEP_S = 0.1
 POLL_S = 0.001
 OPEN = re.compile(
