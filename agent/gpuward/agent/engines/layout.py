@@ -82,7 +82,7 @@ class Layout:
             model=self._model,
             model_version=self._model_version,
             kv_cache=engine_kv_cache.read(self._kv_caches, self._used(values)),
-            longest_queue=self._longest_queue(values, broken),
+            longest_queue=self._longest_queue(values),
             missing=self._missing,
             broken=tuple(broken),
         )
@@ -90,10 +90,12 @@ class Layout:
     def _used(self, values: Values) -> list[tuple[str, float]]:
         return [(rank, values[at]) for rank, at in self._usages]
 
-    def _longest_queue(self, values: Values, broken: list[str]) -> RankQueue | None:
+    def _longest_queue(self, values: Values) -> RankQueue | None:
         """Return the queue of the rank at which most wait; ``None`` of a single rank."""
+        # What is broken is said of the sums already.
+        said: list[str] = []
         found = (
-            (waiting.of(values, broken), running.of(values, broken))
+            (waiting.of(values, said), running.of(values, said))
             for waiting, running in self._queues
         )
         known = [(wait, run) for wait, run in found if wait is not None and run is not None]
