@@ -51,7 +51,7 @@ CHILD = (sys.executable, "-P", str(FOLDER / "paced_child.py"))
 # GPUs are read up to 30 ms after a full second: the clock stands a little behind that.
 AFTER_THE_SECOND_S = 0.1
 # A GPU that has not been read by then is one that does not answer, until it does.
-PATIENCE_S = 1.0
+PATIENCE_S = 5.0
 # Until a child that was started has spoken no time passes: on a busy machine it starts slowly.
 START_S = 60.0
 SILENT_STEP_S = 0.1

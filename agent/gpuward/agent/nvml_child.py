@@ -10,8 +10,8 @@ hangs up.  A GPU that does not answer in time gets a thread of its own: see ``nv
 
 Ends with status 75 (EX_TEMPFAIL) when the driver is missing or was replaced: the library that is
 loaded cannot serve another driver, so only a new process can look again.  Ends with it too, within
-about a second, when the driver announces that it leaves: the end of the process closes what it
-holds open, without a call that might wait.  With ``--only`` it reads one GPU alone, or none (-1),
+a second, when the driver announces that it leaves: the end of the process closes what it holds
+open, without a call that might wait.  With ``--only`` it reads one GPU alone, or none (-1),
 and so tells whether the driver answers anybody.
 """
 
@@ -44,6 +44,8 @@ EX_TEMPFAIL = 75
 LIBRARY_NOT_FOUND = 12
 # A call shorter than this is no news.
 UNANSWERED_S = 0.3
+# GPUs are due at full seconds, what the driver announces at half ones too.
+HALF_S = 0.5
 
 
 class Child:
@@ -55,6 +57,7 @@ class Child:
         self._only = only
         self._stopping = threading.Event()
         self._status = 0
+        self._due_s = 0.0
         self._outbox = Outbox(link)
         self._row = Row(self._stopping, self._outbox.flush)
         self._slots: list[Slot] = []
@@ -64,17 +67,25 @@ class Child:
         threading.excepthook = self._fail
         threading.Thread(target=self._start_readers, name="start", daemon=True).start()
         garbage = Garbage(time.monotonic())
-        while not self._hung_up():
+        told_second = -1.0
+        while True:
             self._row.read()
-            self._send(self._heartbeat())
-            garbage.collect_if_due(time.monotonic())
+            # Between two seconds there is nothing to tell, but that the driver leaves.
+            if (second := time.monotonic() // 1.0) > told_second:
+                told_second = second
+                self._send(self._heartbeat())
+                garbage.collect_if_due(time.monotonic())
+            if self._hung_up():
+                break
         self._stopping.set()
         return self._status
 
     def _hung_up(self) -> bool:
-        """Wait for the next full second, at which all GPUs are due, or for the parent to go."""
-        until_s = 1.0 - time.monotonic() % 1.0
-        readable, _, _ = select.select([self._link], [], [], until_s)
+        """Wait for the next full or half second, at which somebody is due, or the parent's end."""
+        left_s = max(0.0, self._due_s - time.monotonic())
+        readable, _, _ = select.select([self._link], [], [], left_s)
+        # Of this moment, not of when all is read: that may take until after the next half second.
+        self._due_s = (time.monotonic() // HALF_S + 1) * HALF_S
         # The parent never says anything: to be readable is to have ended.
         return bool(readable)
 
@@ -104,6 +115,10 @@ class Child:
         except (DeviceLost, Unavailable, Unsupported) as error:
             self._leave(DriverGone(0, str(error)))
             return
+        driver_events = DriverEvents(pynvml, self._leave_to_the_driver)
+        with slot.calling("nvmlSystemRegisterEvents"):
+            # Before anybody can see that we use this driver.
+            driver_events.register()
         self._send(present)
         around = Surroundings(
             pynvml,
@@ -116,7 +131,7 @@ class Child:
         wanted = self._wanted(present.gpus)
         readers = [Reader(index, around) for index in wanted]
         self._slots += [reader.slot for reader in readers]
-        self._row.begin(DriverEvents(pynvml, self._leave_to_the_driver))
+        self._row.begin(driver_events)
         self._row.begin(XidEvents(pynvml, wanted, self._outbox.put))
         for reader in readers:
             self._row.begin(reader)

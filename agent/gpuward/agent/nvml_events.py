@@ -10,15 +10,13 @@ import time
 from math import inf
 from typing import TYPE_CHECKING, Any
 
-from gpuward.agent.nvml_lanes import next_due_s
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 UNBIND = 1
 # Looked for without waiting in NVML: a call that waits can neither be ended nor told from one that
-# hangs.
-LOOK_EVERY_S = 1.0
+# hangs.  Well within the second in which we must be gone.
+LOOK_EVERY_S = 0.5
 ROOM = 8
 
 
@@ -36,26 +34,27 @@ class DriverEvents:
         self._room: Any = None
 
     def turn(self) -> None:
-        """Look whether it is announced; ask to be told of it the first time."""
-        if self._events is None and not self._is_told():
+        """Look whether it is announced."""
+        if self._events is None:
             self.due_s = inf
             return
-        self.due_s = next_due_s(time.monotonic(), LOOK_EVERY_S)
+        # At each full and half second.
+        self.due_s = (time.monotonic() // LOOK_EVERY_S + 1) * LOOK_EVERY_S
         if self._is_announced():
             self._leave()
 
-    def _is_told(self) -> bool:
+    def register(self) -> None:
+        """Ask to be told; what is announced before that is not heard of."""
         nvml = self._nvml
         if not hasattr(nvml, "nvmlSystemEventSetCreate"):
-            return False
+            return
         try:
             events = nvml.nvmlSystemEventSetCreate(nvml.nvmlSystemEventSetCreateRequest_v1)
             nvml.nvmlSystemRegisterEvents(nvml.nvmlSystemRegisterEventRequest_v1, UNBIND, events)
         except nvml.NVMLError:
             # An older driver has no such events.
-            return False
+            return
         self._events, self._room = events, (nvml.c_nvmlSystemEventData_v1_t * ROOM)()
-        return True
 
     def _is_announced(self) -> bool:
         nvml = self._nvml

@@ -12,6 +12,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from math import inf
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ class Member(Protocol):
     """Whoever is read: a GPU, or what the driver has to announce."""
 
     name: str
-    # When the next turn is due.
+    # When the next turn is due; infinity: never.
     due_s: float
 
     def turn(self) -> None:
@@ -113,7 +114,9 @@ class Row:
 
     def _read_alone(self, member: Member) -> None:
         """Read ``member`` in this thread until a turn of it is quick."""
-        while not self._stopping.wait(max(0.0, member.due_s - time.monotonic())):
+        while member.due_s < inf and not self._stopping.wait(
+            max(0.0, member.due_s - time.monotonic())
+        ):
             began_s = time.monotonic()
             member.turn()
             self._tell()
