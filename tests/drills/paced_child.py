@@ -20,11 +20,22 @@ POLL_S = 0.0005
 _file = os.open(os.environ["GPUWARD_DRILL_CLOCK"], os.O_RDWR)
 _now = ctypes.c_double.from_buffer(mmap.mmap(_file, ctypes.sizeof(ctypes.c_double)))
 _moved = threading.Condition()
+# Of each thread the time that it saw last: who waits has worked out for how long by that one.
+_seen = threading.local()
 _really_sleep, _really_select = time.sleep, select.select
 
 
 def now_s():
     return _now.value
+
+
+def look():
+    _seen.at_s = now_s()
+    return _seen.at_s
+
+
+def seen_s():
+    return getattr(_seen, "at_s", None) or now_s()
 
 
 class Event(threading.Event):
@@ -38,7 +49,7 @@ class Event(threading.Event):
     def wait(self, timeout=None):
         if timeout is None:
             return super().wait()
-        until_s = now_s() + timeout
+        until_s = seen_s() + timeout
         with _moved:
             while not self.is_set() and now_s() < until_s:
                 _moved.wait()
@@ -46,7 +57,7 @@ class Event(threading.Event):
 
 
 def paced_select(readers, writers, others, timeout_s):
-    until_s = now_s() + timeout_s
+    until_s = seen_s() + timeout_s
     while True:
         found = _really_select(readers, writers, others, POLL_S)
         if any(found) or now_s() >= until_s:
@@ -66,7 +77,7 @@ def follow():
 
 if __name__ == "__main__":
     threading.Thread(target=follow, daemon=True).start()
-    time.monotonic, threading.Event, select.select = now_s, Event, paced_select
+    time.monotonic, threading.Event, select.select = look, Event, paced_select
 
     from gpuward.agent import nvml_child
 
