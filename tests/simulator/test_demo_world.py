@@ -91,6 +91,6 @@ async def test_a_step_whose_fact_does_not_come_is_named(tmp_path):
 
     with pytest.raises(
         StepFailed,
-        match=r"^step healthy: waited 30 s for requests served and memory seen \(GET http://127",
+        match=r"^step healthy: waited 120 s for requests served and memory seen \(GET http://127",
     ):
         await story.play()
