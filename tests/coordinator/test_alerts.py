@@ -59,7 +59,7 @@ class Delivery:
 
     async def quarter_minute(self):
         await self.clock.advance(15.0)
-        return await self.telling.tell_due(), await self.looking.look_due()
+        return await self.telling.do_due(), await self.looking.do_due()
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def provider():
 async def paged(store, clock, provider, incident):
     """A page that has arrived."""
     delivery = Delivery(store, clock, pager=provider)
-    assert 1 == await delivery.outbox.deliver_due()
+    assert 1 == await delivery.outbox.do_due()
     return delivery
 
 
@@ -114,10 +114,10 @@ async def test_who_takes_it_there_has_it_here(
 
 async def test_looks_are_a_quarter_of_a_minute_apart(clock, paged):
     await clock.advance(14.9)
-    assert 0 == await paged.looking.look_due()
+    assert 0 == await paged.looking.do_due()
     await clock.advance(0.1)
-    assert 1 == await paged.looking.look_due()
-    assert 0 == await paged.looking.look_due()
+    assert 1 == await paged.looking.do_due()
+    assert 0 == await paged.looking.do_due()
 
 
 @pytest.mark.parametrize("tells", [ALL, ALL - {State.OPEN}, frozenset({State.RESOLVED})])
@@ -146,7 +146,7 @@ async def test_our_own_acknowledgement_is_not_taken_for_a_persons(
 ):
     await store.submit(incident.id, e.Acknowledge("bob"), now_s=clock.wall_s())
     await clock.advance(5.0)
-    await paged.telling.tell_due()
+    await paged.telling.do_due()
     await store.submit(incident.id, e.Unacknowledge("bob", "wrong"), now_s=clock.wall_s())
     provider.tells = ALL - {State.OPEN}
 
@@ -162,7 +162,7 @@ async def test_two_providers_at_once(store, clock, make, incident):
     both = Delivery(store, clock, pager=first, phone=second)
     await clock.advance(300.0)
     await fire_due(store, Escalation(DEFAULT_POLICY, make.roster), clock.wall_s())
-    assert 3 == await both.outbox.deliver_due()
+    assert 3 == await both.outbox.do_due()
     first.state = second.state = State.ACKNOWLEDGED
     first.by, second.by = "Ann", "Bob"
 
@@ -178,7 +178,7 @@ async def test_two_replicas_look_at_the_same(store, clock, provider, incident, p
 
     async with asyncio.TaskGroup() as group:
         for one in (paged, other, paged, other):
-            group.create_task(one.looking.look_due())
+            group.create_task(one.looking.do_due())
 
     assert 1 == len(await acknowledged(store, incident))
 
@@ -187,7 +187,7 @@ async def test_what_becomes_of_it_is_told_until_the_end(store, clock, provider, 
     for command in (e.Acknowledge("bob"), e.Note("bob", "hm"), e.Resolve("bob")):
         await store.submit(incident.id, command, now_s=clock.wall_s())
         await clock.advance(5.0)
-        assert 1 == await paged.telling.tell_due()
+        assert 1 == await paged.telling.do_due()
 
     assert [("ref", "acknowledged")] * 2 + [("ref", "resolved")] == provider.told
     assert (0, 0) == await paged.quarter_minute()
@@ -197,13 +197,13 @@ async def test_what_happens_within_five_seconds_is_told_once(
     store, clock, provider, incident, paged
 ):
     await clock.advance(5.0)
-    await paged.telling.tell_due()
+    await paged.telling.do_due()
     for text in "abc":
         await store.submit(incident.id, e.Note("bob", text), now_s=clock.wall_s())
-        assert 0 == await paged.telling.tell_due()
+        assert 0 == await paged.telling.do_due()
 
     await clock.advance(5.0)
-    assert 1 == await paged.telling.tell_due()
+    assert 1 == await paged.telling.do_due()
     assert 2 == len(provider.told)
 
 
@@ -212,9 +212,9 @@ async def test_what_was_not_taken_is_told_again(store, clock, provider, incident
     await store.submit(incident.id, e.Resolve("bob"), now_s=clock.wall_s())
     for early_s, late_s in ((4.9, 5.0), (1.4, 2.0), (59.9, 60.0)):
         await clock.advance(early_s)
-        assert 0 == await paged.telling.tell_due()
+        assert 0 == await paged.telling.do_due()
         await clock.advance(late_s - early_s)
-        assert 1 == await paged.telling.tell_due()
+        assert 1 == await paged.telling.do_due()
 
     assert State.RESOLVED is provider.state
 
@@ -222,7 +222,7 @@ async def test_what_was_not_taken_is_told_again(store, clock, provider, incident
 async def test_what_cannot_be_told_is_on_the_timeline(store, clock, provider, incident, paged):
     provider.next = [Refused("status 403")]
     await clock.advance(5.0)
-    await paged.telling.tell_due()
+    await paged.telling.do_due()
 
     record = await store.get_incident(incident.id)
     said = "pager cannot be told what becomes of it: status 403"
@@ -234,10 +234,10 @@ async def test_a_page_that_may_have_arrived_is_taken_back(store, clock, provider
     """Taken, the answer lost, then acknowledged here: it would ring there until somebody came."""
     provider.next = [Retry("no answer within 15 s")]
     delivery = Delivery(store, clock, pager=provider)
-    await delivery.outbox.deliver_due()
+    await delivery.outbox.do_due()
     await store.submit(incident.id, e.Acknowledge("bob"), now_s=clock.wall_s())
     await clock.advance(2.0)
-    await delivery.outbox.deliver_due()
+    await delivery.outbox.do_due()
 
     await delivery.quarter_minute()
 
@@ -248,7 +248,7 @@ async def test_a_page_that_may_have_arrived_is_taken_back(store, clock, provider
 async def test_a_page_that_never_left_is_not(store, clock, provider, incident):
     await store.submit(incident.id, e.Acknowledge("bob"), now_s=clock.wall_s())
     delivery = Delivery(store, clock, pager=provider)
-    await delivery.outbox.deliver_due()
+    await delivery.outbox.do_due()
 
     assert (0, 0) == await delivery.quarter_minute()
 
@@ -260,7 +260,7 @@ async def test_a_provider_that_cannot_be_read_harms_nobody(store, clock, provide
     asked = []
     for _ in range(6):
         await clock.advance(15.0)
-        asked.append(await paged.looking.look_due())
+        asked.append(await paged.looking.do_due())
 
     assert [1, 1, 0, 0, 1, 1] == asked
     assert 1 == len(await acknowledged(store, incident))

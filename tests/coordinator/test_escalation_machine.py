@@ -143,7 +143,7 @@ class Escalations(RuleBasedStateMachine):
         self.run(fire_due(self.store, self.plan, self.clock.wall_s()))
         while self.run(fire_due(self.store, self.plan, self.clock.wall_s())):
             pass
-        self.run(self.outbox.deliver_due())
+        self.run(self.outbox.do_due())
 
     def record(self):
         return self.run(self.store.get_incident(self.id))

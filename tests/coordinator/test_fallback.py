@@ -35,8 +35,8 @@ async def told(store, incident):
 async def test_a_refused_page_goes_out_on_the_next_channel_at_once(store, clock, make, incident):
     pager, phone = make.notifier(Refused("status 403")), make.notifier()
     box = outbox(store, clock, pager=pager, phone=phone)
-    await box.deliver_due()
-    await box.deliver_due()
+    await box.do_due()
+    await box.do_due()
 
     key = f"inc-{incident.id}-L1"
     assert [
@@ -51,7 +51,7 @@ async def test_then_the_last_resort_and_then_there_is_none(store, clock, make, i
     channels = {name: make.notifier(Refused("no")) for name in ("pager", "phone", "mail")}
     box = outbox(store, clock, **channels)
     for _ in range(5):
-        await box.deliver_due()
+        await box.do_due()
 
     ways = [(at.channel, getattr(at, "onto", "")) for at in await told(store, incident)]
     assert [
@@ -69,7 +69,7 @@ async def test_a_page_that_is_not_taken_goes_out_twice_after_a_minute(store, clo
     box = outbox(store, clock, pager=pager, phone=phone)
     sent_at = []
     for second in range(300):
-        await box.deliver_due()
+        await box.do_due()
         if phone.messages and not sent_at:
             sent_at.append(second)
         await clock.advance(1.0)
@@ -85,8 +85,8 @@ async def test_a_page_that_is_not_taken_goes_out_twice_after_a_minute(store, clo
 async def test_a_channel_that_wants_a_long_pause_is_not_waited_for(store, clock, make, incident):
     pager, phone = make.notifier(Retry("status 429", after_s=300.0)), make.notifier()
     box = outbox(store, clock, pager=pager, phone=phone)
-    await box.deliver_due()
-    await box.deliver_due()
+    await box.do_due()
+    await box.do_due()
 
     assert 1 == len(phone.messages)
 
@@ -95,7 +95,7 @@ async def test_a_short_trouble_needs_no_other_channel(store, clock, make, incide
     pager, phone = make.notifier(*[Retry("down")] * 3), make.notifier()
     box = outbox(store, clock, pager=pager, phone=phone)
     for _ in range(60):
-        await box.deliver_due()
+        await box.do_due()
         await clock.advance(1.0)
 
     assert [] == phone.messages
@@ -103,14 +103,14 @@ async def test_a_short_trouble_needs_no_other_channel(store, clock, make, incide
 
 async def test_who_was_reached_on_another_channel_is_not_paged_again(store, clock, make, incident):
     """L1-repeat goes out on every channel; one of them refuses."""
-    await outbox(store, clock, pager=make.notifier(), phone=make.notifier()).deliver_due()
+    await outbox(store, clock, pager=make.notifier(), phone=make.notifier()).do_due()
     await fire_due(store, Escalation(DEFAULT_POLICY, make.roster), make.now_s + 300)
     await clock.advance(300.0)
     mail = make.notifier()
     box = outbox(store, clock, pager=make.notifier(), phone=make.notifier(Refused("no")), mail=mail)
 
-    await box.deliver_due()
-    await box.deliver_due()
+    await box.do_due()
+    await box.do_due()
 
     assert len(mail.messages) <= 1
     reached = [at for at in await told(store, incident) if isinstance(at, e.PageSent)]
@@ -125,8 +125,8 @@ async def test_what_somebody_has_taken_does_not_fall_back(store, clock, make, in
 
     phone = make.notifier()
     box = outbox(store, clock, pager=Overtaken(), phone=phone)
-    await box.deliver_due()
-    await box.deliver_due()
+    await box.do_due()
+    await box.do_due()
 
     assert [] == phone.messages
     assert [e.PageFailed("L1", "ann", "pager", "status 403")] == await told(store, incident)

@@ -31,8 +31,8 @@ def outbox(store, clock, notifier):
 async def test_a_page_is_sent_once(store, clock, make, incident):
     pager = make.notifier()
 
-    assert 1 == await outbox(store, clock, pager).deliver_due()
-    assert 0 == await outbox(store, clock, pager).deliver_due()
+    assert 1 == await outbox(store, clock, pager).do_due()
+    assert 0 == await outbox(store, clock, pager).do_due()
 
     (message,) = pager.messages
     assert (f"inc-{incident.id}-L1", "ann") == (message.dedup_key, message.target)
@@ -53,12 +53,12 @@ async def test_a_page_that_failed_is_tried_again_with_the_same_key(
 ):
     pager = make.notifier(outcome)
     box = outbox(store, clock, pager)
-    await box.deliver_due()
+    await box.do_due()
     await clock.advance(early_s)
-    assert 0 == await box.deliver_due()
+    assert 0 == await box.do_due()
 
     await clock.advance(late_s - early_s)
-    assert 1 == await box.deliver_due()
+    assert 1 == await box.do_due()
 
     assert pager.messages[0].dedup_key == pager.messages[1].dedup_key
     assert pager.messages[0].id == pager.messages[1].id
@@ -71,7 +71,7 @@ async def test_backoff_doubles_up_to_two_minutes(store, clock, make, incident):
     pager = make.notifier(*[Retry("down")] * 10)
     box, waits = outbox(store, clock, pager), []
     for _ in range(9):
-        await box.deliver_due()
+        await box.do_due()
         (page,) = (await store.get_incident(incident.id)).pages
         waits.append(page.due_at_s - clock.wall_s())
         await clock.advance(waits[-1])
@@ -91,7 +91,7 @@ def test_backoff_after_however_many_attempts(attempts):
 
 
 async def test_a_refused_page_is_said_and_not_repeated(store, clock, make, incident):
-    await outbox(store, clock, make.notifier(Refused("status 401"))).deliver_due()
+    await outbox(store, clock, make.notifier(Refused("status 401"))).do_due()
 
     record = await store.get_incident(incident.id)
     assert e.PageFailed("L1", "ann", "pager", "status 401") == record.timeline[-1].event
@@ -99,7 +99,7 @@ async def test_a_refused_page_is_said_and_not_repeated(store, clock, make, incid
 
 
 async def test_a_channel_that_nobody_configured(store, clock, incident):
-    await Outbox(store, {}, clock, "").deliver_due()
+    await Outbox(store, {}, clock, "").do_due()
 
     record = await store.get_incident(incident.id)
     failed = e.PageFailed("L1", "ann", "pager", "no notifier is named pager")
@@ -119,7 +119,7 @@ async def test_a_page_overtaken_by_a_person_does_not_leave(
     pager = make.notifier()
     await store.submit(incident.id, command, now_s=make.now_s)
 
-    await outbox(store, clock, pager).deliver_due()
+    await outbox(store, clock, pager).do_due()
 
     assert [] == pager.messages
     record = await store.get_incident(incident.id)
@@ -137,13 +137,13 @@ async def test_a_lease_of_the_dead_runs_out(store, clock, make, incident):
             raise Killed
 
     with pytest.raises(BaseExceptionGroup):
-        await outbox(store, clock, Killer()).deliver_due()
+        await outbox(store, clock, Killer()).do_due()
     pager = make.notifier()
     await clock.advance(29.9)
-    assert 0 == await outbox(store, clock, pager).deliver_due()
+    assert 0 == await outbox(store, clock, pager).do_due()
 
     await clock.advance(0.2)
-    await outbox(store, clock, pager).deliver_due()
+    await outbox(store, clock, pager).do_due()
 
     assert [f"inc-{incident.id}-L1"] == [message.dedup_key for message in pager.messages]
 
@@ -160,11 +160,11 @@ async def test_a_database_that_fails_while_a_page_is_on_its_way_stops_nobody(
             return await pager.send(message)
 
     box = outbox(store, clock, Unmarkable())
-    assert 1 == await box.deliver_due()
+    assert 1 == await box.do_due()
     await rename(store, "away", "sent_at_s")
 
     await clock.advance(30.1)
-    assert 1 == await outbox(store, clock, pager).deliver_due()
+    assert 1 == await outbox(store, clock, pager).do_due()
 
     first, second = pager.messages
     assert first.dedup_key == second.dedup_key
@@ -182,7 +182,7 @@ async def test_two_replicas_send_one_page(store, clock, make, incident):
 
     async with asyncio.TaskGroup() as group:
         for _ in range(4):
-            group.create_task(outbox(store, clock, pager).deliver_due())
+            group.create_task(outbox(store, clock, pager).do_due())
 
     assert 1 == len(pager.messages)
 

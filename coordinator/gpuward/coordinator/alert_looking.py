@@ -6,24 +6,22 @@ incident is locked, what was seen before is read again, and then both are writte
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 import structlog
-from sqlalchemy.exc import SQLAlchemyError
 
 from gpuward.coordinator import events as e
 from gpuward.coordinator import store_alerts, store_incidents
-from gpuward.coordinator.alerts import Looks, Sight, is_acknowledgement
+from gpuward.coordinator.alerts import Alert, Looks, Sight, is_acknowledgement
+from gpuward.coordinator.due_work import DueWork
+from gpuward.coordinator.in_time import in_time
 from gpuward.coordinator.model import State
-from gpuward.coordinator.outbox import IN_FLIGHT_LIMIT, SEND_TIMEOUT_S
+from gpuward.coordinator.outbox import IN_FLIGHT_LIMIT
 from gpuward.coordinator.page import Refused, Retry
-from gpuward.coordinator.store_failures import StoreFailures
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from gpuward.coordinator.alerts import Alert
     from gpuward.coordinator.page import Notifier
     from gpuward.coordinator.store import Store
     from gpuward.daemon.clock import Clock
@@ -31,62 +29,37 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 
-class AlertLooking:
+class AlertLooking(DueWork[Alert]):
     """Reads back what people did to what channels hold."""
 
     def __init__(self, store: Store, notifiers: Mapping[str, Notifier], clock: Clock) -> None:
-        self._store = store
+        super().__init__(
+            "look",
+            store,
+            clock,
+            limit=IN_FLIGHT_LIMIT,
+            is_any_due=store_alerts.is_any_to_look_at,
+            take=store_alerts.take_to_look_at,
+        )
         self._notifiers = notifiers
-        self._clock = clock
-        self._in_flight = 0
-        self._failures = StoreFailures("look")
         # By channel, why it could not be read at the last look.
         self._troubles: dict[str, str] = {}
 
-    async def start_due(self, group: asyncio.TaskGroup) -> int:
-        """Start a look, in ``group``, at what is due; return how many.  0 costs one read."""
-        room = IN_FLIGHT_LIMIT - self._in_flight
-        now_s = self._clock.wall_s()
-        async with self._store.reading() as connection:
-            if room == 0 or not await store_alerts.is_any_to_look_at(connection, now_s):
-                return 0
-        async with self._store.writing() as tx:
-            alerts = await store_alerts.take_to_look_at(tx.connection, now_s, room)
-        for alert in alerts:
-            self._in_flight += 1
-            group.create_task(self._look(alert))
-        return len(alerts)
-
-    async def look_due(self) -> int:
-        """Look at everything that is due once; return how many alerts, when all have ended."""
-        async with asyncio.TaskGroup() as group:
-            return await self.start_due(group)
-
-    async def _look(self, alert: Alert) -> None:
-        try:
-            sight = await self._ask(alert)
-            if isinstance(sight, Sight):
-                self._note(alert.channel, "")
-                if sight.state is not alert.seen:
-                    await self._take(alert, sight)
-            else:
-                self._note(alert.channel, sight.reason)
-                await self._wait(alert, sight)
-        except SQLAlchemyError as error:
-            # It is looked at again anyway.
-            self._failures.note(error, self._clock.mono_s())
-        finally:
-            self._in_flight -= 1
+    async def _do(self, alert: Alert) -> None:
+        sight = await self._ask(alert)
+        if isinstance(sight, Sight):
+            self._note(alert.channel, "")
+            if sight.state is not alert.seen:
+                await self._take(alert, sight)
+        else:
+            self._note(alert.channel, sight.reason)
+            await self._wait(alert, sight)
 
     async def _ask(self, alert: Alert) -> Sight | Retry | Refused:
         notifier = self._notifiers.get(alert.channel)
         if not isinstance(notifier, Looks):
             return Refused("no notifier of this name can be read back")
-        try:
-            async with asyncio.timeout(SEND_TIMEOUT_S):
-                return await notifier.look(alert)
-        except TimeoutError:
-            return Retry(f"no answer within {SEND_TIMEOUT_S:.0f} s")
+        return await in_time(notifier.look(alert))
 
     async def _take(self, alert: Alert, sight: Sight) -> None:
         now_s = self._clock.wall_s()

@@ -5,24 +5,22 @@ Without it a page that was acknowledged here would go on ringing there.
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 import structlog
-from sqlalchemy.exc import SQLAlchemyError
 
 from gpuward.coordinator import events as e
 from gpuward.coordinator import store_alerts, store_incidents, store_outbox
-from gpuward.coordinator.alerts import Follows, seen_after
+from gpuward.coordinator.alerts import Alert, Follows, seen_after
 from gpuward.coordinator.compose import compose
-from gpuward.coordinator.outbox import IN_FLIGHT_LIMIT, SEND_TIMEOUT_S, backoff_s
+from gpuward.coordinator.due_work import DueWork
+from gpuward.coordinator.in_time import in_time
+from gpuward.coordinator.outbox import IN_FLIGHT_LIMIT, backoff_s
 from gpuward.coordinator.page import Outcome, Refused, Retry, Sent
-from gpuward.coordinator.store_failures import StoreFailures
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from gpuward.coordinator.alerts import Alert
     from gpuward.coordinator.model import Incident, Page, State
     from gpuward.coordinator.page import Message, Notifier
     from gpuward.coordinator.store import Store, Transaction
@@ -31,7 +29,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 
-class AlertTelling:
+class AlertTelling(DueWork[Alert]):
     """Brings what channels hold up to date with the incidents."""
 
     def __init__(
@@ -43,42 +41,21 @@ class AlertTelling:
         *,
         speed: float = 1.0,
     ) -> None:
-        self._store = store
+        super().__init__(
+            "alert",
+            store,
+            clock,
+            limit=IN_FLIGHT_LIMIT,
+            is_any_due=store_alerts.is_any_to_tell,
+            take=store_alerts.take_to_tell,
+        )
         self._notifiers = notifiers
-        self._clock = clock
         self._base_url = base_url
         self._speed = speed
-        self._in_flight = 0
-        self._failures = StoreFailures("alert")
 
-    async def start_due(self, group: asyncio.TaskGroup) -> int:
-        """Start telling in ``group`` what there is to tell; return how many.  0 costs one read."""
-        room = IN_FLIGHT_LIMIT - self._in_flight
-        now_s = self._clock.wall_s()
-        async with self._store.reading() as connection:
-            if room == 0 or not await store_alerts.is_any_to_tell(connection, now_s):
-                return 0
-        async with self._store.writing() as tx:
-            alerts = await store_alerts.take_to_tell(tx.connection, now_s, room)
-        for alert in alerts:
-            self._in_flight += 1
-            group.create_task(self._tell(alert))
-        return len(alerts)
-
-    async def tell_due(self) -> int:
-        """Tell everything once; return how many alerts, when all have ended."""
-        async with asyncio.TaskGroup() as group:
-            return await self.start_due(group)
-
-    async def _tell(self, alert: Alert) -> None:
-        try:
-            page, incident, message = await self._now(alert)
-            await self._mark(alert, page, incident, await self._follow(alert, message))
-        except SQLAlchemyError as error:
-            # It is told again when its lease has run out.
-            self._failures.note(error, self._clock.mono_s())
-        finally:
-            self._in_flight -= 1
+    async def _do(self, alert: Alert) -> None:
+        page, incident, message = await self._now(alert)
+        await self._mark(alert, page, incident, await self._follow(alert, message))
 
     async def _now(self, alert: Alert) -> tuple[Page, Incident, Message]:
         async with self._store.reading() as connection:
@@ -97,11 +74,7 @@ class AlertTelling:
         notifier = self._notifiers.get(alert.channel)
         if not isinstance(notifier, Follows):
             return Refused(f"no notifier of the kind is named {alert.channel}")
-        try:
-            async with asyncio.timeout(SEND_TIMEOUT_S):
-                return await notifier.follow(alert, message)
-        except TimeoutError:
-            return Retry(f"no answer within {SEND_TIMEOUT_S:.0f} s")
+        return await in_time(notifier.follow(alert, message))
 
     def _tells(self, alert: Alert) -> frozenset[State]:
         notifier = self._notifiers.get(alert.channel)

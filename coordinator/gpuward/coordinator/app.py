@@ -105,7 +105,7 @@ class App:
                 for loop in (
                     loops.timers(store, self._plan, self._notifier),
                     *sending.loops(group),
-                    loops.mapping(memory_maps, group),
+                    loops.due("mapping", loops.MAPPING_PERIOD_S, memory_maps, group),
                     loops.watch(store, intake, speed=self._speed, started_s=started_s),
                     loops.forget(store, speed=self._speed),
                 )

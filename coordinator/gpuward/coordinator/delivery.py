@@ -31,9 +31,9 @@ class Delivery:
     def loops(self, group: asyncio.TaskGroup) -> tuple[loops.Loop, ...]:
         """Return the loops that start all this work in ``group``."""
         return (
-            loops.delivery(self.outbox, group),
-            loops.telling(self.telling, group),
-            loops.looking(self.looking, group),
+            loops.due("delivery", loops.TIMER_PERIOD_S, self.outbox, group),
+            loops.due("telling", loops.ALERT_PERIOD_S, self.telling, group),
+            loops.due("looking", loops.ALERT_PERIOD_S, self.looking, group),
         )
 
 

@@ -7,7 +7,7 @@ that could not reach the database just tries again: its work is still there.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -22,11 +22,8 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Awaitable, Callable
 
-    from gpuward.coordinator.alert_looking import AlertLooking
-    from gpuward.coordinator.alert_telling import AlertTelling
+    from gpuward.coordinator.due_work import DueWork
     from gpuward.coordinator.intake import Intake
-    from gpuward.coordinator.memory_maps import MemoryMaps
-    from gpuward.coordinator.outbox import Outbox
     from gpuward.coordinator.store import Store
     from gpuward.coordinator.timers import Escalation
     from gpuward.daemon.clock import Clock
@@ -80,40 +77,13 @@ def timers(store: Store, plan: Escalation, notifier: Notifier) -> Loop:
     return Loop("timers", TIMER_PERIOD_S, work)
 
 
-def delivery(outbox: Outbox, group: asyncio.TaskGroup) -> Loop:
-    """Return the loop that starts deliveries in ``group``."""
+def due(name: str, period_s: float, work: DueWork[Any], group: asyncio.TaskGroup) -> Loop:
+    """Return the loop that starts ``work`` in ``group``."""
 
-    async def work(_: float) -> None:
-        await outbox.start_due(group)
+    async def start(_: float) -> None:
+        await work.start_due(group)
 
-    return Loop("delivery", TIMER_PERIOD_S, work)
-
-
-def telling(alerts: AlertTelling, group: asyncio.TaskGroup) -> Loop:
-    """Return the loop that starts, in ``group``, telling channels what becomes of incidents."""
-
-    async def work(_: float) -> None:
-        await alerts.start_due(group)
-
-    return Loop("telling", ALERT_PERIOD_S, work)
-
-
-def looking(alerts: AlertLooking, group: asyncio.TaskGroup) -> Loop:
-    """Return the loop that starts, in ``group``, looking at channels for acknowledgements."""
-
-    async def work(_: float) -> None:
-        await alerts.start_due(group)
-
-    return Loop("looking", ALERT_PERIOD_S, work)
-
-
-def mapping(memory_maps: MemoryMaps, group: asyncio.TaskGroup) -> Loop:
-    """Return the loop that starts, in ``group``, asking for memory maps."""
-
-    async def work(_: float) -> None:
-        await memory_maps.start_due(group)
-
-    return Loop("mapping", MAPPING_PERIOD_S, work)
+    return Loop(name, period_s, start)
 
 
 def watch(store: Store, intake: Intake, *, speed: float, started_s: float) -> Loop:

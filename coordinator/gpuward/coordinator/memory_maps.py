@@ -10,20 +10,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import structlog
-from sqlalchemy.exc import SQLAlchemyError
 
 from gpuward.coordinator import events as e
 from gpuward.coordinator import map_request, store_incidents, store_maps, store_reports
 from gpuward.coordinator.agents import Later, Refused, Taken
-from gpuward.coordinator.store_failures import StoreFailures
+from gpuward.coordinator.due_work import DueWork
+from gpuward.coordinator.map_request import MappedProcess
 from gpuward.memory_map.model import totals
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Awaitable, Callable, Iterable
 
     from gpuward.coordinator.agents import Outcome
-    from gpuward.coordinator.map_request import MappedProcess
     from gpuward.coordinator.model import Incident
     from gpuward.coordinator.store import Store, Transaction
     from gpuward.daemon.clock import Clock
@@ -74,40 +72,25 @@ def _memory_ids(incident: Incident) -> Iterable[str]:
     ]
 
 
-class MemoryMaps:
+class MemoryMaps(DueWork[tuple[MappedProcess, int]]):
     """Asks agents for the maps that are due, with ``ask``."""
 
     def __init__(self, store: Store, ask: Ask, clock: Clock) -> None:
-        self._store = store
+        super().__init__(
+            "memory_map",
+            store,
+            clock,
+            limit=IN_FLIGHT_LIMIT,
+            is_any_due=store_maps.is_any_due,
+            take=store_maps.lease,
+        )
         self._ask = ask
-        self._clock = clock
-        self._in_flight = 0
-        self._failures = StoreFailures("memory_map")
 
-    async def start_due(self, group: asyncio.TaskGroup) -> int:
-        """Start asking, in ``group``, processes that are due; return how many."""
-        room = IN_FLIGHT_LIMIT - self._in_flight
-        now_s = self._clock.wall_s()
+    async def _do(self, row: tuple[MappedProcess, int]) -> None:
+        process, attempts = row
         async with self._store.reading() as connection:
-            if room == 0 or not await store_maps.is_any_due(connection, now_s):
-                return 0
-        async with self._store.writing() as tx:
-            leased = await store_maps.lease(tx.connection, now_s, room)
-        for process, attempts in leased:
-            self._in_flight += 1
-            group.create_task(self._fetch(process, attempts))
-        return len(leased)
-
-    async def _fetch(self, process: MappedProcess, attempts: int) -> None:
-        try:
-            async with self._store.reading() as connection:
-                address = await store_reports.load_query_address(connection, process.node)
-            await self._mark(process, attempts, await self._ask(address, process, self._now_s()))
-        except SQLAlchemyError as error:
-            # The lease runs out, and the process is asked again.
-            self._failures.note(error, self._clock.mono_s())
-        finally:
-            self._in_flight -= 1
+            address = await store_reports.load_query_address(connection, process.node)
+        await self._mark(process, attempts, await self._ask(address, process, self._now_s()))
 
     async def _mark(self, process: MappedProcess, attempts: int, outcome: Outcome) -> None:
         match outcome:

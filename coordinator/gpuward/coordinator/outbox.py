@@ -7,34 +7,32 @@ refuses, or does not take for a minute, goes out on another channel too.
 
 from __future__ import annotations
 
-import asyncio
 import zlib
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import structlog
-from sqlalchemy.exc import SQLAlchemyError
 
 from gpuward.coordinator import escalation, store_alerts, store_incidents, store_outbox
 from gpuward.coordinator import events as e
 from gpuward.coordinator.alerts import Follows, Looks
 from gpuward.coordinator.compose import compose, incident_of
+from gpuward.coordinator.due_work import DueWork
 from gpuward.coordinator.fallback import Fallback
+from gpuward.coordinator.in_time import in_time
+from gpuward.coordinator.model import Page
 from gpuward.coordinator.page import Message, Outcome, Refused, Retry, Sent
-from gpuward.coordinator.store_failures import StoreFailures
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from gpuward.coordinator.model import Incident, Page
+    from gpuward.coordinator.model import Incident
     from gpuward.coordinator.page import Notifier
     from gpuward.coordinator.store import Store, Transaction
     from gpuward.daemon.clock import Clock
 
 log = structlog.get_logger()
 
-# Below the lease, with room for marking: a page is never in two hands.
-SEND_TIMEOUT_S = 15.0
 # A channel that does not say when to come back: 2, 4, 8 ... seconds, at most this, and up to a
 # quarter less: pages that failed together do not come back together.
 BACKOFF_LIMIT_S = 120.0
@@ -44,7 +42,7 @@ JITTER = 0.25
 IN_FLIGHT_LIMIT = 50
 
 
-class Outbox:
+class Outbox(DueWork[Page]):
     """Delivers what the store holds through ``notifiers``, by channel name."""
 
     def __init__(
@@ -57,44 +55,23 @@ class Outbox:
         speed: float = 1.0,
         fallback: Fallback | None = None,
     ) -> None:
-        self._store = store
+        super().__init__(
+            "page",
+            store,
+            clock,
+            limit=IN_FLIGHT_LIMIT,
+            is_any_due=store_outbox.is_any_due,
+            take=store_outbox.lease,
+        )
         self._notifiers = notifiers
-        self._clock = clock
         self._base_url = base_url
         self._speed = speed
         self._fallback = Fallback() if fallback is None else fallback
-        self._in_flight = 0
-        self._failures = StoreFailures("page")
 
-    async def start_due(self, group: asyncio.TaskGroup) -> int:
-        """Start one try of every due page in ``group``; return how many.  0 costs one read."""
-        room = IN_FLIGHT_LIMIT - self._in_flight
-        now_s = self._clock.wall_s()
-        async with self._store.reading() as connection:
-            if room == 0 or not await store_outbox.is_any_due(connection, now_s):
-                return 0
-        async with self._store.writing() as tx:
-            pages = await store_outbox.lease(tx.connection, now_s, room)
-        for page in pages:
-            self._in_flight += 1
-            group.create_task(self._deliver(page))
-        return len(pages)
-
-    async def deliver_due(self) -> int:
-        """Try every due page once; return how many, when all have ended."""
-        async with asyncio.TaskGroup() as group:
-            return await self.start_due(group)
-
-    async def _deliver(self, page: Page) -> None:
-        try:
-            message = await self._compose(page)
-            if message is not None:
-                await self._mark(page, await self._send(page, message))
-        except SQLAlchemyError as error:
-            # The lease runs out, and the page is tried again.
-            self._failures.note(error, self._clock.mono_s())
-        finally:
-            self._in_flight -= 1
+    async def _do(self, page: Page) -> None:
+        message = await self._compose(page)
+        if message is not None:
+            await self._mark(page, await self._send(page, message))
 
     async def _compose(self, page: Page) -> Message | None:
         """Return the message; ``None``, with the page ended, when it must not go out any more."""
@@ -115,11 +92,7 @@ class Outbox:
         notifier = self._notifiers.get(page.channel)
         if notifier is None:
             return Refused(f"no notifier is named {page.channel}")
-        try:
-            async with asyncio.timeout(SEND_TIMEOUT_S):
-                return await notifier.send(message)
-        except TimeoutError:
-            return Retry(f"no answer within {SEND_TIMEOUT_S:.0f} s")
+        return await in_time(notifier.send(message))
 
     async def _mark(self, page: Page, outcome: Outcome) -> None:
         about, attempts = _about(page), page.attempts + 1

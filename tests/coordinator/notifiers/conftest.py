@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
-from gpuward.coordinator import alert_looking, alert_telling, notifiers, outbox
+from gpuward.coordinator import in_time, notifiers
 from gpuward.coordinator.alerts import Alert
 from gpuward.coordinator.model import State
 from gpuward.coordinator.notifiers import email as mail
@@ -140,8 +140,7 @@ def alert(**changes):
 @pytest.fixture(autouse=True)
 def patience(monkeypatch):
     """Wait longer than the product does: a starved machine is not what these tests are about."""
-    for module in (outbox, alert_telling, alert_looking):
-        monkeypatch.setattr(module, "SEND_TIMEOUT_S", 300.0)
+    monkeypatch.setattr(in_time, "ANSWER_WITHIN_S", 300.0)
     for module in (provider, mail):
         monkeypatch.setattr(module, "TIMEOUT_S", 300.0)
 

@@ -161,20 +161,20 @@ def site(store, clock, channel, there, incident):
 @pytest.mark.parametrize("there", [PagerDutyThere, OpsgenieThere, IncidentIoThere], indirect=True)
 async def test_round_trip(store, clock, site):
     key = f"inc-{site.id}-L1"
-    assert 1 == await run(clock, site.sending.outbox.deliver_due())
+    assert 1 == await run(clock, site.sending.outbox.do_due())
     assert [key] == list(site.there.alerts)
     site.there.take(key, "Ann")
 
     await clock.advance(15.0)
-    assert 1 == await run(clock, site.sending.looking.look_due())
+    assert 1 == await run(clock, site.sending.looking.do_due())
     record = await store.get_incident(site.id)
     assert (State.ACKNOWLEDGED, "Ann") == (record.incident.state, record.incident.acknowledged_by)
 
     await store.submit(site.id, e.Resolve("bob"), now_s=clock.wall_s())
-    assert 1 == await run(clock, site.sending.telling.tell_due())
+    assert 1 == await run(clock, site.sending.telling.do_due())
     assert site.there.ended(key)
     await clock.advance(60.0)
-    assert 0 == await run(clock, site.sending.looking.look_due())
+    assert 0 == await run(clock, site.sending.looking.do_due())
 
 
 @pytest.mark.parametrize("there", [PagerDutyThere], indirect=True)
@@ -196,13 +196,13 @@ async def test_a_provider_that_is_down_is_gone_round(store, clock, site, channel
         return path.read_text().splitlines() if Path(path).exists() else []
 
     for _ in range(4):
-        await run(clock, sending.outbox.deliver_due())
+        await run(clock, sending.outbox.do_due())
         await clock.advance(15.0)
     assert 1 == len(lines())
 
     site.there.refuses = False
     await clock.advance(30.0)
-    await run(clock, sending.outbox.deliver_due())
+    await run(clock, sending.outbox.do_due())
 
     assert [f"inc-{site.id}-L1"] == list(site.there.alerts)
     assert 1 == len(lines())
