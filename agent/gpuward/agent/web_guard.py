@@ -9,19 +9,18 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-import contextlib
 import ctypes
 import hashlib
 import hmac
 import secrets
 import ssl
-import threading
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 import structlog
 
 from gpuward.agent import web_config
+from gpuward.daemon.beside import beside
 from gpuward.daemon.config import ConfigError
 
 if TYPE_CHECKING:
@@ -78,7 +77,9 @@ class WebGuard:
         if name in users and digest in self._right:
             return True
         async with self._one_at_a_time:
-            is_right = await _in_thread(password, expected) and name in users
+            # Beside the loop, which has other things to do for the tenth of a second.
+            is_same = await beside("password", partial(_bcrypt, password, expected))
+            is_right = is_same and name in users
             if not is_right:
                 await asyncio.sleep(WRONG_PAUSE_S)
         if is_right:
@@ -149,25 +150,6 @@ def _credentials(authorization: str) -> tuple[str, str]:
         return "", ""
     name, _, password = decoded.partition(":")
     return (name, password) if scheme.lower() == "basic" else ("", "")
-
-
-async def _in_thread(password: str, expected: str) -> bool:
-    """Check beside the loop, which has other things to do for the tenth of a second."""
-    loop = asyncio.get_running_loop()
-    answer: asyncio.Future[bool] = loop.create_future()
-
-    def tell(is_right: bool) -> None:  # noqa: FBT001 - a callback has no keywords
-        if not answer.done():
-            answer.set_result(is_right)
-
-    def check() -> None:
-        is_right = _bcrypt(password, expected)
-        # The loop may be closed by then: nobody asks any more.
-        with contextlib.suppress(RuntimeError):
-            loop.call_soon_threadsafe(tell, is_right)
-
-    threading.Thread(target=check, name="password", daemon=True).start()
-    return await answer
 
 
 def _bcrypt(password: str, expected: str) -> bool:

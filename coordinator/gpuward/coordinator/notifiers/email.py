@@ -12,12 +12,12 @@ import re
 import smtplib
 import socket
 import ssl
-import threading
 from contextlib import suppress
 from datetime import UTC, datetime
 from email.message import EmailMessage
 from email.policy import SMTP
 from email.utils import format_datetime
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
@@ -26,6 +26,7 @@ from msgspec import Meta
 from gpuward.coordinator.notifiers.provider import LOOPBACK, TIMEOUT_S, Pace, read_secret
 from gpuward.coordinator.page import Message, Outcome, Refused, Retry, Sent, as_text
 from gpuward.coordinator.review.wording import plain
+from gpuward.daemon.beside import beside
 from gpuward.daemon.config import ConfigError
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ class Email:
         mail = _mail(message, self._config, datetime.fromtimestamp(self._clock.wall_s(), UTC))
         session = _Session(self._config, self._password)
         try:
-            return await _in_thread(session, mail)
+            return await beside("mail", partial(session.deliver, mail))
         except asyncio.CancelledError:
             session.abort()
             raise
@@ -105,25 +106,6 @@ def create(config: EmailConfig, clock: Clock) -> Email:
     if config.password_file:
         password = read_secret(config.password_file, f"{where}.password_file")
     return Email(config, password, clock)
-
-
-async def _in_thread(session: _Session, mail: EmailMessage) -> Outcome:
-    """Deliver in a daemon thread: a server that hangs cannot keep the process from ending."""
-    loop = asyncio.get_running_loop()
-    answer: asyncio.Future[Outcome] = loop.create_future()
-
-    def tell(outcome: Outcome) -> None:
-        if not answer.done():
-            answer.set_result(outcome)
-
-    def work() -> None:
-        outcome = session.deliver(mail)
-        # The loop may have ended before the server answered.
-        with suppress(RuntimeError):
-            loop.call_soon_threadsafe(tell, outcome)
-
-    threading.Thread(target=work, name="mail", daemon=True).start()
-    return await answer
 
 
 class _Session:

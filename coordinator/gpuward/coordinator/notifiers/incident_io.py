@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
     from gpuward.daemon.clock import Clock
 
-OK = 200
 ACCEPTED = 202
 # Of an API key within a minute; the alert source is kept to the same.
 CALLS_A_MINUTE = 1200
@@ -106,12 +105,9 @@ class IncidentIoReadBack(IncidentIo):
 
     async def look(self, alert: Alert) -> Sight | Retry | Refused:
         query = {"deduplication_key[is]": alert.dedup_key, "page_size": "1"}
-        answer = await self._api.ask("GET", "/v2/alerts", query=query)
-        if isinstance(answer, Retry):
-            return answer
-        said = answer.read(_Alerts)
-        if answer.status != OK or said is None:
-            return failure(answer)
+        said = await self._api.read("/v2/alerts", _Alerts, query)
+        if isinstance(said, Retry | Refused):
+            return said
         if not said.alerts:
             return Sight(State.OPEN)
         return await self._escalations(said.alerts[0].id)
@@ -122,12 +118,9 @@ class IncidentIoReadBack(IncidentIo):
 
     async def _escalations(self, alert_id: str) -> Sight | Retry | Refused:
         query = {"alert[one_of]": alert_id, "page_size": str(ESCALATIONS_READ)}
-        answer = await self._api.ask("GET", "/v2/escalations", query=query)
-        if isinstance(answer, Retry):
-            return answer
-        said = answer.read(_Escalations)
-        if answer.status != OK or said is None:
-            return failure(answer)
+        said = await self._api.read("/v2/escalations", _Escalations, query)
+        if isinstance(said, Retry | Refused):
+            return said
         taken = (e for e in said.escalations if e.status in STATES)
         first = next(taken, None)
         return Sight(State.OPEN) if first is None else Sight(STATES[first.status], first.by())

@@ -100,14 +100,10 @@ class Opsgenie:
 
     async def look(self, alert: Alert) -> Sight | Retry | Refused:
         name, kind = (alert.reference, "id") if alert.reference else (alert.dedup_key, "alias")
-        answer = await self._provider.ask(
-            "GET", f"/alerts/{quote(name, safe='')}", query={"identifierType": kind}
-        )
-        if isinstance(answer, Retry):
-            return answer
-        said = answer.read(_Found)
-        if answer.status != OK or said is None:
-            return failure(answer)
+        path = f"/alerts/{quote(name, safe='')}"
+        said = await self._provider.read(path, _Found, {"identifierType": kind})
+        if isinstance(said, Retry | Refused):
+            return said
         if said.data.status == "closed":
             return Sight(State.RESOLVED, said.data.report.closed_by or "")
         if said.data.acknowledged:

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from gpuward.daemon.clock import Clock
 
 ACCEPTED = 202
-OK = 200
 # Calls within a minute: of an integration key, and of an API token.
 EVENTS_A_MINUTE = 120
 READS_A_MINUTE = 960
@@ -163,12 +162,9 @@ class PagerDutyReadBack(PagerDuty):
             "sort_by": "created_at:desc",
             "limit": "1",
         }
-        answer = await self._rest.ask("GET", "/incidents", query=query)
-        if isinstance(answer, Retry):
-            return answer
-        said = answer.read(_Incidents)
-        if answer.status != OK or said is None:
-            return failure(answer)
+        said = await self._rest.read("/incidents", _Incidents, query)
+        if isinstance(said, Retry | Refused):
+            return said
         if not said.incidents:
             return Sight(State.OPEN)
         found = said.incidents[0]

@@ -130,6 +130,14 @@ class Provider:
             self._pace.pause(retry_after_s(answer.retry_after) or 0.0)
         return answer
 
+    async def read(self, path: str, kind: type[T], query: Mapping[str, str]) -> T | Retry | Refused:
+        """Return what is at ``path`` as ``kind``, or why it cannot be had."""
+        answer = await self.ask("GET", path, query=query)
+        if isinstance(answer, Retry):
+            return answer
+        said = answer.read(kind)
+        return failure(answer) if said is None or answer.status != httpx2.codes.OK else said
+
     async def close(self) -> None:
         await self._client.aclose()
 
