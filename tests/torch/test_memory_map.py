@@ -18,11 +18,12 @@ GPU = "GPU-00000000-aaaa-bbbb-cccc-ddddeeeeffff"
 
 
 def wait_for_tap(agent, server):
-    """Keep torch busy until the agent knows its tap."""
+    """Keep torch busy until the agent knows its tap, and has read of its allocator."""
     for _ in range(100):
         server.ask("run_python", 0.2)
         node = agent.snapshot()
-        if list(map_command.candidates(node)):
+        signals = {value.series.signal for value in node.values}
+        if "process_memory_reserved_bytes" in signals and list(map_command.candidates(node)):
             return
     raise AssertionError(f"no tap in {node.processes}")
 
